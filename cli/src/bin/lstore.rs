@@ -1,0 +1,2 @@
+//! `lstore`.
+fn main() {}

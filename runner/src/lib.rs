@@ -1,0 +1,1 @@
+//! Rootless container runner.

@@ -1,0 +1,1 @@
+//! Rootless OCI image store.
