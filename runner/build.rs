@@ -41,9 +41,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     writeln!(code, "/// The architecture this library was built for.")?;
     writeln!(code, "pub const NATIVE: Arch = Arch::{arch:?};")?;
     writeln!(code, "/// The capabilities that make a difference to the default program.")?;
-    writeln!(code, "const RELEVANT_CAPABILITIES: u64 = {:#x};", profile.relevant_capabilities())?;
-    writeln!(code, "/// The default profile for [`DEFAULT_CAPABILITIES`].")?;
-    writeln!(code, "static DEFAULT_PROGRAM: [BpfInstruction; {}] = [", program.len())?;
+    writeln!(code, "pub(super) const RELEVANT_CAPABILITIES: u64 = {:#x};", profile.relevant_capabilities())?;
+    writeln!(code, "/// The default profile for the default capabilities.")?;
+    writeln!(code, "pub(super) static DEFAULT_PROGRAM: [BpfInstruction; {}] = [", program.len())?;
     for bpf::BpfInstruction { code: operation, jt, jf, k } in program {
         writeln!(code, "    BpfInstruction {{ code: {operation:#04x}, jt: {jt}, jf: {jf}, k: {k:#x} }},")?;
     }

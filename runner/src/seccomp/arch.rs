@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-/// Numbers from here on are the x32 ABI on x86_64 (`__X32_SYSCALL_BIT`): the same kernel functions under a second set of numbers.
+/// Numbers from here on are the x32 ABI on x86_64 (`__X32_SYSCALL_BIT`): the same kernel functions under a second set
+/// of numbers.
 const X32_NUMBERS: u32 = 0x4000_0000;
 
 /// The table of names and numbers, one call per line; its head says where it comes from.

@@ -1,8 +1,8 @@
 //! Writes instructions from the last to the first.
 //!
-//! Jumps in BPF go forward only, and a conditional one reaches 255 instructions. Assembled from its end, a program knows
-//! every target before the jump to it, and a verdict that has drifted out of reach is written again, closer by, which costs no
-//! more than a jump to the old one.
+//! Jumps in BPF go forward only, and a conditional one reaches 255 instructions. Assembled from its end, a program
+//! knows every target before the jump to it, and a verdict that has drifted out of reach is written again, closer by,
+//! which costs no more than a jump to the old one.
 
 use std::collections::HashMap;
 

@@ -83,7 +83,8 @@ fn ranges(profile: &Profile, arch: Arch, kept: u64) -> Result<Vec<Range<'_>>, Se
     Ok(ranges)
 }
 
-/// Starts a new range at `first`, which is at or after the start of the last one; joins it to the last where it is alike.
+/// Starts a new range at `first`, which is at or after the start of the last one; joins it to the last where both are
+/// alike.
 fn extend<'a>(ranges: &mut Vec<Range<'a>>, first: u32, decision: Decision<'a>) {
     ranges.pop_if(|last| last.first == first);
     if ranges.last().is_none_or(|last| last.decision != decision) {

@@ -1,7 +1,7 @@
 //! Error numbers by name.
 
-/// The names in the order of their numbers, from 1; empty where Linux skips a number. Source: asm-generic/errno.h, which
-/// both supported architectures use.
+/// The names in the order of their numbers, from 1; empty where Linux skips a number. Source: asm-generic/errno.h,
+/// which both supported architectures use.
 #[rustfmt::skip]
 const NAMES: [&str; 133] = [
     "EPERM", "ENOENT", "ESRCH", "EINTR", "EIO", "ENXIO", "E2BIG", "ENOEXEC", "EBADF", "ECHILD", "EAGAIN", "ENOMEM",

@@ -6,9 +6,7 @@ use super::bpf::MAX_INSTRUCTIONS;
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SeccompError {
     /// The program would exceed [`MAX_INSTRUCTIONS`].
-    #[error(
-        "the seccomp profile needs more than {MAX_INSTRUCTIONS} instructions, the kernel's limit: merge its argument rules"
-    )]
+    #[error("the seccomp profile needs more than {MAX_INSTRUCTIONS} instructions, the kernel's limit: merge its rules")]
     TooLong,
     /// A condition looks at an argument that system calls do not have.
     #[error("a rule for {syscall} compares argument {argument}, but system calls have arguments 0 to 5")]

@@ -1,4 +1,5 @@
-//! Runs a program as the kernel would, and checks it as the kernel's verifier would (kernel/seccomp.c, net/core/filter.c).
+//! Runs a program as the kernel would, and checks it as the kernel's verifier would (kernel/seccomp.c,
+//! net/core/filter.c).
 
 use super::bpf::{
     AND, BpfInstruction, JUMP, JUMP_EQUAL, JUMP_GREATER, JUMP_GREATER_OR_EQUAL, LOAD, MAX_INSTRUCTIONS, RETURN,

@@ -29,13 +29,20 @@ mod tests;
 
 pub use arch::Arch;
 pub use bpf::{BpfInstruction, MAX_INSTRUCTIONS};
+pub use built::NATIVE;
 pub use capability::DEFAULT_CAPABILITIES;
 pub use compile::compile;
 pub use error::SeccompError;
 pub use profile::{Action, Comparison, Condition, Profile, Rule};
 
-// Defines NATIVE, RELEVANT_CAPABILITIES and DEFAULT_PROGRAM.
-include!(concat!(env!("OUT_DIR"), "/seccomp.rs"));
+/// What the build script compiled.
+mod built {
+    #![allow(clippy::unreadable_literal, reason = "generated")]
+
+    use super::{Arch, BpfInstruction};
+
+    include!(concat!(env!("OUT_DIR"), "/seccomp.rs"));
+}
 
 /// The default profile, for [`compile`].
 ///
@@ -47,14 +54,14 @@ pub fn default_profile() -> Result<Profile, SeccompError> {
 
 /// The default profile's program for this machine and a container that keeps these capabilities (one bit each).
 ///
-/// It costs nothing for [`DEFAULT_CAPABILITIES`] and every set that differs from it only in capabilities no rule asks for;
-/// other sets are compiled here, in well under a millisecond.
+/// It costs nothing for [`DEFAULT_CAPABILITIES`] and for every set that differs from it only in capabilities no rule
+/// asks for; other sets are compiled here, in well under a millisecond.
 ///
 /// # Errors
 /// None that the build script would not have met.
 pub fn default_program(kept: u64) -> Result<Cow<'static, [BpfInstruction]>, SeccompError> {
-    if (kept ^ DEFAULT_CAPABILITIES) & RELEVANT_CAPABILITIES == 0 {
-        return Ok(Cow::Borrowed(&DEFAULT_PROGRAM));
+    if (kept ^ DEFAULT_CAPABILITIES) & built::RELEVANT_CAPABILITIES == 0 {
+        return Ok(Cow::Borrowed(&built::DEFAULT_PROGRAM));
     }
     compile(&default_profile()?, NATIVE, kept).map(Cow::Owned)
 }

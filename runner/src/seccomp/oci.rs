@@ -96,7 +96,7 @@ pub fn parse(json: &[u8], arch: Arch, kernel: KernelVersion) -> Result<OciProfil
         if action == default || !includes.admits(arch, kernel)? || excludes.shuts_out(arch, kernel)? {
             continue;
         }
-        let Some(with) = all_bits(&includes.caps) else { continue };
+        let Some(with) = all_bits(includes.caps.as_deref().unwrap_or_default()) else { continue };
         let without =
             excludes.caps.iter().flatten().filter_map(|name| capability::bit(name)).fold(0, |set, bit| set | bit);
         let syscalls: Vec<String> = entry.names.into_iter().flatten().chain(entry.name).collect();
@@ -140,7 +140,8 @@ struct Entry {
     excludes: Option<Filter>,
 }
 
-// In the two objects that narrow a rule, a key that is not understood would silently widen it; hence `deny_unknown_fields`.
+// In the two objects that narrow a rule, a key that is not understood would silently widen it: hence
+// `deny_unknown_fields`.
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -187,8 +188,8 @@ impl Filter {
 }
 
 /// The bits of all these capabilities, or `None` if one is unknown and can therefore not have been kept.
-fn all_bits(names: &Option<Vec<String>>) -> Option<u64> {
-    names.iter().flatten().try_fold(0, |set, name| Some(set | capability::bit(name)?))
+fn all_bits(names: &[String]) -> Option<u64> {
+    names.iter().try_fold(0, |set, name| Some(set | capability::bit(name)?))
 }
 
 fn action(name: &str, number: Option<u32>, error: Option<&str>) -> Result<Action, OciError> {
@@ -236,4 +237,191 @@ fn condition(argument: Argument) -> Result<Condition, OciError> {
         _ => return Err(OciError::Comparison(op)),
     };
     Ok(Condition { argument: index, comparison, value })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::interpreter::{Call, run, verify};
+    use super::super::{NATIVE, compile};
+    use super::*;
+
+    const ALLOW: u32 = 0x7fff_0000;
+    const ENOSYS: u32 = 0x0005_0026;
+    const KERNEL: KernelVersion = KernelVersion { major: 6, minor: 1 };
+
+    fn errno(number: u32) -> u32 {
+        0x0005_0000 | number
+    }
+
+    /// Compiles the JSON and asks about one call.
+    fn verdict(json: &str, kept: u64, name: &str, arguments: &[u64]) -> u32 {
+        let program = compile(&parse(json.as_bytes(), NATIVE, KERNEL).unwrap().profile, NATIVE, kept).unwrap();
+        verify(&program);
+        let mut all = [0; 6];
+        all[..arguments.len()].copy_from_slice(arguments);
+        run(&program, &Call { number: NATIVE.syscalls()[name], arch: NATIVE.audit_token(), arguments: all }).0
+    }
+
+    fn profile(entries: &str) -> String {
+        format!(r#"{{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{entries}]}}"#)
+    }
+
+    #[test]
+    fn the_runtime_specification_s_object_is_understood() {
+        let json = r#"{
+            "defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 13,
+            "architectures": ["SCMP_ARCH_X86", "SCMP_ARCH_X86_64"], "flags": ["SECCOMP_FILTER_FLAG_LOG"],
+            "syscalls": [
+                {"names": ["read", "write"], "action": "SCMP_ACT_ALLOW"},
+                {"names": ["mount"], "action": "SCMP_ACT_ERRNO", "errnoRet": 22},
+                {"names": ["reboot"], "action": "SCMP_ACT_KILL_PROCESS"},
+                {"names": ["personality"], "action": "SCMP_ACT_ALLOW",
+                 "args": [{"index": 0, "value": 4294967295, "op": "SCMP_CMP_EQ"}]}
+            ]}"#;
+        assert_eq!(verdict(json, 0, "read", &[]), ALLOW);
+        assert_eq!(verdict(json, 0, "mount", &[]), errno(22));
+        assert_eq!(verdict(json, 0, "reboot", &[]), 0x8000_0000);
+        assert_eq!(verdict(json, 0, "personality", &[0xffff_ffff]), ALLOW);
+        assert_eq!(verdict(json, 0, "personality", &[0x1_ffff_ffff]), errno(13));
+        assert_eq!(verdict(json, 0, "getpid", &[]), errno(13));
+    }
+
+    #[test]
+    fn a_default_without_number_is_eperm_and_newer_calls_are_enosys() {
+        let json = profile(r#"{"names": ["openat2"], "action": "SCMP_ACT_ALLOW"}"#);
+        assert_eq!(verdict(&json, 0, "close_range", &[]), errno(1));
+        assert_eq!(verdict(&json, 0, "openat2", &[]), ALLOW);
+        assert_eq!(verdict(&json, 0, "mseal", &[]), ENOSYS);
+        let open =
+            r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_TRAP"}]}"#;
+        assert_eq!(verdict(open, 0, "mseal", &[]), ALLOW);
+        assert_eq!(verdict(open, 0, "read", &[]), 0x0003_0000);
+    }
+
+    #[test]
+    fn every_comparison_is_the_specification_s() {
+        for (op, holds) in [
+            ("EQ", [false, true, false]),
+            ("NE", [true, false, true]),
+            ("LT", [true, false, false]),
+            ("LE", [true, true, false]),
+            ("GT", [false, false, true]),
+            ("GE", [false, true, true]),
+        ] {
+            let json = profile(&format!(
+                r#"{{"names": ["read"], "action": "SCMP_ACT_ALLOW",
+                     "args": [{{"index": 2, "value": 8589934592, "op": "SCMP_CMP_{op}"}}]}}"#
+            ));
+            let found = [0x1_ffff_ffff, 0x2_0000_0000, 0x2_0000_0001]
+                .map(|value| verdict(&json, 0, "read", &[0, 0, value]) == ALLOW);
+            assert_eq!(found, holds, "{op}");
+        }
+        let masked = profile(
+            r#"{"names": ["clone"], "action": "SCMP_ACT_ALLOW",
+                "args": [{"index": 0, "value": 2114060288, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}]}"#,
+        );
+        assert_eq!(verdict(&masked, 0, "clone", &[0x003d_0f00]), ALLOW);
+        assert_eq!(verdict(&masked, 0, "clone", &[0x1000_0011]), errno(1));
+    }
+
+    #[test]
+    fn conditions_on_different_arguments_all_hold_and_on_the_same_any() {
+        let both = profile(
+            r#"{"names": ["socket"], "action": "SCMP_ACT_ALLOW",
+                "args": [{"index": 0, "value": 16, "op": "SCMP_CMP_EQ"},
+                         {"index": 2, "value": 9, "op": "SCMP_CMP_EQ"}]}"#,
+        );
+        assert_eq!(verdict(&both, 0, "socket", &[16, 3, 9]), ALLOW);
+        assert_eq!(verdict(&both, 0, "socket", &[16, 3, 0]), errno(1));
+        let any = both.replace(r#""index": 2"#, r#""index": 0"#);
+        assert_eq!(verdict(&any, 0, "socket", &[16]), ALLOW);
+        assert_eq!(verdict(&any, 0, "socket", &[9]), ALLOW);
+        assert_eq!(verdict(&any, 0, "socket", &[2]), errno(1));
+    }
+
+    #[test]
+    fn a_rule_without_conditions_wins_and_one_equal_to_the_default_is_void() {
+        let conditional =
+            r#"{"names": ["read"], "action": "SCMP_ACT_TRAP", "args": [{"index": 0, "op": "SCMP_CMP_EQ"}]}"#;
+        let allow = r#"{"names": ["read"], "action": "SCMP_ACT_ALLOW"}"#;
+        let like_default = r#"{"names": ["read"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}"#;
+        assert_eq!(verdict(&profile(&format!("{conditional}, {allow}")), 0, "read", &[0]), ALLOW);
+        assert_eq!(verdict(&profile(&format!("{like_default}, {conditional}")), 0, "read", &[0]), 0x0003_0000);
+    }
+
+    #[test]
+    fn includes_and_excludes_choose_rules_by_capability_architecture_and_kernel() {
+        let rule = |filter: &str| {
+            profile(&format!(r#"{{"names": ["bpf"], "action": "SCMP_ACT_ALLOW", "args": null, {filter}}}"#))
+        };
+        let allowed = |filter: &str, kept| verdict(&rule(filter), kept, "bpf", &[]) == ALLOW;
+        let (admin, bpf) = (1 << 21, 1 << 39);
+
+        let needs_both = r#""includes": {"caps": ["CAP_SYS_ADMIN", "CAP_BPF"]}, "excludes": {}"#;
+        assert_eq!([0, admin, admin | bpf].map(|kept| allowed(needs_both, kept)), [false, false, true]);
+        let without_either = r#""excludes": {"caps": ["CAP_SYS_ADMIN", "CAP_BPF"]}"#;
+        assert_eq!([0, admin, bpf, 1].map(|kept| allowed(without_either, kept)), [true, false, false, true]);
+        assert!(!allowed(r#""includes": {"caps": ["CAP_FROM_THE_FUTURE"]}"#, u64::MAX));
+        assert!(allowed(r#""excludes": {"caps": ["CAP_FROM_THE_FUTURE"]}"#, u64::MAX));
+
+        let here = NATIVE.go_name();
+        assert!(allowed(&format!(r#""includes": {{"arches": ["s390x", "{here}"]}}"#), 0));
+        assert!(!allowed(&format!(r#""excludes": {{"arches": ["s390x", "{here}"]}}"#), 0));
+        assert!(!allowed(r#""includes": {"arches": ["s390x"]}"#, 0));
+
+        assert!(allowed(r#""includes": {"minKernel": "4.8"}"#, 0));
+        assert!(allowed(r#""includes": {"minKernel": "6.1"}"#, 0));
+        assert!(!allowed(r#""includes": {"minKernel": "6.10"}"#, 0));
+        assert!(!allowed(r#""excludes": {"minKernel": "4.8"}"#, 0));
+    }
+
+    #[test]
+    fn names_of_other_architectures_are_reported_and_have_no_effect() {
+        let json = profile(
+            r#"{"names": ["socketcall", "read", "_llseek", "socketcall"], "action": "SCMP_ACT_ALLOW"},
+               {"name": "write", "action": "SCMP_ACT_ALLOW"}"#,
+        );
+        assert_eq!(parse(json.as_bytes(), NATIVE, KERNEL).unwrap().unknown, ["_llseek", "socketcall"]);
+        assert_eq!(verdict(&json, 0, "write", &[]), ALLOW);
+    }
+
+    #[test]
+    fn error_names_are_understood_and_win_over_numbers() {
+        let json = profile(r#"{"names": ["read"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1, "errno": "EINVAL"}"#);
+        assert_eq!(verdict(&json, 0, "read", &[]), errno(22));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused() {
+        let refused = |json: &str| parse(json.as_bytes(), NATIVE, KERNEL).unwrap_err();
+        let entry = |rest: &str| profile(&format!(r#"{{"names": ["read"], {rest}}}"#));
+        assert!(matches!(refused("[]"), OciError::Json(_)));
+        assert!(matches!(refused("{}"), OciError::Json(_)));
+        assert!(matches!(refused(&format!("{}{}", "[".repeat(100_000), "]".repeat(100_000))), OciError::Json(_)));
+        assert!(matches!(refused(&" ".repeat(MAX_BYTES + 1)), OciError::TooLarge(_)));
+        assert!(matches!(refused(&entry(r#""action": "SCMP_ACT_NOTIFY""#)), OciError::Action(_)));
+        assert!(matches!(refused(&entry(r#""action": "allow""#)), OciError::Action(_)));
+        assert!(matches!(
+            refused(&entry(r#""action": "SCMP_ACT_ERRNO", "errnoRet": 4096"#)),
+            OciError::ErrorNumber(4096)
+        ));
+        assert!(matches!(refused(&entry(r#""action": "SCMP_ACT_ERRNO", "errno": "EWHAT""#)), OciError::ErrorName(_)));
+        let argument = |rest: &str| entry(&format!(r#""action": "SCMP_ACT_ALLOW", "args": [{{"index": 0, {rest}}}]"#));
+        assert!(matches!(refused(&argument(r#""op": "SCMP_CMP_ALMOST""#)), OciError::Comparison(_)));
+        assert!(matches!(refused(&argument(r#""op": "SCMP_CMP_EQ", "value": -1"#)), OciError::Json(_)));
+        assert!(matches!(refused(&argument(r#""op": "SCMP_CMP_EQ", "mask": 1"#)), OciError::Json(_)));
+        let filter = |filter: &str| entry(&format!(r#""action": "SCMP_ACT_ALLOW", "includes": {filter}"#));
+        assert!(matches!(refused(&filter(r#"{"minKernel": "new"}"#)), OciError::Kernel(_)));
+        assert!(matches!(refused(&filter(r#"{"hosts": ["mine"]}"#)), OciError::Json(_)));
+    }
+
+    #[test]
+    fn kernel_versions_compare_by_number() {
+        let version = |release| KernelVersion::parse(release).map(|version| (version.major, version.minor));
+        assert_eq!(version("6.18.44-fc"), Some((6, 18)));
+        assert_eq!(version("5.4-rc1"), Some((5, 4)));
+        assert_eq!(version("4.8"), Some((4, 8)));
+        assert_eq!([version(""), version("6"), version("6.x"), version("-1.2")], [None; 4]);
+        assert!(KernelVersion { major: 6, minor: 2 } < KernelVersion { major: 6, minor: 10 });
+    }
 }

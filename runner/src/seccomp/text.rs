@@ -16,7 +16,7 @@ pub(super) fn parse(text: &str) -> Result<Profile, SeccompError> {
             ([], _) => {}
             ([first, ..], _) if first.starts_with('#') => {}
             (names, Some(rule)) if line.starts_with(' ') => {
-                rule.syscalls.extend(names.iter().map(|name| (*name).to_owned()))
+                rule.syscalls.extend(names.iter().map(|name| (*name).to_owned()));
             }
             (_, None) if line.starts_with(' ') => return Err(syntax("system calls before the first rule".to_owned())),
             (["default", rest @ ..], _) => match action(rest) {
@@ -91,7 +91,8 @@ mod tests {
     #[test]
     fn a_rule_carries_its_capability_condition_and_calls() {
         let profile = parse(
-            "# head\ndefault errno ENOSYS\n\nallow with CAP_SYS_ADMIN when arg1 & 0xff == 7\n    mount  umount2\n    # inside\n    setns\n",
+            "# head\ndefault errno ENOSYS\n\nallow with CAP_SYS_ADMIN when arg1 & 0xff == 7\n    mount  umount2\n\
+             \x20   # inside\n    setns\n",
         )
         .unwrap();
         assert_eq!(profile.default, Action::Errno(38));
