@@ -44,7 +44,7 @@ mod built {
     include!(concat!(env!("OUT_DIR"), "/seccomp.rs"));
 }
 
-/// The default profile, for [`compile`].
+/// The default profile, for [`compile()`].
 ///
 /// # Errors
 /// None that the build script would not have met.
