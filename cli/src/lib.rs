@@ -1,1 +1,13 @@
 //! The parts that the commands `lstore` and `lrun` share.
+//!
+//! ```text
+//! args (clap: what was said) -> env, volume, capability (what it means) -> command bodies -> output, report, exit
+//! ```
+//!
+//! Nothing here stores or runs anything: that is the work of the libraries `lstore` and `lrun`.
+
+#![forbid(unsafe_code)]
+
+pub mod exit;
+pub mod output;
+pub mod template;
