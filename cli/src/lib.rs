@@ -8,6 +8,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod env;
+
 pub mod exit;
 pub mod output;
+pub mod progress;
+pub mod report;
 pub mod template;
