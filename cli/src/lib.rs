@@ -8,7 +8,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod capability;
 pub mod env;
+pub mod volume;
 
 pub mod exit;
 pub mod output;
