@@ -8,11 +8,16 @@
 
 #![forbid(unsafe_code)]
 
+pub mod global;
+pub mod lrun;
+pub mod lstore;
+
 pub mod capability;
 pub mod env;
 pub mod volume;
 
 pub mod exit;
+pub mod manual;
 pub mod output;
 pub mod progress;
 pub mod report;
