@@ -1,1 +1,4 @@
 //! Rootless container runner.
+
+pub mod seccomp;
+pub mod sys;
