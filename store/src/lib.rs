@@ -1,1 +1,2 @@
 //! Rootless OCI image store.
+pub mod digest;

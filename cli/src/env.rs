@@ -1,0 +1,288 @@
+//! Every environment variable that the commands read.
+//!
+//! The libraries read none: what they need is looked up here and handed to them. The process environment is copied
+//! once, so the same code runs in tests on an environment of their own.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// Where the store is; wins over every default but the flag `--root`.
+pub const LSTORE_ROOT: &str = "LSTORE_ROOT";
+/// Base directory of user data (XDG Base Directory Specification); the store is its `lstore`.
+pub const XDG_DATA_HOME: &str = "XDG_DATA_HOME";
+/// Per-login runtime directory (XDG Base Directory Specification); Podman keeps its logins below it.
+pub const XDG_RUNTIME_DIR: &str = "XDG_RUNTIME_DIR";
+/// Base directory of user configuration (XDG Base Directory Specification).
+pub const XDG_CONFIG_HOME: &str = "XDG_CONFIG_HOME";
+/// Home directory, from which the XDG directories are derived when they are not set.
+pub const HOME: &str = "HOME";
+/// Path of a credentials file, as for Podman; the flag `--authfile` wins.
+pub const REGISTRY_AUTH_FILE: &str = "REGISTRY_AUTH_FILE";
+/// Directory of Docker's `config.json`.
+pub const DOCKER_CONFIG: &str = "DOCKER_CONFIG";
+/// Turns colours off when set to anything but the empty string (no-color.org).
+pub const NO_COLOR: &str = "NO_COLOR";
+/// Kind of terminal; `dumb` cannot move its cursor, so it gets neither colours nor bars.
+pub const TERM: &str = "TERM";
+/// The shell that `lstore unshare` starts when no command is given.
+pub const SHELL: &str = "SHELL";
+
+/// The variables and their meaning, for the manual and the help text.
+pub const VARIABLES: &[(&str, &str)] = &[
+    (LSTORE_ROOT, "the store directory; --root wins over it"),
+    (
+        XDG_DATA_HOME,
+        "the store is $XDG_DATA_HOME/lstore when LSTORE_ROOT is not set",
+    ),
+    (
+        HOME,
+        "the store is $HOME/.local/share/lstore when neither is set",
+    ),
+    (
+        REGISTRY_AUTH_FILE,
+        "the file with registry credentials; --authfile wins over it",
+    ),
+    (
+        DOCKER_CONFIG,
+        "the directory of Docker's config.json, read for credentials",
+    ),
+    (
+        XDG_RUNTIME_DIR,
+        "its containers/auth.json is read for credentials",
+    ),
+    (
+        XDG_CONFIG_HOME,
+        "its containers/auth.json is read for credentials",
+    ),
+    (NO_COLOR, "no colours when set and not empty"),
+    (TERM, "no colours and no progress bars when 'dumb'"),
+    (
+        SHELL,
+        "what 'lstore unshare' runs when it is given no command",
+    ),
+];
+
+/// The store of the system administrator, which is no user's data.
+const SYSTEM_STORE: &str = "/var/lib/lstore";
+
+/// Why a default could not be derived from the environment.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum EnvError {
+    /// Neither a flag nor a variable names the store.
+    #[error(
+        "cannot tell where the store is: neither LSTORE_ROOT, XDG_DATA_HOME nor HOME is an absolute path; set LSTORE_ROOT or give --root DIR"
+    )]
+    NoStore,
+}
+
+/// A copy of an environment: that of the process, or a test's own.
+#[derive(Clone, Debug, Default)]
+pub struct Environment(Vec<(OsString, OsString)>);
+
+impl Environment {
+    /// Copies the environment of this process.
+    pub fn of_process() -> Self {
+        Self(std::env::vars_os().collect())
+    }
+
+    /// The value of `name`; the first one if it is set twice, as getenv(3).
+    pub fn get(&self, name: impl AsRef<OsStr>) -> Option<&OsStr> {
+        let name = name.as_ref();
+        self.0
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_os_str())
+    }
+
+    /// All variables in the order of the environment.
+    pub fn iter(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
+        self.0
+            .iter()
+            .map(|(key, value)| (key.as_os_str(), value.as_os_str()))
+    }
+
+    /// The store directory: `flag`, else `LSTORE_ROOT`, else for root (`is_root`) `/var/lib/lstore`, else `lstore` in
+    /// the user's data directory.
+    ///
+    /// Root's store ignores `XDG_DATA_HOME` and `HOME`: sudo may hand on those of the caller, and a store of root in a
+    /// user's home would be one that the user can neither read nor remove. Errors: no variable helps. A relative
+    /// `flag` or `LSTORE_ROOT` is left relative to the working directory.
+    pub fn store_root(&self, flag: Option<&Path>, is_root: bool) -> Result<PathBuf, EnvError> {
+        if let Some(path) = flag {
+            return Ok(path.to_owned());
+        }
+        if let Some(path) = self.get(LSTORE_ROOT).filter(|path| !path.is_empty()) {
+            return Ok(PathBuf::from(path));
+        }
+        if is_root {
+            return Ok(PathBuf::from(SYSTEM_STORE));
+        }
+        self.directory(XDG_DATA_HOME)
+            .or_else(|| Some(self.directory(HOME)?.join(".local/share")))
+            .map(|data| data.join("lstore"))
+            .ok_or(EnvError::NoStore)
+    }
+
+    /// The files that may hold registry credentials, best first; not all of them exist.
+    ///
+    /// The order is Podman's (containers-auth.json(5)): the login of this session, that of the user, then Docker's.
+    /// A file named by `flag` or `REGISTRY_AUTH_FILE` is the only one, so that a job can be kept from other logins.
+    pub fn credential_files(&self, flag: Option<&Path>) -> Vec<PathBuf> {
+        if let Some(path) = flag {
+            return vec![path.to_owned()];
+        }
+        if let Some(path) = self.get(REGISTRY_AUTH_FILE).filter(|path| !path.is_empty()) {
+            return vec![PathBuf::from(path)];
+        }
+        let home = self.directory(HOME);
+        let config = self
+            .directory(XDG_CONFIG_HOME)
+            .or_else(|| Some(home.as_ref()?.join(".config")));
+        let docker = self
+            .directory(DOCKER_CONFIG)
+            .or_else(|| Some(home.as_ref()?.join(".docker")));
+        [
+            self.directory(XDG_RUNTIME_DIR)
+                .map(|dir| dir.join("containers/auth.json")),
+            config.map(|dir| dir.join("containers/auth.json")),
+            docker.map(|dir| dir.join("config.json")),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    /// Whether coloured output is wanted on a stream that is a terminal or not.
+    pub fn colours(&self, is_terminal: bool) -> bool {
+        is_terminal && self.get(NO_COLOR).is_none_or(OsStr::is_empty) && !self.is_dumb()
+    }
+
+    /// Whether a stream that is a terminal or not can redraw progress bars.
+    pub fn bars(&self, is_terminal: bool) -> bool {
+        is_terminal && !self.is_dumb()
+    }
+
+    /// The user's shell, else `/bin/sh`.
+    pub fn shell(&self) -> &OsStr {
+        self.get(SHELL)
+            .filter(|shell| !shell.is_empty())
+            .unwrap_or(OsStr::new("/bin/sh"))
+    }
+
+    fn is_dumb(&self) -> bool {
+        self.get(TERM).is_some_and(|term| term == "dumb")
+    }
+
+    /// A directory named by a variable. Relative ones are ignored, as the XDG specification asks: they would name
+    /// another directory in every working directory.
+    fn directory(&self, name: &str) -> Option<PathBuf> {
+        let value = self.get(name)?;
+        value
+            .as_bytes()
+            .starts_with(b"/")
+            .then(|| PathBuf::from(value))
+    }
+}
+
+impl<K: Into<OsString>, V: Into<OsString>> FromIterator<(K, V)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(variables: I) -> Self {
+        Self(
+            variables
+                .into_iter()
+                .map(|(key, value)| (key.into(), value.into()))
+                .collect(),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(variables: &[(&str, &str)]) -> Environment {
+        variables.iter().copied().collect()
+    }
+
+    fn root(variables: &[(&str, &str)], is_root: bool) -> Result<PathBuf, EnvError> {
+        environment(variables).store_root(None, is_root)
+    }
+
+    #[test]
+    fn the_store_is_the_first_of_flag_variable_data_directory_and_home() {
+        let all = [
+            (LSTORE_ROOT, "/one"),
+            (XDG_DATA_HOME, "/two"),
+            (HOME, "/home/u"),
+        ];
+        let flag = environment(&all).store_root(Some(Path::new("/zero")), false);
+        assert_eq!(flag, Ok("/zero".into()));
+        assert_eq!(root(&all, false), Ok("/one".into()));
+        assert_eq!(root(&all[1..], false), Ok("/two/lstore".into()));
+        assert_eq!(
+            root(&all[2..], false),
+            Ok("/home/u/.local/share/lstore".into())
+        );
+        assert_eq!(root(&[], false), Err(EnvError::NoStore));
+    }
+
+    #[test]
+    fn the_store_of_root_is_the_systems_whatever_sudo_hands_on() {
+        let user = [(XDG_DATA_HOME, "/home/u/data"), (HOME, "/home/u")];
+        assert_eq!(root(&user, true), Ok("/var/lib/lstore".into()));
+        assert_eq!(root(&[(LSTORE_ROOT, "/one")], true), Ok("/one".into()));
+    }
+
+    #[test]
+    fn empty_and_relative_variables_count_as_unset() {
+        let odd = [(LSTORE_ROOT, ""), (XDG_DATA_HOME, "data"), (HOME, "/h")];
+        assert_eq!(root(&odd, false), Ok("/h/.local/share/lstore".into()));
+    }
+
+    #[test]
+    fn credentials_are_looked_up_as_podman_does() {
+        let files = environment(&[(HOME, "/h"), (XDG_RUNTIME_DIR, "/run/user/1")])
+            .credential_files(None)
+            .into_iter()
+            .map(|path| path.display().to_string())
+            .collect::<Vec<_>>();
+        assert_eq!(
+            files,
+            [
+                "/run/user/1/containers/auth.json",
+                "/h/.config/containers/auth.json",
+                "/h/.docker/config.json"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_named_credentials_file_is_the_only_one() {
+        let environment = environment(&[(HOME, "/h"), (REGISTRY_AUTH_FILE, "/job/auth.json")]);
+        assert_eq!(
+            environment.credential_files(None),
+            [PathBuf::from("/job/auth.json")]
+        );
+        assert_eq!(
+            environment.credential_files(Some(Path::new("mine"))),
+            [PathBuf::from("mine")]
+        );
+    }
+
+    #[test]
+    fn colours_need_a_capable_terminal_that_does_not_refuse_them() {
+        assert!(environment(&[(TERM, "xterm")]).colours(true));
+        assert!(environment(&[(NO_COLOR, "")]).colours(true));
+        assert!(!environment(&[]).colours(false));
+        assert!(!environment(&[(NO_COLOR, "1")]).colours(true));
+        assert!(!environment(&[(TERM, "dumb")]).colours(true));
+        assert!(environment(&[(NO_COLOR, "1")]).bars(true));
+        assert!(!environment(&[(TERM, "dumb")]).bars(true));
+    }
+
+    #[test]
+    fn the_shell_has_a_default() {
+        assert_eq!(environment(&[(SHELL, "/bin/zsh")]).shell(), "/bin/zsh");
+        assert_eq!(environment(&[(SHELL, "")]).shell(), "/bin/sh");
+    }
+}

@@ -1,0 +1,4 @@
+//! The command `lrun`.
+
+pub mod args;
+pub mod security;

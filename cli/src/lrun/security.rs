@@ -1,0 +1,190 @@
+//! `--security-opt`.
+
+use std::path::PathBuf;
+
+/// Which system calls the container may make.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum SeccompOption {
+    /// The built-in program.
+    #[default]
+    Default,
+    /// All of them.
+    Unconfined,
+    /// What a profile in the OCI's JSON format allows.
+    Profile(PathBuf),
+}
+
+/// Which of the masked and read-only paths below /proc and /sys the container sees as they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unmask {
+    /// Only these.
+    Paths(Vec<PathBuf>),
+    /// All of them.
+    All,
+}
+
+impl Default for Unmask {
+    fn default() -> Self {
+        Self::Paths(Vec::new())
+    }
+}
+
+/// What all `--security-opt` flags together say; a later one wins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SecurityOptions {
+    /// Programs gain no rights by setuid bits or file capabilities (`PR_SET_NO_NEW_PRIVS`).
+    pub no_new_privileges: bool,
+    /// The system call filter.
+    pub seccomp: SeccompOption,
+    /// Paths that are not masked.
+    pub unmask: Unmask,
+}
+
+/// Why a security option cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SecurityError {
+    /// The option is not known.
+    #[error(
+        "unknown --security-opt {0:?}; known are no-new-privileges, seccomp=FILE|unconfined, unmask=ALL|PATH:PATH, label=disable and apparmor=unconfined"
+    )]
+    Unknown(String),
+    /// SELinux labels and AppArmor profiles are not set, so asking for a certain one cannot be granted.
+    #[error(
+        "--security-opt {0:?} asks for confinement that lrun does not set up; only label=disable and apparmor=unconfined can be given"
+    )]
+    Label(String),
+    /// A path to unmask is not absolute.
+    #[error(
+        "--security-opt unmask={0:?} is not a list of absolute paths; write unmask=ALL or unmask=/proc/acpi:/sys/firmware"
+    )]
+    Path(String),
+    /// The option must be true or false.
+    #[error("--security-opt no-new-privileges={0:?} is neither true nor false")]
+    Boolean(String),
+}
+
+impl SecurityOptions {
+    /// Reads the arguments of all `--security-opt` flags.
+    ///
+    /// `label=disable` and `apparmor=unconfined` are what happens anyway, so they are accepted and change nothing. The
+    /// form with a colon (`label:disable`) is docker's old one.
+    pub fn parse<T: AsRef<str>>(arguments: &[T]) -> Result<Self, SecurityError> {
+        let mut options = Self::default();
+        for argument in arguments {
+            let argument = argument.as_ref();
+            let (name, value) = match argument.split_once(['=', ':']) {
+                Some((name, value)) => (name, Some(value)),
+                None => (argument, None),
+            };
+            match (name, value) {
+                ("no-new-privileges", None | Some("true")) => options.no_new_privileges = true,
+                ("no-new-privileges", Some("false")) => options.no_new_privileges = false,
+                ("no-new-privileges", Some(other)) => {
+                    return Err(SecurityError::Boolean(other.into()));
+                }
+                ("seccomp", Some("unconfined")) => options.seccomp = SeccompOption::Unconfined,
+                ("seccomp", Some(file)) if !file.is_empty() => {
+                    options.seccomp = SeccompOption::Profile(file.into());
+                }
+                ("unmask", Some(paths)) => options.unmask(paths)?,
+                ("systempaths", Some("unconfined")) => options.unmask = Unmask::All,
+                ("label", Some("disable")) | ("apparmor", Some("unconfined")) => {}
+                ("label" | "apparmor", Some(_)) => {
+                    return Err(SecurityError::Label(argument.into()));
+                }
+                _ => return Err(SecurityError::Unknown(argument.into())),
+            }
+        }
+        Ok(options)
+    }
+
+    fn unmask(&mut self, paths: &str) -> Result<(), SecurityError> {
+        if paths.eq_ignore_ascii_case("all") {
+            self.unmask = Unmask::All;
+            return Ok(());
+        }
+        if paths.split(':').any(|path| !path.starts_with('/')) {
+            return Err(SecurityError::Path(paths.into()));
+        }
+        if let Unmask::Paths(known) = &mut self.unmask {
+            known.extend(paths.split(':').map(PathBuf::from));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_said_is_the_default() {
+        assert_eq!(
+            SecurityOptions::parse::<&str>(&[]),
+            Ok(SecurityOptions::default())
+        );
+    }
+
+    #[test]
+    fn distrobox_options_change_nothing() {
+        for options in [
+            ["label=disable", "apparmor=unconfined"],
+            ["label:disable", "apparmor:unconfined"],
+        ] {
+            assert_eq!(
+                SecurityOptions::parse(&options),
+                Ok(SecurityOptions::default())
+            );
+        }
+    }
+
+    #[test]
+    fn options_add_up_and_the_last_wins() {
+        let options = SecurityOptions::parse(&[
+            "no-new-privileges",
+            "seccomp=unconfined",
+            "seccomp=/etc/p=1.json",
+            "unmask=/proc/acpi:/sys/x",
+            "unmask=/proc/bus",
+        ]);
+        assert_eq!(
+            options,
+            Ok(SecurityOptions {
+                no_new_privileges: true,
+                seccomp: SeccompOption::Profile("/etc/p=1.json".into()),
+                unmask: Unmask::Paths(vec![
+                    "/proc/acpi".into(),
+                    "/sys/x".into(),
+                    "/proc/bus".into()
+                ]),
+            })
+        );
+        let off = SecurityOptions::parse(&["no-new-privileges", "no-new-privileges:false"]);
+        assert_eq!(off, Ok(SecurityOptions::default()));
+    }
+
+    #[test]
+    fn everything_can_be_unmasked() {
+        for option in ["unmask=ALL", "unmask=all", "systempaths=unconfined"] {
+            let options = SecurityOptions::parse(&[option]).unwrap();
+            assert_eq!(options.unmask, Unmask::All);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_granted_is_refused() {
+        for (option, expected) in [
+            ("foo=bar", SecurityError::Unknown("foo=bar".into())),
+            ("seccomp=", SecurityError::Unknown("seccomp=".into())),
+            ("label=type:t", SecurityError::Label("label=type:t".into())),
+            (
+                "apparmor=strict",
+                SecurityError::Label("apparmor=strict".into()),
+            ),
+            ("unmask=proc", SecurityError::Path("proc".into())),
+            ("no-new-privileges=1", SecurityError::Boolean("1".into())),
+        ] {
+            assert_eq!(SecurityOptions::parse(&[option]), Err(expected));
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! The command `lstore`.
+
+pub mod args;
+pub mod change;

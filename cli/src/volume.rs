@@ -1,0 +1,9 @@
+//! `-v`, `--mount`, `--tmpfs` -> mounts; `-e`, `--env-file` -> variables. The grammar is podman's.
+
+mod csv;
+mod mount;
+mod options;
+mod variables;
+
+pub use mount::{Mount, MountKind, Propagation, VolumeError, mounts};
+pub use variables::{VariableError, variables};

@@ -1,0 +1,563 @@
+//! What is mounted into a container, besides its root.
+
+use std::collections::HashSet;
+use std::path::{Component, Path, PathBuf};
+
+use super::csv;
+use super::options::Options;
+
+/// A mount that the user asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// What is mounted.
+    pub kind: MountKind,
+    /// Where, in the container: absolute, without `.` and `..`.
+    pub target: PathBuf,
+    /// Nothing can be written through it.
+    pub read_only: bool,
+    /// Setuid bits and file capabilities have no effect on it.
+    pub nosuid: bool,
+    /// Device nodes on it cannot be opened.
+    pub nodev: bool,
+    /// Nothing on it can be executed.
+    pub noexec: bool,
+}
+
+/// What is mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MountKind {
+    /// A file or directory of the host.
+    Bind {
+        /// Its path on the host; a relative one starts with `.` and is meant from the working directory.
+        source: PathBuf,
+        /// Mounts below it are bound too.
+        recursive: bool,
+        /// Whether mounts that appear later on one side appear on the other.
+        propagation: Propagation,
+        /// SELinux's label of the source is to be changed (`z`, `Z`): nothing to do where SELinux is off, and must be
+        /// refused where it is on.
+        relabel: bool,
+    },
+    /// An empty file system in memory. Unlike podman's it does not start with a copy of what the image has there.
+    Tmpfs {
+        /// Its greatest size in bytes; the kernel's default is half of the memory.
+        size: Option<u64>,
+        /// The mode of its root; the default is 1777.
+        mode: Option<u32>,
+    },
+}
+
+/// How a mount takes part in later mounts (mount_namespaces(7), "Shared subtrees"). The forms with `r` apply to the
+/// mounts below it too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are those of mount(8)")]
+pub enum Propagation {
+    Private,
+    RecursivePrivate,
+    Slave,
+    RecursiveSlave,
+    Shared,
+    RecursiveShared,
+    Unbindable,
+    RecursiveUnbindable,
+}
+
+impl Propagation {
+    /// The kind with mount(8)'s name.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "private" => Self::Private,
+            "rprivate" => Self::RecursivePrivate,
+            "slave" => Self::Slave,
+            "rslave" => Self::RecursiveSlave,
+            "shared" => Self::Shared,
+            "rshared" => Self::RecursiveShared,
+            "unbindable" => Self::Unbindable,
+            "runbindable" => Self::RecursiveUnbindable,
+            _ => return None,
+        })
+    }
+}
+
+/// Why a mount cannot be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum VolumeError {
+    /// Too many or too few parts.
+    #[error("volume {0:?} is not of the form SOURCE:TARGET[:OPTIONS]; give two absolute paths")]
+    Form(String),
+    /// A volume that is not a path of the host.
+    #[error(
+        "volume {0:?} is named or anonymous, which lrun does not have; give a path of the host that starts with '/' or './'"
+    )]
+    Named(String),
+    /// The target is no place in the container.
+    #[error("cannot mount on {target:?}; the target must be an absolute path other than /")]
+    Target {
+        /// What was given.
+        target: String,
+    },
+    /// Two mounts have one target.
+    #[error("{target:?} is mounted twice; leave one of them out")]
+    Twice {
+        /// The common target.
+        target: PathBuf,
+    },
+    /// An option that is not known, or has no meaning here.
+    #[error("unknown option {option:?} in {whole:?}; see 'lrun run --help'")]
+    Option {
+        /// The option.
+        option: String,
+        /// The argument it stands in.
+        whole: String,
+    },
+    /// An option is given twice or contradicts another.
+    #[error("option {option:?} in {whole:?} repeats or contradicts another one")]
+    Contradiction {
+        /// The option.
+        option: String,
+        /// The argument it stands in.
+        whole: String,
+    },
+    /// A value is not what its option needs.
+    #[error("{value:?} in {whole:?} is no {needed}")]
+    Value {
+        /// The value.
+        value: String,
+        /// What it should be.
+        needed: &'static str,
+        /// The argument it stands in.
+        whole: String,
+    },
+    /// `--mount` without what it needs.
+    #[error(
+        "--mount {whole:?} lacks {part}; write type=bind,source=PATH,target=PATH or type=tmpfs,target=PATH"
+    )]
+    Incomplete {
+        /// The argument.
+        whole: String,
+        /// The part it lacks.
+        part: &'static str,
+    },
+    /// `--mount` of a kind that does not exist here.
+    #[error("--mount type {0:?} is not supported; bind and tmpfs are")]
+    Type(String),
+}
+
+impl VolumeError {
+    pub(super) fn option(option: &str, whole: &str) -> Self {
+        Self::Option {
+            option: option.into(),
+            whole: whole.into(),
+        }
+    }
+
+    pub(super) fn size(value: &str, whole: &str) -> Self {
+        Self::value(value, "size such as 64m", whole)
+    }
+
+    pub(super) fn mode(value: &str, whole: &str) -> Self {
+        Self::value(value, "octal mode such as 1777", whole)
+    }
+
+    fn value(value: &str, needed: &'static str, whole: &str) -> Self {
+        Self::Value {
+            value: value.into(),
+            needed,
+            whole: whole.into(),
+        }
+    }
+}
+
+/// All mounts of a container, from the arguments of `-v`, `--mount` and `--tmpfs`, in the order in which they must be
+/// made: the fewer components a target has, the earlier, so that no mount hides one below it.
+///
+/// Errors: an argument that is malformed or asks for what lrun lacks, and two mounts on one target. No path of the host
+/// is looked at.
+pub fn mounts<T: AsRef<str>>(
+    volumes: &[T],
+    specs: &[T],
+    tmpfs: &[T],
+) -> Result<Vec<Mount>, VolumeError> {
+    let mut mounts = Vec::new();
+    for argument in volumes {
+        mounts.push(volume(argument.as_ref())?);
+    }
+    for argument in specs {
+        mounts.push(spec(argument.as_ref())?);
+    }
+    for argument in tmpfs {
+        mounts.push(memory(argument.as_ref())?);
+    }
+    let mut targets = HashSet::new();
+    if let Some(twice) = mounts.iter().find(|mount| !targets.insert(&mount.target)) {
+        return Err(VolumeError::Twice {
+            target: twice.target.clone(),
+        });
+    }
+    mounts.sort_by_key(|mount| mount.target.components().count());
+    Ok(mounts)
+}
+
+/// `-v SOURCE:TARGET[:OPTIONS]`.
+fn volume(argument: &str) -> Result<Mount, VolumeError> {
+    let parts: Vec<_> = argument.split(':').collect();
+    let (source, target, list) = match parts.as_slice() {
+        [_] => return Err(VolumeError::Named(argument.into())),
+        [source, target] => (*source, *target, ""),
+        [source, target, list] => (*source, *target, *list),
+        _ => return Err(VolumeError::Form(argument.into())),
+    };
+    if source.is_empty() || target.is_empty() {
+        return Err(VolumeError::Form(argument.into()));
+    }
+    if !source.starts_with(['/', '.']) {
+        return Err(VolumeError::Named(argument.into()));
+    }
+    let mut options = Options::default();
+    for option in list.split(',').filter(|option| !option.is_empty()) {
+        options.add(option, argument)?;
+    }
+    bind(source, target, &options, argument)
+}
+
+/// `--mount type=…,…`.
+fn spec(argument: &str) -> Result<Mount, VolumeError> {
+    let incomplete = |part| VolumeError::Incomplete {
+        whole: argument.into(),
+        part,
+    };
+    let fields =
+        csv::fields(argument).ok_or_else(|| VolumeError::value(argument, "list", argument))?;
+    let (mut kind, mut source, mut target) = (None, None, None);
+    let mut options = Options::default();
+    for field in &fields {
+        let (name, value) = match field.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (field.as_str(), None),
+        };
+        match (name, value) {
+            ("type", Some(value)) => kind = Some(value),
+            ("source" | "src", Some(value)) => source = Some(value),
+            ("target" | "destination" | "dst", Some(value)) => target = Some(value),
+            ("readonly" | "ro", _) => options.add(flag(value, "ro", "rw", argument)?, argument)?,
+            ("bind-nonrecursive", _) => {
+                options.add(flag(value, "bind", "rbind", argument)?, argument)?;
+            }
+            ("bind-propagation", Some(value)) => match Propagation::named(value) {
+                Some(_) => options.add(value, argument)?,
+                None => return Err(VolumeError::value(value, "propagation", argument)),
+            },
+            ("relabel", Some("shared" | "private")) => options.add("z", argument)?,
+            ("tmpfs-size", Some(value)) => options.add(&format!("size={value}"), argument)?,
+            ("tmpfs-mode", Some(value)) => options.add(&format!("mode={value}"), argument)?,
+            (_, None) => options.add(name, argument)?,
+            _ => return Err(VolumeError::option(field, argument)),
+        }
+    }
+    let kind = kind.ok_or_else(|| incomplete("a type"))?;
+    let target = target.ok_or_else(|| incomplete("a target"))?;
+    match kind {
+        "bind" => {
+            let source = source
+                .filter(|source| !source.is_empty())
+                .ok_or_else(|| incomplete("a source"))?;
+            bind(source, target, &options, argument)
+        }
+        "tmpfs" => match source {
+            None => tmpfs(target, &options, argument),
+            Some(source) => Err(VolumeError::option(&format!("source={source}"), argument)),
+        },
+        other => Err(VolumeError::Type(other.into())),
+    }
+}
+
+/// `--tmpfs TARGET[:OPTIONS]`.
+fn memory(argument: &str) -> Result<Mount, VolumeError> {
+    let (target, list) = argument.split_once(':').unwrap_or((argument, ""));
+    let mut options = Options::default();
+    for option in list.split(',').filter(|option| !option.is_empty()) {
+        options.add(option, argument)?;
+    }
+    tmpfs(target, &options, argument)
+}
+
+/// A flag that may have a value: `ro`, `ro=true`, `ro=false`.
+fn flag<'a>(
+    value: Option<&str>,
+    yes: &'a str,
+    no: &'a str,
+    whole: &str,
+) -> Result<&'a str, VolumeError> {
+    match value {
+        None | Some("true" | "1") => Ok(yes),
+        Some("false" | "0") => Ok(no),
+        Some(other) => Err(VolumeError::value(other, "true or false", whole)),
+    }
+}
+
+fn bind(source: &str, target: &str, options: &Options, whole: &str) -> Result<Mount, VolumeError> {
+    if options.size.is_some() || options.mode.is_some() || options.empty.is_some() {
+        return Err(VolumeError::option("size, mode or notmpcopyup", whole));
+    }
+    Ok(Mount {
+        kind: MountKind::Bind {
+            source: source.into(),
+            recursive: options.recursive.unwrap_or(true),
+            propagation: options.propagation.unwrap_or(Propagation::RecursivePrivate),
+            relabel: options.relabel.unwrap_or(false),
+        },
+        target: normal(target)?,
+        read_only: options.read_only.unwrap_or(false),
+        // A setuid file of the host has nothing to do in a container, where its owner may be root. Devices are not
+        // forbidden: whoever mounts /dev means the devices, and the host's permissions go on to apply.
+        nosuid: options.nosuid.unwrap_or(true),
+        nodev: options.nodev.unwrap_or(false),
+        noexec: options.noexec.unwrap_or(false),
+    })
+}
+
+fn tmpfs(target: &str, options: &Options, whole: &str) -> Result<Mount, VolumeError> {
+    if options.recursive.is_some() || options.propagation.is_some() || options.relabel.is_some() {
+        return Err(VolumeError::option("bind, propagation or z", whole));
+    }
+    Ok(Mount {
+        kind: MountKind::Tmpfs {
+            size: options.size,
+            mode: options.mode,
+        },
+        target: normal(target)?,
+        read_only: options.read_only.unwrap_or(false),
+        nosuid: options.nosuid.unwrap_or(true),
+        nodev: options.nodev.unwrap_or(true),
+        noexec: options.noexec.unwrap_or(false),
+    })
+}
+
+/// A target without `.` and `..`, which are resolved as written: what links the image has there is not known yet.
+fn normal(target: &str) -> Result<PathBuf, VolumeError> {
+    let refuse = || VolumeError::Target {
+        target: target.into(),
+    };
+    if !target.starts_with('/') || target.contains('\0') {
+        return Err(refuse());
+    }
+    let mut normal = PathBuf::from("/");
+    for component in Path::new(target).components() {
+        match component {
+            Component::Normal(name) => normal.push(name),
+            Component::ParentDir => {
+                normal.pop();
+            }
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    if normal == Path::new("/") {
+        return Err(refuse());
+    }
+    Ok(normal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn volume_error(argument: &str) -> String {
+        volume(argument).unwrap_err().to_string()
+    }
+
+    fn bound(mount: &Mount) -> (&Path, bool, Propagation, bool) {
+        match &mount.kind {
+            MountKind::Bind {
+                source,
+                recursive,
+                propagation,
+                relabel,
+            } => (source, *recursive, *propagation, *relabel),
+            MountKind::Tmpfs { .. } => panic!("not a bind mount"),
+        }
+    }
+
+    #[test]
+    fn a_volume_is_bound_recursively_and_private() {
+        let mount = volume("/data:/srv/data").unwrap();
+        assert_eq!(mount.target, Path::new("/srv/data"));
+        assert_eq!(
+            bound(&mount),
+            (
+                Path::new("/data"),
+                true,
+                Propagation::RecursivePrivate,
+                false
+            )
+        );
+        assert!(!mount.read_only && mount.nosuid && !mount.nodev && !mount.noexec);
+    }
+
+    #[test]
+    fn distrobox_volumes_are_understood() {
+        let host = volume("/:/run/host/:rslave").unwrap();
+        assert_eq!(host.target, Path::new("/run/host"));
+        assert_eq!(bound(&host).2, Propagation::RecursiveSlave);
+        assert!(volume("/etc/hosts:/etc/hosts:ro").unwrap().read_only);
+        assert_eq!(
+            volume("/dev/null:/dev/ptmx").unwrap().target,
+            Path::new("/dev/ptmx")
+        );
+    }
+
+    #[test]
+    fn options_are_podmans() {
+        let mount = volume("./c:/y:ro,Z,noexec,nodev,suid,bind,shared").unwrap();
+        assert_eq!(
+            bound(&mount),
+            (Path::new("./c"), false, Propagation::Shared, true)
+        );
+        assert!(mount.read_only && mount.noexec && mount.nodev && !mount.nosuid);
+    }
+
+    #[test]
+    fn targets_are_made_normal() {
+        assert_eq!(
+            volume("/a:/x/../b/./c//").unwrap().target,
+            Path::new("/b/c")
+        );
+        for target in ["x", "/", "/..", "/a/..", ""] {
+            assert!(volume(&format!("/a:{target}")).is_err(), "{target}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_path_of_the_host_is_refused_with_a_remedy() {
+        for argument in ["/tmp", "name:/y", "rel/x:/y"] {
+            assert!(
+                volume_error(argument).contains("give a path of the host"),
+                "{argument}"
+            );
+        }
+        for argument in [":", "/tmp:", ":/x", "/tmp:/x:ro:z"] {
+            assert!(
+                volume_error(argument).contains("not of the form"),
+                "{argument}"
+            );
+        }
+    }
+
+    #[test]
+    fn bad_options_are_refused_not_ignored() {
+        for (argument, expected) in [
+            ("/a:/x:bogus", "unknown option \"bogus\""),
+            ("/a:/x:U", "unknown option \"U\""),
+            ("/a:/x:O", "unknown option \"O\""),
+            ("/a:/x:ro,rw", "repeats or contradicts"),
+            ("/a:/x:private,shared", "repeats or contradicts"),
+            ("/a:/x:size=1m", "unknown option \"size, mode"),
+            ("/a:/x:mode=9", "no octal mode"),
+        ] {
+            assert!(volume_error(argument).contains(expected), "{argument}");
+        }
+    }
+
+    #[test]
+    fn mount_has_podmans_keys() {
+        for (argument, read_only) in [
+            ("type=bind,src=/tmp,dst=/x", false),
+            ("type=bind,source=/tmp,target=/x,ro", true),
+            ("type=bind,src=/tmp,destination=/x,readonly=true", true),
+            ("type=bind,src=/tmp,dst=/x,ro=false", false),
+        ] {
+            let mount = spec(argument).unwrap();
+            assert_eq!(mount, {
+                let mut expected = volume("/tmp:/x").unwrap();
+                expected.read_only = read_only;
+                expected
+            });
+        }
+        let mount = spec("type=bind,\"src=/a,b\",dst=/x,bind-propagation=rslave,bind-nonrecursive");
+        let mount = mount.unwrap();
+        assert_eq!(
+            bound(&mount),
+            (Path::new("/a,b"), false, Propagation::RecursiveSlave, false)
+        );
+    }
+
+    #[test]
+    fn memory_can_be_mounted_in_two_ways() {
+        let expected = Mount {
+            kind: MountKind::Tmpfs {
+                size: Some(1 << 20),
+                mode: Some(0o700),
+            },
+            target: "/x".into(),
+            read_only: false,
+            nosuid: true,
+            nodev: true,
+            noexec: false,
+        };
+        assert_eq!(
+            spec("type=tmpfs,dst=/x,tmpfs-size=1m,tmpfs-mode=700").as_ref(),
+            Ok(&expected)
+        );
+        assert_eq!(memory("/x:size=1m,mode=0700,rw").as_ref(), Ok(&expected));
+        assert!(memory("/x:noexec,dev,notmpcopyup").unwrap().noexec);
+    }
+
+    #[test]
+    fn incomplete_or_foreign_mounts_are_refused() {
+        for (argument, expected) in [
+            ("src=/tmp,dst=/x", "lacks a type"),
+            ("type=bind,src=/tmp", "lacks a target"),
+            ("type=bind,dst=/x", "lacks a source"),
+            ("type=tmpfs,dst=/x,src=/y", "unknown option \"source=/y\""),
+            ("type=tmpfs,dst=/x,size=1m", "unknown option \"size=1m\""),
+            (
+                "type=volume,src=v,dst=/x",
+                "type \"volume\" is not supported",
+            ),
+            (
+                "type=bind,src=/a,dst=/x,bogus=1",
+                "unknown option \"bogus=1\"",
+            ),
+            ("type=bind,src=/a,dst=/x,ro=maybe", "no true or false"),
+            ("type=bind,\"src=/a", "is no list"),
+        ] {
+            let error = spec(argument).unwrap_err().to_string();
+            assert!(error.contains(expected), "{argument}: {error}");
+        }
+        for argument in ["x", "/x:bogus", "/x:size=50%", "/x:tmpcopyup", "/x:rshared"] {
+            assert!(memory(argument).is_err(), "{argument}");
+        }
+    }
+
+    #[test]
+    fn parents_are_mounted_before_what_is_below_them() {
+        let all = mounts(
+            &["/1:/a/b/c", "/2:/z"],
+            &["type=bind,src=/3,dst=/a/b"],
+            &["/a"],
+        )
+        .unwrap();
+        let targets: Vec<_> = all.iter().map(|mount| mount.target.as_path()).collect();
+        assert_eq!(targets, ["/z", "/a", "/a/b", "/a/b/c"].map(Path::new));
+    }
+
+    #[test]
+    fn one_target_is_mounted_once() {
+        let error = mounts(&["/1:/x", "/2:/y/../x"], &[], &[]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "\"/x\" is mounted twice; leave one of them out"
+        );
+        assert!(mounts(&["/1:/x"], &[], &["/x"]).is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn accepted_targets_are_normal(argument in "[a./:,\"= ]{0,16}|type=(bind|tmpfs),[a-z=/.,]{0,24}") {
+            for mount in [volume(&argument), spec(&argument), memory(&argument)].into_iter().flatten() {
+                let parts: Vec<_> = mount.target.components().collect();
+                assert!(parts.len() > 1 && parts[0] == Component::RootDir);
+                assert!(parts[1..].iter().all(|part| matches!(part, Component::Normal(_))));
+            }
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! A tree made real on disk, so that one overlay mount, or a copy, gives a container its root.
+
+pub mod lost;
+mod metadata;
+pub mod node;
+pub mod placement;
+pub mod probe;
+mod regular;
+mod verify;
+mod writer;
+
+pub use lost::Lost;
+pub use metadata::Owners;
+pub use placement::Placement;
+pub use probe::Support;
+pub use verify::verify;
+pub use writer::Writer;
+
+/// Redirect of a stub: where in the data-only layer its content is (kernel documentation, `overlayfs.rst`).
+pub const REDIRECT: &str = "user.overlay.redirect";
+/// Mark of a stub: its metadata is here, its content elsewhere; empty value.
+pub const METACOPY: &str = "user.overlay.metacopy";

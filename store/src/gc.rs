@@ -1,0 +1,274 @@
+//! Collection: frees what no image, container or running pull needs. Safe beside all of them, and never waits for one.
+//!
+//! Two phases, over numbers instead of over time:
+//!
+//! 1. **Condemn.** One transaction forgets images without a name or a lease, layers without an image or a pin, and marks
+//!    objects without a layer with the number of the newest session. From then on no look-up finds them.
+//! 2. **Sweep.** Objects are deleted once every session that was alive when they were condemned has ended: only such a
+//!    session can have found them before, and its commit acquits what it refers to.
+//!
+//! Sweeping also *lists* the folders, so that what a crash left behind cannot hide.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io;
+
+use serde::Serialize;
+
+use crate::error::{Context, Result};
+use crate::index::trees::StoredTree;
+use crate::lease::LEASE;
+use crate::pool::ObjectId;
+use crate::session;
+use crate::store::Store;
+use crate::sys::dir::Dir;
+use crate::sys::flock;
+
+/// What a collection freed, or would free.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Collected {
+    /// Images that had no name.
+    pub images: u64,
+    /// Layers.
+    pub layers: u64,
+    /// Checkouts.
+    pub trees: u64,
+    /// File contents.
+    pub objects: u64,
+    /// Files that no row of the index knows: left by a crash.
+    pub orphans: u64,
+    /// Bytes of disk that the contents and orphans took.
+    pub bytes: u64,
+    /// File contents that wait for running pulls to end.
+    pub deferred: u64,
+}
+
+impl Store {
+    /// Collects. With `dry_run` nothing is changed.
+    ///
+    /// # Errors
+    /// Those of the index and the file system; what was not freed is freed by the next call.
+    pub fn collect(&self, dry_run: bool) -> Result<Collected> {
+        let living = session::living(&self.sessions)?;
+        let mut collected = Collected::default();
+        let idle = self.lock_idle_trees()?;
+        let dead_trees = self.condemn(&living, &idle, dry_run, &mut collected)?;
+        for (tree, lease) in dead_trees {
+            collected.trees += 1;
+            if !dry_run {
+                self.discard_tree(&tree, lease)?;
+            }
+        }
+        self.sweep_condemned(&living, dry_run, &mut collected)?;
+        self.sweep_orphans(dry_run, &mut collected)?;
+        if !dry_run {
+            self.sweep_nodes()?;
+            self.sweep_scratch()?;
+        }
+        Ok(collected)
+    }
+
+    /// The checkouts that nobody uses, each with its lease locked against newcomers.
+    fn lock_idle_trees(&self) -> Result<HashMap<u64, (StoredTree, File)>> {
+        let mut idle = HashMap::new();
+        for tree in self.index()?.trees()? {
+            let name = tree.id.to_string();
+            let lease = self.trees.open_dir(name.as_bytes()).and_then(|folder| folder.open_file(LEASE));
+            match lease {
+                Ok(lease) => {
+                    if flock::try_exclusive(&lease).context("lock", self.path().join("trees").join(&name))? {
+                        idle.insert(tree.id, (tree, lease));
+                    }
+                }
+                // A row whose folder is gone serves nobody.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => self.index()?.delete_tree(tree.id)?,
+                Err(error) => return Err(error).context("open", self.path().join("trees").join(&name)),
+            }
+        }
+        Ok(idle)
+    }
+
+    fn condemn(
+        &self,
+        living: &[u64],
+        idle: &HashMap<u64, (StoredTree, File)>,
+        dry_run: bool,
+        collected: &mut Collected,
+    ) -> Result<Vec<(StoredTree, File)>> {
+        let busy = |trees: &[StoredTree]| -> HashSet<String> {
+            trees.iter().filter(|tree| !idle.contains_key(&tree.id)).map(|tree| tree.chain_id.clone()).collect()
+        };
+        let dead = self.index()?.condemn(living, busy, dry_run)?;
+        collected.images += dead.images;
+        collected.layers += dead.layers;
+        collected.objects += dead.objects;
+        collected.bytes += dead.bytes;
+        let mut trees = Vec::new();
+        for id in dead.trees {
+            if let Some((tree, lease)) = idle.get(&id) {
+                let lease =
+                    lease.try_clone().context("hold the lease of", self.path().join("trees").join(id.to_string()))?;
+                trees.push((tree.clone(), lease));
+            }
+        }
+        Ok(trees)
+    }
+
+    /// Moves a checkout away under its lock, then removes it: a newcomer finds either all of it or nothing.
+    pub(crate) fn discard_tree(&self, tree: &StoredTree, _lease: File) -> Result<()> {
+        self.index()?.delete_tree(tree.id)?;
+        let name = tree.id.to_string();
+        match self.trees.rename(name.as_bytes(), &self.tmp, name.as_bytes()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error).context("move away", self.path().join("trees").join(&name)),
+            Ok(()) => self.tmp.remove_tree(name.as_bytes()).context("remove", self.path().join("tmp").join(&name)),
+        }
+    }
+
+    fn sweep_condemned(&self, living: &[u64], dry_run: bool, collected: &mut Collected) -> Result<()> {
+        let oldest = living.first().copied();
+        let (objects, deferred) = self.index()?.take_condemned(oldest, dry_run)?;
+        collected.deferred = deferred;
+        if dry_run {
+            return Ok(());
+        }
+        for object in objects {
+            self.remove_object(object)?;
+        }
+        Ok(())
+    }
+
+    /// Removes the file of an object that no row knows any more.
+    pub(crate) fn remove_object(&self, object: ObjectId) -> Result<()> {
+        let removed = self.pool.locate(object).and_then(|(folder, name)| folder.unlink(&name));
+        match removed {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).context("remove", self.path().join("objects").join(object.name().trim_start_matches('/')))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Files of ingests that ended without a commit, records and checkouts without a row.
+    fn sweep_orphans(&self, dry_run: bool, collected: &mut Collected) -> Result<()> {
+        let path = self.path().join("objects");
+        for (name, _) in self.pool.dir().entries().context("list", &path)? {
+            let Some(ingest) = number(&name, 16) else { continue };
+            let folder = match self.pool.dir().open_dir(&name) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                other => other.context("open", &path)?,
+            };
+            // The lock first, the rows second: an ingest commits before it lets go.
+            if !flock::try_exclusive(&folder).context("lock", &path)? {
+                continue;
+            }
+            let known: HashSet<u64> =
+                self.index()?.objects_of_ingest(ingest)?.into_iter().map(ObjectId::sequence).collect();
+            let mut left = known.len();
+            for (file, _) in folder.entries().context("list", &path)? {
+                if number(&file, 16).is_some_and(|sequence| known.contains(&sequence)) {
+                    continue;
+                }
+                collected.orphans += 1;
+                collected.bytes += folder.stat(&file).map_or(0, |stat| stat.st_blocks.unsigned_abs() * 512);
+                if dry_run {
+                    left += 1;
+                } else {
+                    folder.unlink(&file).context("remove an orphan of", &path)?;
+                }
+            }
+            if left == 0 && !dry_run {
+                self.pool.dir().remove_dir(&name).context("remove", &path)?;
+            }
+            if !self.layers.exists(&name).context("look into", &path)? || self.index()?.has_layer(ingest)? {
+                continue;
+            }
+            collected.orphans += 1;
+            if !dry_run {
+                self.layers.unlink(&name).context("remove an orphan of", self.path().join("layers"))?;
+            }
+        }
+        self.sweep_records(dry_run, collected)?;
+        self.sweep_tree_folders(dry_run, collected)
+    }
+
+    /// Records whose ingest has no folder any more; a living ingest has one.
+    fn sweep_records(&self, dry_run: bool, collected: &mut Collected) -> Result<()> {
+        let path = self.path().join("layers");
+        for (name, _) in self.layers.entries().context("list", &path)? {
+            let Some(ingest) = number(&name, 16) else { continue };
+            if self.pool.dir().exists(&name).context("look into", &path)? || self.index()?.has_layer(ingest)? {
+                continue;
+            }
+            collected.orphans += 1;
+            if !dry_run {
+                match self.layers.unlink(&name) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    other => other.context("remove an orphan of", &path)?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn sweep_tree_folders(&self, dry_run: bool, collected: &mut Collected) -> Result<()> {
+        let path = self.path().join("trees");
+        for (name, _) in self.trees.entries().context("list", &path)? {
+            let Some(id) = number(&name, 10) else { continue };
+            let Ok(folder) = self.trees.open_dir(&name) else { continue };
+            // Its maker holds the folder's lock from scratch to row.
+            if !flock::try_exclusive(&folder).context("lock", &path)? || self.index()?.has_tree(id)? {
+                continue;
+            }
+            collected.orphans += 1;
+            if !dry_run {
+                self.trees.rename(&name, &self.tmp, &name).context("move away", &path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Shared inodes that no checkout uses any more: the link in `nodes/` is their last, or shared with the pool alone.
+    pub(crate) fn sweep_nodes(&self) -> Result<()> {
+        let path = self.path().join("nodes");
+        for (folder_name, _) in self.nodes.entries().context("list", &path)? {
+            let folder = self.nodes.open_dir(&folder_name).context("open", &path)?;
+            for (name, _) in folder.entries().context("list", &path)? {
+                let unused = folder.stat(&name).is_ok_and(|stat| stat.st_nlink == 1);
+                if unused {
+                    match folder.unlink(&name) {
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                        other => other.context("remove from", &path)?,
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn sweep_scratch(&self) -> Result<()> {
+        let path = self.path().join("tmp");
+        for (name, _) in self.tmp.entries().context("list", &path)? {
+            if unlocked(&self.tmp, &name).context("lock", &path)? {
+                self.tmp.remove_tree(&name).context("remove from", &path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether no process holds the lock of a folder; what is not a folder is held by none.
+fn unlocked(parent: &Dir, name: &[u8]) -> io::Result<bool> {
+    match parent.open_dir(name) {
+        Ok(folder) => flock::try_exclusive(&folder),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotADirectory | io::ErrorKind::PermissionDenied) => {
+            Ok(true)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn number(name: &[u8], radix: u32) -> Option<u64> {
+    u64::from_str_radix(std::str::from_utf8(name).ok()?, radix).ok()
+}

@@ -1,0 +1,178 @@
+//! The index: what the files of the store mean. SQLite in WAL mode, short transactions only, never one held across
+//! network or bulk file work.
+
+pub mod garbage;
+pub mod images;
+pub mod layers;
+pub mod objects;
+pub mod trees;
+pub mod usage;
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef};
+use rusqlite::{Connection, OpenFlags, ToSql, Transaction, TransactionBehavior};
+
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+
+/// Version of `schema.sql`, kept in `PRAGMA user_version`.
+const SCHEMA: i64 = 1;
+/// `PRAGMA application_id`: "lsto".
+const APPLICATION: i64 = 0x6c73_746f;
+/// The first SQLite whose WAL reset cannot lose commits of concurrent processes.
+const SAFE_SQLITE: i32 = 3_051_003;
+/// How long a statement waits for another process's transaction.
+const BUSY: Duration = Duration::from_mins(1);
+
+/// An open index. Each thread has its own.
+#[derive(Debug)]
+pub struct Index {
+    connection: Connection,
+}
+
+impl ToSql for Digest {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::from(self.to_string()))
+    }
+}
+
+impl FromSql for Digest {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        value.as_str()?.parse().map_err(|error| FromSqlError::Other(Box::new(error)))
+    }
+}
+
+/// Whether a commit survives a power cut once it has returned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// The newest commits may be lost, never torn (`synchronous=NORMAL`).
+    Consistent,
+    /// Every commit is on disk when it returns (`synchronous=FULL`).
+    Synced,
+}
+
+impl Index {
+    /// Opens the index for reading and writing; makes it where it is missing.
+    ///
+    /// # Errors
+    /// [`Error::NewerSchema`], [`Error::UnsafeSqlite`], or SQLite's.
+    pub fn open(path: &Path, durability: Durability) -> Result<Self> {
+        if rusqlite::version_number() < SAFE_SQLITE {
+            return Err(Error::UnsafeSqlite(rusqlite::version()));
+        }
+        let connection = Connection::open_with_flags(path, OpenFlags::default() | OpenFlags::SQLITE_OPEN_NOFOLLOW)?;
+        let mut index = Self { connection };
+        index.connection.busy_timeout(BUSY)?;
+        index.connection.set_prepared_statement_cache_capacity(64);
+        index.connection.pragma_update(None, "foreign_keys", true)?;
+        index.connection.pragma_update(None, "synchronous", if durability == Durability::Synced { 2 } else { 1 })?;
+        if index.version()? != SCHEMA {
+            index.create()?;
+        }
+        Ok(index)
+    }
+
+    /// Opens an index that exists, for reading alone.
+    pub fn open_read_only(path: &Path) -> Result<Self> {
+        let flags =
+            OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+        let index = Self { connection: Connection::open_with_flags(path, flags)? };
+        index.connection.busy_timeout(BUSY)?;
+        match index.version()? {
+            SCHEMA => Ok(index),
+            found => Err(Error::NewerSchema { found, known: SCHEMA }),
+        }
+    }
+
+    fn version(&self) -> Result<i64> {
+        Ok(self.connection.pragma_query_value(None, "user_version", |row| row.get(0))?)
+    }
+
+    fn create(&mut self) -> Result<()> {
+        // Two first processes may both come here: the journal mode and the schema are set by whoever is first.
+        self.connection.pragma_update(None, "journal_mode", "wal")?;
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        match found {
+            0 => {
+                transaction.execute_batch(include_str!("schema.sql"))?;
+                transaction.pragma_update(None, "application_id", APPLICATION)?;
+                transaction.pragma_update(None, "user_version", SCHEMA)?;
+            }
+            SCHEMA => {}
+            found => return Err(Error::NewerSchema { found, known: SCHEMA }),
+        }
+        Ok(transaction.commit()?)
+    }
+
+    /// Runs `work` in one write transaction: all of it, or nothing.
+    pub fn write<T>(&mut self, work: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let value = work(&transaction)?;
+        transaction.commit()?;
+        Ok(value)
+    }
+
+    /// Runs `work` on one snapshot of the index.
+    pub fn read<T>(&mut self, work: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Deferred)?;
+        work(&transaction)
+    }
+
+    /// Next value of a counter; no value is ever handed out twice.
+    pub fn next(&mut self, counter: Counter) -> Result<u64> {
+        let name = match counter {
+            Counter::Ingest => "ingest",
+            Counter::Session => "session",
+            Counter::Tree => "tree",
+        };
+        self.write(|index| {
+            let sql = "UPDATE counter SET value = value + 1 WHERE name = ?1 RETURNING value";
+            Ok(index.prepare_cached(sql)?.query_row([name], |row| row.get(0))?)
+        })
+    }
+
+    /// SQLite's own check of the file; the problems that it tells, none where it is sound.
+    pub fn check(&self) -> Result<Vec<String>> {
+        let mut statement = self.connection.prepare("PRAGMA integrity_check(20)")?;
+        let lines: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        Ok(lines.into_iter().filter(|line| line != "ok").collect())
+    }
+}
+
+/// What the index numbers.
+#[derive(Debug, Clone, Copy)]
+pub enum Counter {
+    /// One reading of one layer: names a folder of objects and a layer record.
+    Ingest,
+    /// One pull or import.
+    Session,
+    /// One checkout.
+    Tree,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newer_schema_is_refused_and_left_alone() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("index.db");
+        drop(Index::open(&path, Durability::Consistent).unwrap());
+        Connection::open(&path).unwrap().pragma_update(None, "user_version", SCHEMA + 1).unwrap();
+        assert!(matches!(Index::open(&path, Durability::Consistent), Err(Error::NewerSchema { .. })));
+        assert!(matches!(Index::open_read_only(&path), Err(Error::NewerSchema { .. })));
+    }
+
+    #[test]
+    fn counters_never_repeat_across_openings() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("index.db");
+        let first = Index::open(&path, Durability::Consistent).unwrap().next(Counter::Ingest).unwrap();
+        let second = Index::open(&path, Durability::Consistent).unwrap().next(Counter::Ingest).unwrap();
+        assert!(second > first);
+    }
+}

@@ -1,0 +1,93 @@
+//! Queries on `tree`.
+
+use std::collections::HashSet;
+
+use rusqlite::{OptionalExtension, Row, params};
+
+use super::Index;
+use crate::checkout::Placement;
+use crate::digest::Digest;
+use crate::error::Result;
+
+/// A checkout that the store has.
+#[derive(Debug, Clone)]
+pub struct StoredTree {
+    /// Names its folder, `trees/<id>`.
+    pub id: u64,
+    /// Chain ID of its layers.
+    pub chain_id: String,
+    /// How it was made.
+    pub placement: Placement,
+    /// JSON: what of the image's metadata could not be made.
+    pub lost: String,
+}
+
+impl Index {
+    /// The checkout of a chain by a placement.
+    pub fn find_tree(&self, chain_id: &str, placement: Placement) -> Result<Option<StoredTree>> {
+        let sql = "SELECT id, chain_id, placement, lost FROM tree WHERE chain_id = ?1 AND placement = ?2";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        Ok(statement.query_row([chain_id, placement.name()], stored_tree).optional()?)
+    }
+
+    /// All checkouts.
+    pub fn trees(&self) -> Result<Vec<StoredTree>> {
+        let mut statement = self.connection.prepare("SELECT id, chain_id, placement, lost FROM tree ORDER BY id")?;
+        let rows = statement.query_map([], stored_tree)?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The checkouts of a chain, by whichever placement.
+    pub fn trees_of_chain(&self, chain_id: &str) -> Result<Vec<StoredTree>> {
+        let sql = "SELECT id, chain_id, placement, lost FROM tree WHERE chain_id = ?1 ORDER BY id";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let rows = statement.query_map([chain_id], stored_tree)?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The checkouts that show any of these layers.
+    pub fn trees_of_layers(&self, layers: &HashSet<u64>) -> Result<Vec<u64>> {
+        let mut statement = self.connection.prepare("SELECT tree, layer FROM tree_layer")?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let mut trees: Vec<u64> = Vec::new();
+        for row in rows {
+            let (tree, layer) = row?;
+            if layers.contains(&layer) && !trees.contains(&tree) {
+                trees.push(tree);
+            }
+        }
+        Ok(trees)
+    }
+
+    /// Enters a finished checkout. `false`: another process entered one for the same chain and placement first.
+    pub fn insert_tree(&mut self, tree: &StoredTree, diff_ids: &[Digest]) -> Result<bool> {
+        self.write(|index| {
+            let sql = "INSERT OR IGNORE INTO tree (id, chain_id, placement, lost) VALUES (?1, ?2, ?3, ?4)";
+            let row = params![tree.id, tree.chain_id, tree.placement.name(), tree.lost];
+            if index.prepare_cached(sql)?.execute(row)? == 0 {
+                return Ok(false);
+            }
+            for diff_id in diff_ids {
+                let sql = "INSERT OR IGNORE INTO tree_layer (tree, layer) SELECT ?1, id FROM layer WHERE diff_id = ?2";
+                index.prepare_cached(sql)?.execute(params![tree.id, diff_id])?;
+            }
+            Ok(true)
+        })
+    }
+
+    /// Forgets a checkout.
+    pub fn delete_tree(&mut self, tree: u64) -> Result<()> {
+        self.write(|index| {
+            index.execute("DELETE FROM tree WHERE id = ?1", [tree])?;
+            Ok(())
+        })
+    }
+}
+
+pub(super) fn stored_tree(row: &Row<'_>) -> rusqlite::Result<StoredTree> {
+    let name: String = row.get(2)?;
+    let placement = name
+        .parse()
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, Box::new(error)))?;
+    Ok(StoredTree { id: row.get(0)?, chain_id: row.get(1)?, placement, lost: row.get(3)? })
+}

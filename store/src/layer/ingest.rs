@@ -1,0 +1,284 @@
+//! Reads a layer's tar once: hashes every byte, takes the contents out into a sink, and records the rest.
+
+use std::io::{self, Read, Write};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread;
+
+use super::LayerError;
+use super::entry::EntryKind;
+use super::header::BLOCK;
+use super::member::{self, Blocks};
+use super::pax::Extensions;
+use super::record::RecordWriter;
+use super::sparse::Expanded;
+use super::whiteout::{Meaning, meaning};
+use crate::digest::{Digest, Hasher};
+use crate::pool::{Ingest, ObjectId};
+use crate::sys::read::fill;
+
+/// Bytes that are read at once, and handed from the reading thread to the parsing one.
+const CHUNK: usize = 512 * 1024;
+/// Chunks under way between the two.
+const CHUNKS: usize = 4;
+
+/// Takes file contents.
+pub trait ContentSink {
+    /// Stores a content, which is never empty; tells its number and its length in bytes.
+    ///
+    /// # Errors
+    /// Those of `content` and of the storing.
+    fn put(&mut self, content: &mut dyn Read) -> io::Result<(ObjectId, u64)>;
+}
+
+impl ContentSink for Ingest {
+    fn put(&mut self, content: &mut dyn Read) -> io::Result<(ObjectId, u64)> {
+        Self::put(self, content)
+    }
+}
+
+/// How much a layer may be.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Members.
+    pub members: u64,
+    /// Bytes of the tar.
+    pub bytes: u64,
+}
+
+impl Default for Limits {
+    /// Ten million members, 1 TiB: beyond any image that is known, and below what fills a disk unseen.
+    fn default() -> Self {
+        Self { members: 10_000_000, bytes: 1 << 40 }
+    }
+}
+
+/// A layer that was read to its end.
+#[derive(Debug)]
+pub struct Ingested {
+    /// SHA-256 of its tar.
+    pub diff_id: Digest,
+    /// Bytes of its tar.
+    pub size: u64,
+    /// Objects that it refers to, distinct, in order.
+    pub objects: Vec<ObjectId>,
+}
+
+/// Reads `tar` to its end. Reading and decompressing run in a thread of their own beside hashing and parsing.
+///
+/// # Errors
+/// Those of `tar`, which win over what the parser then finds; what is broken, hostile or too much.
+pub fn ingest(
+    tar: &mut (dyn Read + Send),
+    sink: &mut dyn ContentSink,
+    record: &mut dyn Write,
+    limits: &Limits,
+) -> Result<Ingested, LayerError> {
+    thread::scope(|scope| {
+        let (send, receive) = sync_channel(CHUNKS);
+        scope.spawn(move || {
+            loop {
+                let mut chunk = vec![0; CHUNK];
+                let end = match fill(tar, &mut chunk) {
+                    Ok(count) => {
+                        chunk.truncate(count);
+                        let end = count < CHUNK;
+                        if send.send(Ok(chunk)).is_err() {
+                            return;
+                        }
+                        end
+                    }
+                    Err(error) => {
+                        // A receiver that has gone has an error of its own to tell.
+                        let _ = send.send(Err(error));
+                        return;
+                    }
+                };
+                if end {
+                    return;
+                }
+            }
+        });
+        let mut stream = Stream::new(receive, record, limits)?;
+        let mut objects = Vec::new();
+        members(&mut stream, sink, &mut objects, limits)?;
+        stream.drain()?;
+        stream.record.finish()?;
+        objects.sort_unstable();
+        objects.dedup();
+        Ok(Ingested { diff_id: stream.hasher.finish(), size: stream.offset, objects })
+    })
+}
+
+fn members(
+    stream: &mut Stream<'_>,
+    sink: &mut dyn ContentSink,
+    objects: &mut Vec<ObjectId>,
+    limits: &Limits,
+) -> Result<(), LayerError> {
+    let mut global = Extensions::default();
+    let mut count = 0;
+    while let Some(member) = member::next(stream, &mut global)? {
+        count += 1;
+        if count > limits.members {
+            return Err(LayerError::Limit { what: "members", limit: limits.members });
+        }
+        let padding = member.body.next_multiple_of(BLOCK as u64) - member.body;
+        let size = match &member.entry {
+            Some(entry) if meaning(&entry.path)? == Meaning::Plain => match entry.kind {
+                EntryKind::Regular { size } => size,
+                _ => 0,
+            },
+            _ => 0,
+        };
+        if size == 0 {
+            stream.copy_inline(member.body + padding)?;
+            continue;
+        }
+        let mut body = Body { stream: &mut *stream, left: member.body };
+        let (object, stored) = match &member.sparse {
+            None => sink.put(&mut body)?,
+            Some(map) => sink.put(&mut Expanded::new(&mut body, map))?,
+        };
+        if body.left > 0 || stored != size {
+            return Err(LayerError::Truncated("a file"));
+        }
+        match &member.sparse {
+            None => stream.record.object(object, 0, size)?,
+            Some(map) if map.regions.is_empty() => stream.record.object(object, 0, 0)?,
+            Some(map) => {
+                for &(offset, length) in &map.regions {
+                    stream.record.object(object, offset, length)?;
+                }
+            }
+        }
+        objects.push(object);
+        stream.copy_inline(padding)?;
+    }
+    Ok(())
+}
+
+/// The tar's bytes on their way: hashed, counted, and recorded unless they are content.
+struct Stream<'a> {
+    chunks: Receiver<io::Result<Vec<u8>>>,
+    chunk: Vec<u8>,
+    position: usize,
+    ended: bool,
+    hasher: Hasher,
+    offset: u64,
+    limit: u64,
+    record: RecordWriter<&'a mut dyn Write>,
+}
+
+impl<'a> Stream<'a> {
+    fn new(chunks: Receiver<io::Result<Vec<u8>>>, record: &'a mut dyn Write, limits: &Limits) -> io::Result<Self> {
+        let record = RecordWriter::new(record)?;
+        let (hasher, limit) = (Hasher::new(), limits.bytes);
+        Ok(Self { chunks, chunk: Vec::new(), position: 0, ended: false, hasher, offset: 0, limit, record })
+    }
+
+    /// Bytes at hand; none at the end.
+    fn available(&mut self) -> Result<&[u8], LayerError> {
+        while self.position == self.chunk.len() && !self.ended {
+            match self.chunks.recv() {
+                Ok(chunk) => {
+                    self.chunk = chunk?;
+                    self.position = 0;
+                    self.hasher.update(&self.chunk);
+                }
+                Err(_) => self.ended = true,
+            }
+        }
+        Ok(&self.chunk[self.position..])
+    }
+
+    fn take(&mut self, count: usize) -> Result<(), LayerError> {
+        self.position += count;
+        self.offset += count as u64;
+        if self.offset > self.limit {
+            return Err(LayerError::Limit { what: "bytes", limit: self.limit });
+        }
+        Ok(())
+    }
+
+    fn copy_inline(&mut self, mut count: u64) -> Result<(), LayerError> {
+        while count > 0 {
+            let available = self.available()?;
+            if available.is_empty() {
+                return Err(LayerError::Truncated("a member"));
+            }
+            let step = available.len().min(usize::try_from(count).unwrap_or(usize::MAX));
+            let end = self.position + step;
+            self.record.inline(&self.chunk[self.position..end])?;
+            self.take(step)?;
+            count -= step as u64;
+        }
+        Ok(())
+    }
+
+    /// What follows the end mark belongs to the diff ID as well.
+    fn drain(&mut self) -> Result<(), LayerError> {
+        loop {
+            let step = self.available()?.len();
+            if step == 0 {
+                return Ok(());
+            }
+            self.copy_inline(step as u64)?;
+        }
+    }
+}
+
+impl Blocks for Stream<'_> {
+    fn fill(&mut self, buffer: &mut [u8]) -> Result<bool, LayerError> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            let available = self.available()?;
+            if available.is_empty() {
+                return if filled == 0 { Ok(false) } else { Err(LayerError::Truncated("a header")) };
+            }
+            let step = available.len().min(buffer.len() - filled);
+            buffer[filled..filled + step].copy_from_slice(&available[..step]);
+            self.take(step)?;
+            filled += step;
+        }
+        self.record.inline(buffer)?;
+        Ok(true)
+    }
+
+    fn offset(&self) -> u64 {
+        self.offset
+    }
+}
+
+/// The body of one file.
+struct Body<'s, 'a> {
+    stream: &'s mut Stream<'a>,
+    left: u64,
+}
+
+impl Read for Body<'_, '_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let wanted = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        if wanted == 0 {
+            return Ok(0);
+        }
+        let available = self.stream.available().map_err(into_io)?;
+        let step = available.len().min(wanted);
+        if step == 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the layer ends in the middle of a file: it was cut short",
+            ));
+        }
+        buffer[..step].copy_from_slice(&available[..step]);
+        self.stream.take(step).map_err(into_io)?;
+        self.left -= step as u64;
+        Ok(step)
+    }
+}
+
+fn into_io(error: LayerError) -> io::Error {
+    match error {
+        LayerError::Io(error) => error,
+        other => io::Error::other(other),
+    }
+}

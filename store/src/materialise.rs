@@ -1,0 +1,128 @@
+//! Layers → merged tree → checkout.
+
+use std::path::Path;
+
+use crate::checkout::{Lost, Placement, Writer};
+use crate::digest::Digest;
+use crate::error::{Context, Error, Result};
+use crate::image::Image;
+use crate::index::trees::StoredTree;
+use crate::lease::{Checkout, LEASE, ROOT};
+use crate::store::{Scratch, Store};
+use crate::sys::dir::Dir;
+use crate::tree::Tree;
+
+/// How often a checkout that is collected under our hands is made again before that is an error.
+const ATTEMPTS: u32 = 3;
+
+impl Store {
+    /// Merges the layers with these diff IDs, lowest first.
+    ///
+    /// # Errors
+    /// [`Error::LayerMissing`], or what a damaged record says.
+    pub fn tree(&self, diff_ids: &[Digest]) -> Result<Tree> {
+        let mut index = self.read_index()?;
+        let mut tree = Tree::new();
+        for diff_id in diff_ids {
+            let layer = index.find_layer(diff_id, None)?.ok_or_else(|| Error::LayerMissing(*diff_id))?;
+            tree.apply(self.record(layer.id)?.changes())?;
+        }
+        Ok(tree)
+    }
+
+    /// The checkout of an image, leased; made first where it is missing.
+    ///
+    /// # Errors
+    /// [`Error::PlacementUnavailable`], [`Error::LayerMissing`], [`Error::OwnerUnmapped`], or those of the file system.
+    pub fn checkout(&self, image: &Image, placement: Placement) -> Result<Checkout> {
+        self.checkout_merged(image, placement, None)
+    }
+
+    /// As [`Store::checkout`], with the merged tree where it is at hand already.
+    pub(crate) fn checkout_merged(
+        &self,
+        image: &Image,
+        placement: Placement,
+        merged: Option<&Tree>,
+    ) -> Result<Checkout> {
+        for _ in 0..ATTEMPTS {
+            if let Some(checkout) = self.find_checkout(image, Some(placement))? {
+                return Ok(checkout);
+            }
+            let _alone = self.lock(&format!("tree-{}-{placement}", image.chain_id))?;
+            if self.index()?.find_tree(&image.chain_id, placement)?.is_none() {
+                match merged {
+                    Some(tree) => self.make_checkout(tree, image, placement)?,
+                    None => self.make_checkout(&self.tree(&image.diff_ids)?, image, placement)?,
+                }
+            }
+        }
+        Err(Error::ImageNotFound(image.id.to_string()))
+    }
+
+    /// The checkout of an image if there is one, leased. Without a placement, the best of those there are. Nothing is
+    /// made, and `None` is also the answer for layers that an unclean boot left in doubt.
+    pub fn find_checkout(&self, image: &Image, placement: Option<Placement>) -> Result<Option<Checkout>> {
+        let index = self.read_index()?;
+        if !index.unsettled_layers(&self.boot)?.is_empty() {
+            return Ok(None);
+        }
+        for candidate in placement.map_or(Placement::ALL.to_vec(), |placement| vec![placement]) {
+            if let Some(tree) = index.find_tree(&image.chain_id, candidate)?
+                && let Some(checkout) = Checkout::lease(&self.trees, self.pool.dir(), &tree)?
+            {
+                return Ok(Some(checkout));
+            }
+        }
+        Ok(None)
+    }
+
+    fn make_checkout(&self, tree: &Tree, image: &Image, placement: Placement) -> Result<()> {
+        let mut index = self.index()?;
+        let scratch = Scratch::new(self)?;
+        let path = self.path().join("tmp");
+        let root = scratch.dir.ensure_dir(ROOT, 0o700).context("create", &path)?;
+        let nodes = matches!(placement, Placement::Stub | Placement::Hardlink).then_some(&self.nodes);
+        let writer = Writer::new(&self.pool, nodes, placement, self.owners()?);
+        let lost = writer.write(tree, &mut index, &root)?;
+        scratch.dir.create_new(LEASE, 0o600).context("create", &path)?;
+        self.settle()?;
+
+        // In place before it is named: a crash in between leaves a folder without a row, which gc sweeps.
+        let (id, name) = (scratch.number, scratch.number.to_string());
+        self.tmp.rename(name.as_bytes(), &self.trees, name.as_bytes()).context("move", self.path().join("trees"))?;
+        let lost = serde_json::to_string(&lost).unwrap_or_default();
+        let chain_id = image.chain_id.clone();
+        index.insert_tree(&StoredTree { id, chain_id, placement, lost }, &image.diff_ids)?;
+        Ok(())
+    }
+
+    /// Writes an image into a directory of the user's, which must be missing or empty, as a tree of its own.
+    ///
+    /// # Errors
+    /// [`Error::TargetNotEmpty`]; those of [`Store::checkout`]. After an error the directory is as it was.
+    pub fn checkout_into(&self, image: &Image, target: &Path, placement: Placement) -> Result<Lost> {
+        let tree = self.tree(&image.diff_ids)?;
+        let existed = target.exists();
+        if !existed {
+            std::fs::create_dir(target).context("create", target)?;
+        }
+        let root = Dir::open(target).context("open", target)?;
+        if !root.entries().context("list", target)?.is_empty() {
+            return Err(Error::TargetNotEmpty(target.to_path_buf()));
+        }
+        let nodes = (placement == Placement::Hardlink).then_some(&self.nodes);
+        let writer = Writer::new(&self.pool, nodes, placement, self.owners()?);
+        let result = writer.write(&tree, &mut self.index()?, &root);
+        if result.is_err() {
+            for (name, _) in root.entries().unwrap_or_default() {
+                // The first error is the one to tell; what is left is seen in the user's own directory.
+                let _ = root.remove_tree(&name);
+            }
+            if !existed {
+                let _ = std::fs::remove_dir(target);
+            }
+        }
+        result
+    }
+}

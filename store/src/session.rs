@@ -1,0 +1,96 @@
+//! One pull or import while it runs: what it relies on is not collected under it.
+
+use std::fs::File;
+use std::io;
+
+use crate::error::{Context, Error, Result};
+use crate::index::{Counter, Index};
+use crate::sys::dir::Dir;
+use crate::sys::flock;
+
+/// A numbered lock file in `sessions/`, held from before the first look into the index until the image is entered.
+#[derive(Debug)]
+pub(crate) struct Session {
+    number: u64,
+    dir: Dir,
+    _lock: File,
+}
+
+impl Session {
+    /// Starts a session.
+    pub(crate) fn start(sessions: &Dir, index: &mut Index) -> Result<Self> {
+        loop {
+            let number = index.next(Counter::Session)?;
+            let name = number.to_string();
+            let lock = sessions.open_lock(name.as_bytes()).context("create session", &name)?;
+            let ours = flock::try_exclusive(&lock).context("lock session", &name)?;
+            // A collector may have swept the new file before it was locked: then take another number.
+            if ours && sessions.exists(name.as_bytes()).context("look for session", &name)? {
+                return Ok(Self { number, dir: sessions.try_clone().context("open", "sessions")?, _lock: lock });
+            }
+        }
+    }
+
+    /// Its number, which pins carry.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Its pins are void with the lock; a file that stays is swept by the next gc.
+        let _ = self.dir.unlink(self.number.to_string().as_bytes());
+    }
+}
+
+/// Numbers of the sessions that are alive; the files of dead ones are removed.
+pub(crate) fn living(sessions: &Dir) -> Result<Vec<u64>> {
+    let mut living = Vec::new();
+    for (name, _) in sessions.entries().context("list", "sessions")? {
+        let Some(number) = std::str::from_utf8(&name).ok().and_then(|name| name.parse().ok()) else { continue };
+        let lock = match sessions.open_file(&name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            other => other.context("open session", number_path(number))?,
+        };
+        if flock::try_exclusive(&lock).context("lock session", number_path(number))? {
+            match sessions.unlink(&name) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::Io {
+                        action: "remove session",
+                        path: number_path(number).into(),
+                        source: error,
+                    });
+                }
+                _ => {}
+            }
+        } else {
+            living.push(number);
+        }
+    }
+    living.sort_unstable();
+    Ok(living)
+}
+
+fn number_path(number: u64) -> String {
+    format!("sessions/{number}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::Durability;
+
+    #[test]
+    fn a_session_lives_as_long_as_its_value_and_a_dead_one_is_swept() {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut index = Index::open(&scratch.path().join("index.db"), Durability::Consistent).unwrap();
+        let sessions = Dir::open(scratch.path()).unwrap().ensure_dir(b"sessions", 0o700).unwrap();
+        let session = Session::start(&sessions, &mut index).unwrap();
+        drop(sessions.open_lock(b"999").unwrap());
+        assert_eq!(living(&sessions).unwrap(), [session.number()]);
+        assert!(!sessions.exists(b"999").unwrap());
+        drop(session);
+        assert!(living(&sessions).unwrap().is_empty());
+    }
+}

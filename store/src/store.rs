@@ -1,0 +1,191 @@
+//! The store: its folders, opened once; everything else hangs on it.
+//!
+//! ```text
+//! index.db          what the files mean
+//! objects/N/K       file contents; N the ingest that wrote them
+//! layers/N          layer records: from one, the exact tar can be written again
+//! trees/N/root      checkouts, each beside its lease
+//! nodes/XX/…        inodes that checkouts share
+//! locks/ sessions/  what is being fetched, what is running
+//! tmp/              checkouts in the making, and what is being removed
+//! containers/       left to the runner
+//! ```
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::checkout::{Owners, Placement, Support};
+use crate::error::{Context, Error, Result};
+use crate::index::{Counter, Durability, Index};
+use crate::layer::record::RecordReader;
+use crate::pool::Pool;
+use crate::session::Session;
+use crate::sys::dir::Dir;
+use crate::sys::flock::NamedLock;
+use crate::sys::kernel;
+
+/// File name of the index.
+const INDEX: &str = "index.db";
+
+/// An open store.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    pub(crate) pool: Pool,
+    pub(crate) layers: Dir,
+    pub(crate) trees: Dir,
+    pub(crate) nodes: Dir,
+    pub(crate) locks: Dir,
+    pub(crate) sessions: Dir,
+    pub(crate) tmp: Dir,
+    pub(crate) boot: String,
+    durability: Durability,
+}
+
+impl Store {
+    /// Opens the store at `path`, making it where it is missing. Layers that an unclean boot left in doubt are
+    /// hashed again before anything else.
+    ///
+    /// # Errors
+    /// [`Error::IndexMissing`] for a pool without index, [`Error::NewerSchema`], or those of the file system.
+    pub fn open(path: &Path, durability: Durability) -> Result<Self> {
+        std::fs::create_dir_all(path).context("create the store at", path)?;
+        let store = Self::with_folders(path, durability, |root, name| root.ensure_dir(name, 0o700))?;
+        let objects = store.pool.dir().entries().context("list", path.join("objects"))?;
+        if !path.join(INDEX).exists() && !objects.is_empty() {
+            return Err(Error::IndexMissing(path.to_path_buf()));
+        }
+        store.index()?;
+        store.settle_after_boot()?;
+        Ok(store)
+    }
+
+    /// Opens a store that exists; nothing is created in it.
+    ///
+    /// # Errors
+    /// [`Error::NoStore`].
+    pub fn open_existing(path: &Path) -> Result<Self> {
+        if !path.join(INDEX).exists() {
+            return Err(Error::NoStore(path.to_path_buf()));
+        }
+        Self::with_folders(path, Durability::Consistent, Dir::open_dir)
+    }
+
+    fn with_folders(
+        path: &Path,
+        durability: Durability,
+        folder: fn(&Dir, &[u8]) -> std::io::Result<Dir>,
+    ) -> Result<Self> {
+        let root = Dir::open(path).context("open the store at", path)?;
+        // Private as a whole: a setuid file in it would lend its owner's identity to every other user.
+        if std::fs::metadata(path).context("look at", path)?.mode() & 0o077 != 0 {
+            let mode = rustix::fs::Mode::from_raw_mode(0o700);
+            rustix::fs::fchmod(&root, mode).context("make private", path)?;
+        }
+        let sub = |name: &str| folder(&root, name.as_bytes()).context("open", path.join(name));
+        sub("containers")?;
+        Ok(Self {
+            pool: Pool::new(sub("objects")?),
+            layers: sub("layers")?,
+            trees: sub("trees")?,
+            nodes: sub("nodes")?,
+            locks: sub("locks")?,
+            sessions: sub("sessions")?,
+            tmp: sub("tmp")?,
+            boot: kernel::boot_id().context("read", "/proc/sys/kernel/random/boot_id")?,
+            durability,
+            path: path.to_path_buf(),
+        })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens the index once more: each thread has its own connection.
+    pub(crate) fn index(&self) -> Result<Index> {
+        Index::open(&self.path.join(INDEX), self.durability)
+    }
+
+    /// Opens the index for reading alone.
+    pub(crate) fn read_index(&self) -> Result<Index> {
+        Index::open_read_only(&self.path.join(INDEX))
+    }
+
+    /// Starts a session.
+    pub(crate) fn session(&self) -> Result<Session> {
+        Session::start(&self.sessions, &mut self.index()?)
+    }
+
+    /// Waits for the lock on a thing that only one process at a time should make.
+    pub(crate) fn lock(&self, name: &str) -> Result<NamedLock> {
+        NamedLock::acquire(&self.locks, name.as_bytes()).context("lock", self.path.join("locks").join(name))
+    }
+
+    /// The boot to write beside what is not known to be on disk.
+    pub(crate) fn unsettled_boot(&self) -> Option<&str> {
+        (self.durability == Durability::Consistent).then_some(self.boot.as_str())
+    }
+
+    /// Waits until all that was written to the store's file system is on disk, where `--sync` asked for it.
+    pub(crate) fn settle(&self) -> Result<()> {
+        if self.durability == Durability::Synced {
+            rustix::fs::syncfs(self.pool.dir()).context("sync", &self.path)?;
+        }
+        Ok(())
+    }
+
+    /// Opens a layer's record.
+    pub(crate) fn record(&self, layer: u64) -> Result<RecordReader<std::fs::File>> {
+        let name = format!("{layer:x}");
+        let file = self.layers.open_file(name.as_bytes()).context("open", self.path.join("layers").join(&name))?;
+        Ok(RecordReader::new(file)?)
+    }
+
+    /// Tries what this kernel and file system can do.
+    pub fn support(&self) -> Result<Support> {
+        let scratch = Scratch::new(self)?;
+        Support::probe(&scratch.dir).context("probe", &self.path)
+    }
+
+    /// The placement to use: the forced one, or the best that works here.
+    pub fn placement(&self, forced: Option<Placement>) -> Result<Placement> {
+        Placement::choose(&self.support()?, forced)
+    }
+
+    /// Whose files can be in a checkout.
+    pub fn owners(&self) -> Result<Owners> {
+        Owners::of_this_process().context("read", "/proc/self/uid_map")
+    }
+}
+
+/// A folder in `tmp/` that is locked while it is in use, and removed with this value.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    pub(crate) dir: Dir,
+    pub(crate) number: u64,
+    tmp: Dir,
+}
+
+impl Scratch {
+    pub(crate) fn new(store: &Store) -> Result<Self> {
+        loop {
+            let number = store.index()?.next(Counter::Tree)?;
+            let name = number.to_string().into_bytes();
+            let path = || store.path.join("tmp");
+            let dir = store.tmp.ensure_dir(&name, 0o700).context("create", path())?;
+            let ours = crate::sys::flock::try_exclusive(&dir).context("lock", path())?;
+            if ours && store.tmp.exists(&name).context("look into", path())? {
+                return Ok(Self { dir, number, tmp: store.tmp.try_clone().context("open", path())? });
+            }
+        }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What cannot be removed now is swept by the next gc.
+        let _ = self.tmp.remove_tree(self.number.to_string().as_bytes());
+    }
+}

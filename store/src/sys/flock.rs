@@ -1,0 +1,102 @@
+//! Locks that die with their holder (`flock(2)`): proof of life by the kernel instead of by the clock.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+
+use rustix::fs::{AtFlags, FlockOperation, flock, fstat, statat};
+use rustix::io::Errno;
+
+use crate::sys::dir::Dir;
+
+/// Takes an exclusive lock on an open file or directory if nobody holds one. `false`: somebody does.
+pub fn try_exclusive(fd: impl AsFd) -> io::Result<bool> {
+    attempt(fd, FlockOperation::NonBlockingLockExclusive)
+}
+
+/// Takes a shared lock if nobody holds an exclusive one.
+pub fn try_shared(fd: impl AsFd) -> io::Result<bool> {
+    attempt(fd, FlockOperation::NonBlockingLockShared)
+}
+
+fn attempt(fd: impl AsFd, operation: FlockOperation) -> io::Result<bool> {
+    match flock(fd, operation) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A named lock in the store's `locks/`, held until dropped; its file is removed with it.
+#[derive(Debug)]
+pub struct NamedLock {
+    file: File,
+    dir: Dir,
+    name: Vec<u8>,
+}
+
+impl NamedLock {
+    /// Waits for the exclusive lock `name`. Interrupted waits are resumed.
+    pub fn acquire(locks: &Dir, name: &[u8]) -> io::Result<Self> {
+        loop {
+            let file = locks.open_lock(name)?;
+            match flock(&file, FlockOperation::LockExclusive) {
+                Ok(()) => {}
+                Err(Errno::INTR) => continue,
+                Err(error) => return Err(error.into()),
+            }
+            // The holder before us removed the file: ours is then a lock on a nameless inode that no newcomer sees.
+            let (ours, named) =
+                (fstat(&file)?, statat(locks, std::ffi::OsStr::from_bytes(name), AtFlags::SYMLINK_NOFOLLOW));
+            if named.is_ok_and(|named| named.st_ino == ours.st_ino) {
+                return Ok(Self { file, dir: locks.try_clone()?, name: name.to_vec() });
+            }
+        }
+    }
+}
+
+use std::os::unix::ffi::OsStrExt;
+
+impl Drop for NamedLock {
+    fn drop(&mut self) {
+        // Removed while still held, so that nobody can lock the name in between. A failure leaves an empty file that
+        // the next holder uses and removes.
+        let _ = self.dir.unlink(&self.name);
+        let _ = flock(&self.file, FlockOperation::Unlock);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_named_lock_excludes_and_leaves_no_file() {
+        let scratch = tempfile::tempdir().unwrap();
+        let locks = Dir::open(scratch.path()).unwrap();
+        let held = NamedLock::acquire(&locks, b"x").unwrap();
+        let other = locks.open_lock(b"x").unwrap();
+        assert!(!try_exclusive(&other).unwrap());
+        drop(held);
+        assert!(try_exclusive(&other).unwrap());
+        assert!(locks.entries().unwrap().is_empty());
+    }
+
+    #[test]
+    fn many_holders_never_overlap() {
+        let scratch = tempfile::tempdir().unwrap();
+        let inside = std::sync::atomic::AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let locks = Dir::open(scratch.path()).unwrap();
+                    for _ in 0..200 {
+                        let _held = NamedLock::acquire(&locks, b"x").unwrap();
+                        assert_eq!(inside.fetch_add(1, std::sync::atomic::Ordering::SeqCst), 0);
+                        inside.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
+                    }
+                });
+            }
+        });
+    }
+}

@@ -1,0 +1,110 @@
+//! Where the disk goes.
+
+use serde::Serialize;
+
+use crate::digest::Digest;
+use crate::error::{Context, Result};
+use crate::store::Store;
+use crate::sys::dir::Dir;
+
+/// What one image takes, in bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ImageUsage {
+    /// Image id.
+    pub id: Digest,
+    /// Its names.
+    pub names: Vec<String>,
+    /// Bytes of the regular files that a container of it sees.
+    pub logical: u64,
+    /// Disk of the contents that no other image refers to.
+    pub exclusive: u64,
+    /// Disk of the contents that other images refer to as well.
+    pub shared: u64,
+    /// Disk of contents that removing it would free: the exclusive ones, unless something else keeps them.
+    pub reclaimable: u64,
+}
+
+/// What the whole store takes, in bytes of disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Usage {
+    /// Image by image.
+    pub images: Vec<ImageUsage>,
+    /// Bytes of all distinct contents.
+    pub content: u64,
+    /// Disk that these take.
+    pub objects: u64,
+    /// Disk of layer records.
+    pub layers: u64,
+    /// Disk of checkouts and of the inodes that they share, without what they share with the pool.
+    pub trees: u64,
+    /// Disk of the index.
+    pub index: u64,
+    /// Disk of containers.
+    pub containers: u64,
+    /// All of it: what `du` says of the store.
+    pub total: u64,
+    /// What `lstore gc` would free now.
+    pub reclaimable: u64,
+}
+
+impl Store {
+    /// Measures.
+    ///
+    /// # Errors
+    /// Those of the index and the file system.
+    pub fn usage(&self) -> Result<Usage> {
+        let mut index = self.read_index()?;
+        let images = self.images()?;
+        let mut rows = Vec::with_capacity(images.len());
+        for (id, exclusive, shared) in index.usage_by_image()? {
+            if let Some(image) = images.iter().find(|image| image.id == id) {
+                let (names, logical) = (image.names.clone(), image.logical);
+                rows.push(ImageUsage { id, names, logical, exclusive, shared, reclaimable: exclusive });
+            }
+        }
+        let (content, reclaimable) = index.usage_of_pool()?;
+        let mut seen = std::collections::HashSet::new();
+        let root = Dir::open(self.path()).context("open", self.path())?;
+        // Objects first: an inode of several names counts where it is met first.
+        let mut measure = |name: &[u8]| match root.exists(name) {
+            Ok(true) => disk(&root, name, &mut seen).context("measure", self.path()),
+            _ => Ok(0),
+        };
+        let objects = measure(b"objects")?;
+        let (layers, trees) = (measure(b"layers")?, measure(b"trees")? + measure(b"nodes")?);
+        let index = measure(b"index.db")? + measure(b"index.db-wal")? + measure(b"index.db-shm")?;
+        let containers = measure(b"containers")?;
+        let rest = measure(b"locks")? + measure(b"sessions")? + measure(b"tmp")?;
+        let top = root.stat_self().context("look at", self.path())?.st_blocks.unsigned_abs() * 512;
+        let total = objects + layers + trees + index + containers + rest + top;
+        Ok(Usage { images: rows, content, objects, layers, trees, index, containers, total, reclaimable })
+    }
+}
+
+/// Disk of `name` and all below it, as `du` counts: blocks, each inode once.
+fn disk(parent: &Dir, name: &[u8], seen: &mut std::collections::HashSet<u64>) -> std::io::Result<u64> {
+    let stat = parent.stat(name)?;
+    let mut total = 0;
+    if seen.insert(stat.st_ino) {
+        total += stat.st_blocks.unsigned_abs() * 512;
+    }
+    if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::Directory {
+        return Ok(total);
+    }
+    let mut stack = vec![parent.open_dir(name)?];
+    while let Some(dir) = stack.pop() {
+        for (entry, _) in dir.entries()? {
+            // What a running pull removes meanwhile counts no more.
+            let Ok(stat) = dir.stat(&entry) else { continue };
+            if seen.insert(stat.st_ino) {
+                total += stat.st_blocks.unsigned_abs() * 512;
+            }
+            if rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Directory
+                && let Ok(deeper) = dir.open_dir(&entry)
+            {
+                stack.push(deeper);
+            }
+        }
+    }
+    Ok(total)
+}
