@@ -1,4 +1,37 @@
-//! Rootless container runner.
+//! Rootless container runner: from a rootfs to a confined process in milliseconds.
+//!
+//! ```text
+//! Spec (the wish) + Host (the facts) → Plan (ordered steps) → launch: clone3, id maps, release
+//!   → child: overlay, mounts, pivot_root, masks, capabilities, seccomp, exec → Container: signals, exit status
+//! ```
+//!
+//! Everything here is for a single-threaded process: between clone and exec the child is a plain copy of its parent.
 
+pub mod container;
+pub mod error;
+pub mod host;
+pub mod idmap;
+pub mod launch;
+pub mod plan;
+pub mod rootfs;
 pub mod seccomp;
+pub mod spec;
+pub mod userns;
+
+mod attach;
+mod channel;
+mod child;
+mod identity;
+mod init;
+mod pty;
+mod target;
+
 pub mod sys;
+
+pub use container::{Container, ExitStatus};
+pub use error::{Error, Stage};
+pub use host::Host;
+pub use launch::launch;
+pub use plan::Plan;
+pub use rootfs::Rootfs;
+pub use spec::Spec;

@@ -1,0 +1,199 @@
+//! Mounts, made detached and then attached to places that were found within the new root.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use nix::libc;
+use rustix::fs::{CWD, FileType, fstat, major, minor};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_fd,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+};
+
+use crate::plan::{Attributes, DEVICE_LINKS, DEVICES};
+use crate::rootfs::Rootfs;
+use crate::spec::{Mount, MountKind, Propagation};
+use crate::sys::mount as sys;
+use crate::target::{Kind, Root, file_type};
+
+/// Mounts the root where it waits to become the root, and opens it.
+pub(crate) fn rootfs(rootfs: &Rootfs, ephemeral: bool) -> io::Result<Root> {
+    let mount = match rootfs {
+        Rootfs::Overlay { lower, data, upper, work, .. } => {
+            let overlay = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+            fsconfig_set_flag(&overlay, "userxattr")?;
+            layer(&overlay, "lowerdir+", lower)?;
+            if let Some(data) = data {
+                layer(&overlay, "datadir+", data)?;
+            }
+            layer(&overlay, "upperdir", upper)?;
+            layer(&overlay, "workdir", work)?;
+            if ephemeral {
+                fsconfig_set_flag(&overlay, "volatile")?;
+            }
+            fsconfig_create(&overlay)?;
+            fsmount(&overlay, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?
+        }
+        Rootfs::Directory(directory) => clone_tree(directory, true)?,
+    };
+    sys::set_attributes(&mount, private(), true)?;
+    let place = Root::open(rootfs.mountpoint())?;
+    attach(&mount, &place)?;
+    // The descriptor from before the mount still means what lies below it.
+    Root::open(rootfs.mountpoint())
+}
+
+/// Gives a layer by descriptor (Linux 6.13), which no colon and no length limit can break; older kernels take a path.
+fn layer(overlay: impl AsFd, key: &str, path: &Path) -> io::Result<()> {
+    let folder = Root::open(path)?;
+    match fsconfig_set_fd(overlay.as_fd(), key, &folder) {
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::BADF) => {
+            let key = if key == "lowerdir+" { "lowerdir" } else { key };
+            Ok(fsconfig_set_string(overlay.as_fd(), key, path)?)
+        }
+        other => Ok(other?),
+    }
+}
+
+/// Mounts a file system of the kernel's.
+pub(crate) fn filesystem(
+    root: &Root,
+    kind: &str,
+    options: &[(&'static str, String)],
+    target: &Path,
+    attributes: Attributes,
+) -> io::Result<()> {
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (key, value) in options {
+        match (value.as_str(), fsconfig_set_string(&context, *key, value)) {
+            ("", _) => fsconfig_set_flag(&context, *key)?,
+            (_, set) => set?,
+        }
+    }
+    fsconfig_create(&context)?;
+    let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags(attributes))?;
+    attach(&mount, &root.ensure(target, Kind::Directory)?)
+}
+
+/// Binds a folder of the host's, with all that is mounted below, read-only where that is wished.
+pub(crate) fn host_folder(root: &Root, source: &Path, attributes: Attributes) -> io::Result<()> {
+    let mount = clone_tree(source, true)?;
+    let set = flags(Attributes { nodev: false, noexec: false, ..attributes }).bits();
+    sys::set_attributes(&mount, sys::Attributes { set: set.into(), ..private() }, true)?;
+    attach(&mount, &root.ensure(source, Kind::Directory)?)
+}
+
+/// The nodes of `/dev`: the host's, bound one by one, each looked at first.
+pub(crate) fn devices(root: &Root) -> io::Result<()> {
+    for (name, wanted_major, wanted_minor) in DEVICES {
+        let mount = clone_tree(Path::new(&format!("/dev/{name}")), false)?;
+        let stat = fstat(&mount)?;
+        let is_device = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
+        if !is_device || (major(stat.st_rdev), minor(stat.st_rdev)) != (wanted_major, wanted_minor) {
+            return Err(io::Error::other(format!("/dev/{name} of the host is not the device of that name")));
+        }
+        let set = (MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC).bits();
+        sys::set_attributes(&mount, sys::Attributes { set: set.into(), ..private() }, false)?;
+        attach(&mount, &root.ensure(&Path::new("/dev").join(name), Kind::File)?)?;
+    }
+    let dev = root.directory(Path::new("/dev"))?;
+    for (target, name) in DEVICE_LINKS {
+        rustix::fs::symlinkat(target, &dev, name)?;
+    }
+    Ok(())
+}
+
+/// A mount of the caller's.
+pub(crate) fn volume(root: &Root, mount: &Mount) -> io::Result<()> {
+    let MountKind::Bind { source, recursive, propagation } = &mount.kind else {
+        let MountKind::Tmpfs { size, mode } = mount.kind else { return Ok(()) };
+        let mut options = vec![("mode", format!("{mode:o}"))];
+        options.extend(size.map(|size| ("size", size.to_string())));
+        return filesystem(root, "tmpfs", &options, &mount.target, mount.attributes());
+    };
+    let tree = clone_tree(source, *recursive)?;
+    let propagation = match propagation {
+        Propagation::Private => libc::MS_PRIVATE,
+        Propagation::Slave => libc::MS_SLAVE,
+        Propagation::Shared => libc::MS_SHARED,
+    };
+    let attributes = sys::Attributes { set: flags(mount.attributes()).bits().into(), propagation };
+    sys::set_attributes(&tree, attributes, true)?;
+    let kind = if file_type(&tree)? == FileType::Directory { Kind::Directory } else { Kind::File };
+    attach(&tree, &root.ensure(&mount.target, kind)?)
+}
+
+/// Binds an open file onto a place.
+pub(crate) fn file(root: &Root, source: BorrowedFd<'_>, target: &Path) -> io::Result<()> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let tree = open_tree(source, "", flags)?;
+    attach(&tree, &root.ensure(target, Kind::File)?)
+}
+
+/// Makes a path read-only, with what is mounted below it. A path that is not there needs nothing.
+pub(crate) fn read_only(root: &Root, path: &Path) -> io::Result<()> {
+    let Some(place) = present(root, path)? else { return Ok(()) };
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH
+        | OpenTreeFlags::AT_RECURSIVE;
+    let tree = open_tree(&place, "", flags)?;
+    let set = MountAttrFlags::MOUNT_ATTR_RDONLY.bits().into();
+    sys::set_attributes(&tree, sys::Attributes { set, ..private() }, true)?;
+    attach(&tree, &place)
+}
+
+/// Makes the mount of the root read-only, not those on it.
+pub(crate) fn read_only_root(root: &Root) -> io::Result<()> {
+    let set = MountAttrFlags::MOUNT_ATTR_RDONLY.bits().into();
+    sys::set_attributes(root, sys::Attributes { set, propagation: 0 }, false)
+}
+
+/// Hides a path: a folder behind an empty one, a file behind the null device that `null` has open.
+pub(crate) fn mask(root: &Root, path: &Path, null: BorrowedFd<'_>) -> io::Result<()> {
+    let Some(place) = present(root, path)? else { return Ok(()) };
+    if file_type(&place)? == FileType::Directory {
+        let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        fsconfig_set_string(&context, "size", "0")?;
+        fsconfig_set_string(&context, "mode", "555")?;
+        fsconfig_create(&context)?;
+        let attributes = Attributes { read_only: true, nosuid: true, nodev: true, noexec: true };
+        return attach(&fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags(attributes))?, &place);
+    }
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    attach(&open_tree(null, "", flags)?, &place)
+}
+
+fn present(root: &Root, path: &Path) -> io::Result<Option<OwnedFd>> {
+    match root.place(path) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+fn clone_tree(source: &Path, recursive: bool) -> io::Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    Ok(open_tree(CWD, source, flags)?)
+}
+
+fn attach(mount: impl AsFd, place: impl AsFd) -> io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(move_mount(mount.as_fd(), "", place.as_fd(), "", flags)?)
+}
+
+fn private() -> sys::Attributes {
+    sys::Attributes { set: 0, propagation: libc::MS_PRIVATE }
+}
+
+fn flags(attributes: Attributes) -> MountAttrFlags {
+    let mut flags = MountAttrFlags::empty();
+    flags.set(MountAttrFlags::MOUNT_ATTR_RDONLY, attributes.read_only);
+    flags.set(MountAttrFlags::MOUNT_ATTR_NOSUID, attributes.nosuid);
+    flags.set(MountAttrFlags::MOUNT_ATTR_NODEV, attributes.nodev);
+    flags.set(MountAttrFlags::MOUNT_ATTR_NOEXEC, attributes.noexec);
+    flags
+}

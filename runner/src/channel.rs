@@ -1,0 +1,145 @@
+//! What parent and child tell each other before exec, over a socket that exec closes.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, SocketFlags, SocketType, recv, recvmsg, send, sendmsg, socketpair,
+};
+
+use crate::error::Stage;
+
+/// First byte of the message that brings the terminal.
+const TERMINAL: u8 = 0xfe;
+/// First byte of the message that lets the child go on.
+const RELEASE: u8 = 0xff;
+/// Longest message.
+const LONGEST: usize = 4096;
+
+/// One end.
+#[derive(Debug)]
+pub(crate) struct Channel(OwnedFd);
+
+/// What the parent hears.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    /// The outer end of the container's terminal.
+    Terminal(OwnedFd),
+    /// A step failed.
+    Failed(Stage, String, io::Error),
+    /// The command runs: exec has closed the child's end.
+    Closed,
+}
+
+impl Channel {
+    /// Both ends: parent's, child's.
+    pub(crate) fn pair() -> io::Result<(Self, Self)> {
+        let (one, other) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        Ok((Self(one), Self(other)))
+    }
+
+    /// Lets the child go on.
+    pub(crate) fn release(&self) -> io::Result<()> {
+        send(&self.0, &[RELEASE], SendFlags::NOSIGNAL)?;
+        Ok(())
+    }
+
+    /// Waits to be let go on. `false`: the parent gave up.
+    pub(crate) fn wait_for_release(&self) -> bool {
+        let mut byte = [0];
+        loop {
+            match recv(&self.0, &mut byte, RecvFlags::empty()) {
+                Err(rustix::io::Errno::INTR) => {}
+                other => return other.is_ok_and(|(_, count)| count == 1),
+            }
+        }
+    }
+
+    /// Tells of a failed step.
+    pub(crate) fn fail(&self, stage: Stage, what: &str, error: &io::Error) {
+        let errno = error.raw_os_error().unwrap_or(0);
+        let mut message = vec![stage as u8];
+        message.extend_from_slice(&errno.to_le_bytes());
+        let text = if errno == 0 { format!("{what}\0{error}") } else { format!("{what}\0") };
+        message.extend_from_slice(&text.as_bytes()[..text.len().min(LONGEST - 5)]);
+        // A parent that has gone does not care why.
+        let _ = send(&self.0, &message, SendFlags::NOSIGNAL);
+    }
+
+    /// Hands the outer end of the terminal over.
+    pub(crate) fn give_terminal(&self, terminal: impl AsFd) -> io::Result<()> {
+        let descriptors = [terminal.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        control.push(SendAncillaryMessage::ScmRights(&descriptors));
+        sendmsg(&self.0, &[IoSlice::new(&[TERMINAL])], &mut control, SendFlags::NOSIGNAL)?;
+        Ok(())
+    }
+
+    /// Waits for the next message.
+    pub(crate) fn hear(&self) -> io::Result<Heard> {
+        let mut buffer = [0; LONGEST];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let count = loop {
+            let mut slices = [IoSliceMut::new(&mut buffer)];
+            match recvmsg(&self.0, &mut slices, &mut control, RecvFlags::CMSG_CLOEXEC) {
+                Err(rustix::io::Errno::INTR) => {}
+                other => break other?.bytes,
+            }
+        };
+        match buffer[..count] {
+            [] => Ok(Heard::Closed),
+            [TERMINAL, ..] => {
+                let descriptors = control.drain().filter_map(|message| match message {
+                    RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+                    _ => None,
+                });
+                let terminal = descriptors.last();
+                terminal.map(Heard::Terminal).ok_or_else(|| io::Error::other("the terminal got lost on its way"))
+            }
+            [stage, a, b, c, d, ref text @ ..] => {
+                let stage =
+                    Stage::from_number(stage).ok_or_else(|| io::Error::other("an unknown message of the child"))?;
+                let text = String::from_utf8_lossy(text);
+                let (what, said) = text.split_once('\0').unwrap_or((&text, ""));
+                let error = match i32::from_le_bytes([a, b, c, d]) {
+                    0 => io::Error::other(said.to_owned()),
+                    errno => io::Error::from_raw_os_error(errno),
+                };
+                Ok(Heard::Failed(stage, what.to_owned(), error))
+            }
+            _ => Err(io::Error::other("a message of the child that is cut short")),
+        }
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_arrive_with_stage_object_and_cause() {
+        let (parent, child) = Channel::pair().unwrap();
+        child.fail(Stage::Mount, "/proc", &io::Error::from_raw_os_error(1));
+        let Heard::Failed(stage, what, error) = parent.hear().unwrap() else { panic!() };
+        assert_eq!((stage, what.as_str(), error.raw_os_error()), (Stage::Mount, "/proc", Some(1)));
+    }
+
+    #[test]
+    fn descriptors_arrive_and_the_end_is_heard() {
+        let (parent, child) = Channel::pair().unwrap();
+        child.give_terminal(std::fs::File::open("/dev/null").unwrap()).unwrap();
+        assert!(matches!(parent.hear().unwrap(), Heard::Terminal(_)));
+        drop(child);
+        assert!(matches!(parent.hear().unwrap(), Heard::Closed));
+    }
+}

@@ -1,0 +1,279 @@
+//! The child: root of fresh namespaces, until it has made itself the container's command.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+
+use caps::CapSet;
+use nix::mount::{MntFlags, MsFlags};
+use nix::sched::CloneFlags;
+use nix::unistd::{Gid, Uid};
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{DumpableBehavior, Signal};
+
+use crate::channel::Channel;
+use crate::error::Stage;
+use crate::identity::{self, Identity};
+use crate::plan::{Plan, Refused, Step};
+use crate::rootfs::Rootfs;
+use crate::sys::{network, process, seccomp};
+use crate::target::{Kind, Root};
+use crate::{attach, init, pty, userns};
+
+/// A failed step.
+pub(crate) struct Failure {
+    pub(crate) stage: Stage,
+    pub(crate) what: String,
+    pub(crate) error: io::Error,
+}
+
+/// Names the step of a failed call.
+pub(crate) trait During<T> {
+    /// `what` is the step's object; may be empty.
+    fn during(self, stage: Stage, what: impl AsRef<OsStr>) -> Result<T, Failure>;
+}
+
+impl<T, E: Into<io::Error>> During<T> for Result<T, E> {
+    fn during(self, stage: Stage, what: impl AsRef<OsStr>) -> Result<T, Failure> {
+        self.map_err(|error| Failure { stage, what: what.as_ref().to_string_lossy().into_owned(), error: error.into() })
+    }
+}
+
+/// What the child is given.
+pub(crate) struct Orders<'a> {
+    /// What to do.
+    pub(crate) plan: &'a Plan,
+    /// Where the root comes from.
+    pub(crate) rootfs: &'a Rootfs,
+    /// Its end of the channel.
+    pub(crate) channel: &'a Channel,
+    /// Whether groups may be set: not under a single mapping.
+    pub(crate) may_set_groups: bool,
+}
+
+/// Does all, and never comes back.
+pub(crate) fn run(orders: &Orders<'_>) -> ! {
+    if !orders.channel.wait_for_release() {
+        process::exit_now(1);
+    }
+    let Err(failure) = become_container(orders);
+    orders.channel.fail(failure.stage, &failure.what, &failure.error);
+    process::exit_now(1)
+}
+
+fn become_container(orders: &Orders<'_>) -> Result<std::convert::Infallible, Failure> {
+    let Orders { plan, rootfs, channel, may_set_groups } = *orders;
+    let spec = &plan.spec;
+    die_with_parent().during(Stage::Identity, "")?;
+    if plan.user_namespace.is_some() {
+        userns::become_root(may_set_groups).during(Stage::Identity, "")?;
+    }
+    // Until exec, no other process may look into this one, which still is the caller's program.
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).during(Stage::Identity, "")?;
+    process::reset_signals().during(Stage::Identity, "")?;
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP).during(Stage::Cgroup, "")?;
+    let slave = MsFlags::MS_REC | MsFlags::MS_SLAVE;
+    nix::mount::mount(None::<&str>, "/", None::<&str>, slave, None::<&str>).during(Stage::Propagation, "")?;
+
+    let null = rustix::fs::open("/dev/null", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .during(Stage::Device, "/dev/null")?;
+    let mut root = attach::rootfs(rootfs, spec.ephemeral).during(Stage::Rootfs, "")?;
+    let mut terminal = None;
+    nix::unistd::setsid().during(Stage::Terminal, "")?;
+    for step in &plan.steps {
+        take(step, &mut root, rootfs, null.as_fd(), channel, &mut terminal)?;
+    }
+
+    let identity = identity::look_up(&root, &spec.user).during(Stage::User, &spec.user)?;
+    let workdir = root.ensure(&spec.cwd, Kind::Directory).during(Stage::Workdir, &spec.cwd)?;
+    rustix::process::fchdir(&workdir).during(Stage::Workdir, &spec.cwd)?;
+    let here = rustix::process::getcwd(Vec::new()).during(Stage::Workdir, &spec.cwd)?;
+    if !here.as_bytes().starts_with(b"/") {
+        return Err(io::Error::other("it lies outside of the container")).during(Stage::Workdir, &spec.cwd);
+    }
+    drop((root, workdir, null));
+    if let Some(terminal) = terminal {
+        pty::take(terminal, plan.user_namespace.is_none().then_some(identity.uid)).during(Stage::Terminal, "")?;
+    } else if !spec.interactive {
+        let empty = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        rustix::stdio::dup2_stdin(empty.during(Stage::Terminal, "")?).during(Stage::Terminal, "")?;
+    }
+
+    let command = Command::new(plan, &identity);
+    give_up_power(plan, &identity, may_set_groups)?;
+    process::cloexec_from(3).during(Stage::Exec, "")?;
+    if spec.init {
+        init::split(channel).during(Stage::Init, "")?;
+    }
+    die_with_parent().during(Stage::Identity, "")?;
+    let error = command.execute();
+    Err(Failure { stage: Stage::Exec, what: command.name(), error })
+}
+
+/// The parent's end is ours: no container outlives the program that answers for it. Changing ids undoes it.
+fn die_with_parent() -> rustix::io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+}
+
+fn take(
+    step: &Step,
+    root: &mut Root,
+    rootfs: &Rootfs,
+    null: std::os::fd::BorrowedFd<'_>,
+    channel: &Channel,
+    terminal: &mut Option<OwnedFd>,
+) -> Result<(), Failure> {
+    match step {
+        Step::Filesystem { kind, options, target, attributes, refused } => {
+            let mounted = attach::filesystem(root, kind, options, target, *attributes);
+            match (mounted, refused) {
+                (Err(error), Refused::BindHost) if is_refusal(&error) => {
+                    attach::host_folder(root, target, *attributes).during(Stage::Mount, target)
+                }
+                (Err(error), Refused::Skips) if is_refusal(&error) => Ok(()),
+                (mounted, _) => mounted.during(Stage::Mount, target),
+            }
+        }
+        Step::Devices => attach::devices(root).during(Stage::Device, "/dev"),
+        Step::Mount(mount) => attach::volume(root, mount).during(Stage::Mount, &mount.target),
+        // A directory of the caller's stays as it is.
+        Step::File(..) if matches!(rootfs, Rootfs::Directory(_)) => Ok(()),
+        Step::File(path, content) => root.write(path, content).during(Stage::File, path),
+        Step::Console => {
+            let inner = pty::make(root, channel).during(Stage::Terminal, "")?;
+            attach::file(root, inner.as_fd(), Path::new("/dev/console")).during(Stage::Terminal, "/dev/console")?;
+            *terminal = Some(inner);
+            Ok(())
+        }
+        Step::Pivot => {
+            pivot(root).during(Stage::Pivot, "")?;
+            *root = Root::own().during(Stage::Pivot, "")?;
+            Ok(())
+        }
+        Step::Mask(path) => attach::mask(root, path, null).during(Stage::Mask, path),
+        Step::ReadOnly(path) => attach::read_only(root, path).during(Stage::ReadOnly, path),
+        Step::ReadOnlyRoot => attach::read_only_root(root).during(Stage::ReadOnly, "/"),
+        Step::Hostname(name) => nix::unistd::sethostname(name).during(Stage::Hostname, name),
+        Step::Loopback => network::loopback_up().during(Stage::Loopback, ""),
+    }
+}
+
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ResourceBusy)
+        || error.raw_os_error() == Some(nix::libc::ENODEV)
+}
+
+/// Makes the new root the root, and lets go of the old one with all that is mounted on it (`pivot_root(2)`, "." twice).
+fn pivot(root: &Root) -> io::Result<()> {
+    rustix::process::fchdir(root)?;
+    rustix::process::pivot_root(".", ".")?;
+    nix::mount::umount2(".", MntFlags::MNT_DETACH)?;
+    rustix::process::chdir("/")?;
+    Ok(())
+}
+
+/// Bounding set, ids, no_new_privs, seccomp, capabilities: in the order in which each is still allowed.
+fn give_up_power(plan: &Plan, identity: &Identity, may_set_groups: bool) -> Result<(), Failure> {
+    let kept = plan.spec.capabilities;
+    let is_kept = |number: u32| number < 64 && kept & (1 << number) != 0;
+    for number in 0..=plan.host.last_capability {
+        if !is_kept(number) {
+            drop_from_bounding_set(number).during(Stage::Capabilities, "")?;
+        }
+    }
+    // Through the change of ids, so that the filter can still be installed without no_new_privs.
+    rustix::thread::set_keep_capabilities(true).during(Stage::Capabilities, "")?;
+    if may_set_groups {
+        let groups: Vec<Gid> = identity.groups.iter().map(|&gid| Gid::from_raw(gid)).collect();
+        nix::unistd::setgroups(&groups).during(Stage::User, "")?;
+    }
+    let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
+    nix::unistd::setresgid(gid, gid, gid).during(Stage::User, format!("with group {gid}"))?;
+    nix::unistd::setresuid(uid, uid, uid).during(Stage::User, format!("{uid}"))?;
+    let all: caps::CapsHashSet =
+        caps::read(None, CapSet::Permitted).map_err(io::Error::other).during(Stage::Capabilities, "")?;
+    caps::set(None, CapSet::Effective, &all).map_err(io::Error::other).during(Stage::Capabilities, "")?;
+    if plan.spec.no_new_privileges {
+        rustix::thread::set_no_new_privs(true).during(Stage::Capabilities, "")?;
+    }
+    if !plan.seccomp.is_empty() {
+        seccomp::install(&plan.seccomp).during(Stage::Seccomp, "")?;
+    }
+    // A user that is not root has none, as podman has it; programs with file capabilities still gain theirs.
+    let own: caps::CapsHashSet = if identity.uid == 0 {
+        all.into_iter().filter(|capability| is_kept(u32::from(capability.index()))).collect()
+    } else {
+        caps::CapsHashSet::new()
+    };
+    let empty = caps::CapsHashSet::new();
+    caps::clear(None, CapSet::Ambient).map_err(io::Error::other).during(Stage::Capabilities, "")?;
+    for (set, value) in [(CapSet::Inheritable, &empty), (CapSet::Effective, &own), (CapSet::Permitted, &own)] {
+        caps::set(None, set, value).map_err(io::Error::other).during(Stage::Capabilities, "")?;
+    }
+    Ok(())
+}
+
+fn drop_from_bounding_set(number: u32) -> io::Result<()> {
+    use rustix::thread::CapabilitySet;
+    match CapabilitySet::from_bits(1 << number) {
+        Some(capability) => Ok(rustix::thread::remove_capability_from_bounding_set(capability)?),
+        None => Err(io::Error::other(format!("the kernel has a capability {number} that this program does not know"))),
+    }
+}
+
+/// A program with its arguments and environment, ready for exec.
+struct Command {
+    paths: Vec<CString>,
+    arguments: Vec<CString>,
+    environment: Vec<CString>,
+}
+
+impl Command {
+    fn new(plan: &Plan, identity: &Identity) -> Self {
+        let spec = &plan.spec;
+        let mut environment = spec.env.clone();
+        let has = |name: &str| spec.env.iter().any(|variable| variable.as_bytes().starts_with(name.as_bytes()));
+        if !has("HOME=") {
+            environment.push(format!("HOME={}", identity.home.as_deref().unwrap_or("/")).into());
+        }
+        let path = spec.env.iter().rev().find_map(|variable| variable.as_bytes().strip_prefix(b"PATH="));
+        let program = spec.args.first().map(|word| word.as_bytes()).unwrap_or_default();
+        let paths = if program.contains(&b'/') {
+            vec![program.to_vec()]
+        } else {
+            let folders = path.unwrap_or(b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+            folders.split(|&byte| byte == b':').map(|folder| [folder, b"/", program].concat()).collect()
+        };
+        let strings = |words: Vec<OsString>| {
+            // A NUL within a word ends it: nothing behind it could reach the program anyway.
+            let cut = |word: OsString| word.into_vec().into_iter().take_while(|&byte| byte != 0).collect::<Vec<u8>>();
+            words.into_iter().filter_map(|word| CString::new(cut(word)).ok()).collect::<Vec<_>>()
+        };
+        Self {
+            paths: strings(paths.into_iter().map(OsString::from_vec).collect()),
+            arguments: strings(spec.args.clone()),
+            environment: strings(environment),
+        }
+    }
+
+    fn name(&self) -> String {
+        self.arguments.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
+    /// Tries each place of PATH; tells the error that matters most, one that is not "not found".
+    fn execute(&self) -> io::Error {
+        let mut told = io::Error::from_raw_os_error(nix::libc::ENOENT);
+        for path in &self.paths {
+            let Err(errno) = nix::unistd::execve(path, &self.arguments, &self.environment);
+            match errno {
+                nix::errno::Errno::ENOENT | nix::errno::Errno::ENOTDIR => {}
+                nix::errno::Errno::EACCES => told = errno.into(),
+                _ => return errno.into(),
+            }
+        }
+        told
+    }
+}

@@ -1,0 +1,181 @@
+//! A running container: signals in, terminal through, exit status out.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::sys::signal::Signal;
+use nix::sys::signalfd::SignalFd;
+use nix::sys::wait::WaitStatus;
+use rustix::event::{PollFd, PollFlags};
+
+use crate::error::{Action, Error};
+use crate::launch::poll;
+use crate::pty::{Raw, Relay, copy_size};
+use crate::sys::process;
+
+/// Signals that are passed on to the command instead of acting here.
+pub(crate) const FORWARDED: [Signal; 10] = [
+    Signal::SIGTERM,
+    Signal::SIGINT,
+    Signal::SIGHUP,
+    Signal::SIGQUIT,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGCONT,
+    Signal::SIGALRM,
+    Signal::SIGTSTP,
+    Signal::SIGWINCH,
+];
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// By itself, with a code.
+    Code(u8),
+    /// By a signal.
+    Signal(u8),
+}
+
+/// A container whose command runs. It is killed when this process ends.
+#[derive(Debug)]
+pub struct Container {
+    id: i32,
+    pidfd: OwnedFd,
+    signals: SignalFd,
+    terminal: Option<OwnedFd>,
+    namespace: Option<OwnedFd>,
+}
+
+impl Container {
+    pub(crate) fn new(
+        id: i32,
+        pidfd: OwnedFd,
+        signals: SignalFd,
+        terminal: Option<OwnedFd>,
+        namespace: Option<OwnedFd>,
+    ) -> Self {
+        Self { id, pidfd, signals, terminal, namespace }
+    }
+
+    /// Its process 1 by descriptor.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// Its process 1 by number, as the host counts.
+    pub fn id(&self) -> i32 {
+        self.id
+    }
+
+    /// Its user namespace, in which the files that it leaves can be removed; `None` for real root's.
+    pub fn namespace(&self) -> Option<BorrowedFd<'_>> {
+        self.namespace.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Passes signals and the terminal through until the command ends.
+    ///
+    /// # Errors
+    /// Those of the kernel; the container is then killed as this process ends.
+    pub fn wait(&mut self) -> Result<ExitStatus, Error> {
+        let raw = if self.terminal.is_some() { Some(Raw::enter().action("make the terminal raw")?) } else { None };
+        if let Some(terminal) = &self.terminal {
+            copy_size(terminal.as_fd());
+        }
+        self.serve().action("serve the container")?;
+        drop(raw);
+        match process::wait_for(self.id).action("wait for the container")? {
+            WaitStatus::Exited(_, code) => Ok(ExitStatus::Code(code.to_le_bytes()[0])),
+            WaitStatus::Signaled(_, signal, _) => Ok(ExitStatus::Signal((signal as i32).to_le_bytes()[0])),
+            _ => Err(Error::Died),
+        }
+    }
+
+    fn serve(&mut self) -> io::Result<()> {
+        let (stdin, stdout) = (io::stdin(), io::stdout());
+        let (mut inward, mut outward) = (Relay::new(), Relay::new());
+        let mut has_ended = false;
+        loop {
+            let wait_for = |wanted: bool, flags| if wanted { flags } else { PollFlags::empty() };
+            let mut fds = vec![
+                PollFd::new(&self.pidfd, wait_for(!has_ended, PollFlags::IN)),
+                PollFd::new(&self.signals, PollFlags::IN),
+            ];
+            if let Some(terminal) = &self.terminal {
+                let reads = wait_for(!outward.is_pending() && !outward.ended, PollFlags::IN);
+                let writes = wait_for(inward.is_pending(), PollFlags::OUT);
+                // A terminal whose inner end is closed is always ready with that news: not asked once it is known.
+                if !outward.ended {
+                    fds.push(PollFd::new(terminal, reads | writes));
+                }
+                if !inward.is_pending() && !inward.ended && !has_ended {
+                    fds.push(PollFd::new(&stdin, PollFlags::IN));
+                }
+                if outward.is_pending() {
+                    fds.push(PollFd::new(&stdout, PollFlags::OUT));
+                }
+            }
+            if has_ended {
+                // What the command wrote last is still in the terminal; with nothing there, all is done.
+                let Some(terminal) = &self.terminal else { return Ok(()) };
+                if !outward.is_pending() {
+                    let mut last = [PollFd::new(terminal, PollFlags::IN)];
+                    let ready =
+                        rustix::event::poll(&mut last, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 }));
+                    if outward.ended
+                        || ready.is_ok_and(|count| count == 0)
+                        || !last[0].revents().contains(PollFlags::IN)
+                    {
+                        return Ok(());
+                    }
+                    outward.read(terminal);
+                } else {
+                    outward.write(&stdout);
+                }
+                continue;
+            }
+            poll(&mut fds)?;
+            has_ended = fds[0].revents().contains(PollFlags::IN);
+            let is_signalled = fds[1].revents().contains(PollFlags::IN);
+            let is_ready = |fd: BorrowedFd<'_>| {
+                use std::os::fd::AsRawFd;
+                let ready = fds.iter().find(|polled| polled.as_fd().as_raw_fd() == fd.as_raw_fd());
+                ready.map_or(PollFlags::empty(), PollFd::revents)
+            };
+            if let Some(terminal) = &self.terminal {
+                let state = is_ready(terminal.as_fd());
+                if state.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) && !outward.is_pending() {
+                    outward.read(terminal);
+                }
+                if state.contains(PollFlags::OUT) && inward.is_pending() {
+                    inward.write(terminal);
+                }
+                if is_ready(stdin.as_fd()).intersects(PollFlags::IN | PollFlags::HUP) && !inward.is_pending() {
+                    inward.read(&stdin);
+                }
+                if is_ready(stdout.as_fd()).intersects(PollFlags::OUT | PollFlags::ERR) && outward.is_pending() {
+                    outward.write(&stdout);
+                }
+            }
+            if is_signalled {
+                self.pass_signals()?;
+            }
+        }
+    }
+
+    fn pass_signals(&self) -> io::Result<()> {
+        while let Some(info) = self.signals.read_signal()? {
+            let Some(signal) = i32::try_from(info.ssi_signo).ok().and_then(rustix::process::Signal::from_named_raw)
+            else {
+                continue;
+            };
+            match &self.terminal {
+                Some(terminal) if signal == rustix::process::Signal::WINCH => copy_size(terminal.as_fd()),
+                // A command that has just ended needs no signal any more.
+                _ => {
+                    let _ = rustix::process::pidfd_send_signal(&self.pidfd, signal);
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,197 @@
+//! What can go wrong between a spec and a running process.
+
+use std::fmt;
+use std::io;
+
+use crate::idmap::IdMapError;
+use crate::seccomp::SeccompError;
+
+/// A container that could not be started. One line, with the cause and the way out.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The kernel refuses user namespaces to this user.
+    #[error(
+        "the kernel refuses user namespaces ({0}); look at sysctl user.max_user_namespaces and \
+         kernel.apparmor_restrict_unprivileged_userns, or at the seccomp profile of the container around"
+    )]
+    UserNamespace(io::Error),
+    /// A set-id helper that maps subordinate ids failed.
+    #[error(
+        "{helper} failed: {reason}; check that the package uidmap is installed and that /etc/subuid and /etc/subgid name you"
+    )]
+    Helper {
+        /// `newuidmap` or `newgidmap`.
+        helper: &'static str,
+        /// What it said, or how it ended.
+        reason: String,
+    },
+    /// See [`IdMapError`].
+    #[error(transparent)]
+    IdMap(#[from] IdMapError),
+    /// A step in the parent failed.
+    #[error("cannot {action}: {source}")]
+    Parent {
+        /// What was tried.
+        action: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A step in the child failed, before the command.
+    #[error("cannot {stage}{}: {source}", detail(.what))]
+    Child {
+        /// What was tried.
+        stage: Stage,
+        /// On what; may be empty.
+        what: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The command was not found in the container.
+    #[error("{0}: command not found in the container")]
+    NotFound(String),
+    /// The command is there but cannot be executed.
+    #[error("{command}: cannot be executed: {source}")]
+    NotExecutable {
+        /// The command.
+        command: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// See [`SeccompError`].
+    #[error(transparent)]
+    Seccomp(#[from] SeccompError),
+    /// A wish that contradicts itself or that this machine cannot grant.
+    #[error("{0}")]
+    Refused(String),
+    /// The child ended without a word.
+    #[error("the container's first process died while it was set up; the kernel's log may tell why")]
+    Died,
+}
+
+fn detail(what: &str) -> String {
+    if what.is_empty() { String::new() } else { format!(" {what}") }
+}
+
+/// The steps of the child, in the words of an error message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Stage {
+    /// Becoming root of the new user namespace.
+    Identity,
+    /// `unshare(CLONE_NEWCGROUP)`.
+    Cgroup,
+    /// Keeping mounts from travelling to the host.
+    Propagation,
+    /// The root file system.
+    Rootfs,
+    /// A mount.
+    Mount,
+    /// A device node.
+    Device,
+    /// A file in /etc.
+    File,
+    /// `pivot_root(2)`.
+    Pivot,
+    /// A masked path.
+    Mask,
+    /// A read-only path.
+    ReadOnly,
+    /// The host name.
+    Hostname,
+    /// The loopback device.
+    Loopback,
+    /// The user of the command.
+    User,
+    /// The working directory.
+    Workdir,
+    /// The terminal.
+    Terminal,
+    /// Capabilities.
+    Capabilities,
+    /// The seccomp program.
+    Seccomp,
+    /// The init process.
+    Init,
+    /// `execve(2)`.
+    Exec,
+}
+
+impl Stage {
+    const ALL: [Self; 19] = [
+        Self::Identity,
+        Self::Cgroup,
+        Self::Propagation,
+        Self::Rootfs,
+        Self::Mount,
+        Self::Device,
+        Self::File,
+        Self::Pivot,
+        Self::Mask,
+        Self::ReadOnly,
+        Self::Hostname,
+        Self::Loopback,
+        Self::User,
+        Self::Workdir,
+        Self::Terminal,
+        Self::Capabilities,
+        Self::Seccomp,
+        Self::Init,
+        Self::Exec,
+    ];
+
+    /// The stage with a number, as it comes over the channel from the child.
+    pub(crate) fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|stage| *stage as u8 == number)
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Identity => "become root of the user namespace",
+            Self::Cgroup => "make a cgroup namespace",
+            Self::Propagation => "make mounts private",
+            Self::Rootfs => "mount the root file system",
+            Self::Mount => "mount",
+            Self::Device => "provide the device",
+            Self::File => "write",
+            Self::Pivot => "change to the new root",
+            Self::Mask => "mask",
+            Self::ReadOnly => "make read-only",
+            Self::Hostname => "set the host name",
+            Self::Loopback => "bring up the loopback device",
+            Self::User => "become user",
+            Self::Workdir => "enter the working directory",
+            Self::Terminal => "set up the terminal",
+            Self::Capabilities => "drop capabilities",
+            Self::Seccomp => "install the seccomp program",
+            Self::Init => "start the init process",
+            Self::Exec => "execute",
+        })
+    }
+}
+
+/// Names the action of a failed call in the parent.
+pub(crate) trait Action<T> {
+    /// `action` is a verb phrase.
+    fn action(self, action: &'static str) -> Result<T, Error>;
+}
+
+impl<T, E: Into<io::Error>> Action<T> for Result<T, E> {
+    fn action(self, action: &'static str) -> Result<T, Error> {
+        self.map_err(|error| Error::Parent { action, source: error.into() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_stage_survives_its_number() {
+        for stage in Stage::ALL {
+            assert_eq!(Stage::from_number(stage as u8), Some(stage));
+        }
+        assert_eq!(Stage::from_number(200), None);
+    }
+}

@@ -1,0 +1,128 @@
+//! Who the command runs as: looked up in the image's own files, never through the host's name services.
+
+use std::io;
+use std::path::Path;
+
+use crate::target::Root;
+
+/// Largest passwd or group file that is read.
+const LARGEST: u64 = 16 << 20;
+/// Ids above it are refused: tools that hold ids in signed numbers would take them for others.
+const LARGEST_ID: u32 = i32::MAX.cast_unsigned();
+
+/// A user inside of the container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Identity {
+    /// User id.
+    pub(crate) uid: u32,
+    /// Group id.
+    pub(crate) gid: u32,
+    /// Further groups.
+    pub(crate) groups: Vec<u32>,
+    /// Home directory, where the image knows the user.
+    pub(crate) home: Option<String>,
+}
+
+/// Looks up `USER`, `UID`, `USER:GROUP` …; empty is root.
+pub(crate) fn look_up(root: &Root, text: &str) -> io::Result<Identity> {
+    let passwd = root.read(Path::new("/etc/passwd"), LARGEST)?.unwrap_or_default();
+    let group = root.read(Path::new("/etc/group"), LARGEST)?.unwrap_or_default();
+    resolve(text, &String::from_utf8_lossy(&passwd), &String::from_utf8_lossy(&group))
+}
+
+fn resolve(text: &str, passwd: &str, group: &str) -> io::Result<Identity> {
+    let (user, wanted_group) = match text.split_once(':') {
+        Some((user, group)) => (user, Some(group)),
+        None => (text, None),
+    };
+    let user = if user.is_empty() { "0" } else { user };
+    let number = number(user)?;
+    let entry = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| match number {
+        // A number is an id even where a user has that name: an image must not turn 1000 into root.
+        Some(id) => fields.get(2).and_then(|field| field.parse().ok()) == Some(id),
+        None => fields.first() == Some(&user),
+    });
+    let field = |index: usize| entry.as_ref().and_then(|fields| fields.get(index)).copied();
+    let id = |index: usize| field(index).and_then(|field| field.parse::<u32>().ok()).filter(|&id| id <= LARGEST_ID);
+    let uid = match (number, id(2)) {
+        (Some(id), _) | (None, Some(id)) => id,
+        (None, None) => return Err(unknown("user", user, "/etc/passwd")),
+    };
+    let gid = match wanted_group.filter(|group| !group.is_empty()) {
+        Some(wanted) => group_id(wanted, group)?,
+        None => id(3).unwrap_or(0),
+    };
+    let name = field(0).unwrap_or_default();
+    // An explicit group stands alone, as for podman and docker.
+    let groups = if wanted_group.is_some() || name.is_empty() { Vec::new() } else { memberships(name, group) };
+    Ok(Identity { uid, gid, groups, home: field(5).filter(|home| !home.is_empty()).map(str::to_owned) })
+}
+
+fn group_id(wanted: &str, group: &str) -> io::Result<u32> {
+    if let Some(id) = number(wanted)? {
+        return Ok(id);
+    }
+    let line =
+        group.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| fields.first() == Some(&wanted));
+    let id = line.and_then(|fields| fields.get(2)?.parse().ok()).filter(|&id| id <= LARGEST_ID);
+    id.ok_or_else(|| unknown("group", wanted, "/etc/group"))
+}
+
+fn memberships(user: &str, group: &str) -> Vec<u32> {
+    let lines = group.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let own = lines.filter(|fields| fields.get(3).is_some_and(|members| members.split(',').any(|name| name == user)));
+    own.filter_map(|fields| fields.get(2)?.parse().ok()).filter(|&id| id <= LARGEST_ID).collect()
+}
+
+/// The number that a text is; `None` for a name.
+fn number(text: &str) -> io::Result<Option<u32>> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Ok(None);
+    }
+    match text.parse().ok().filter(|&id| id <= LARGEST_ID) {
+        Some(id) => Ok(Some(id)),
+        None => Err(io::Error::other(format!("the id {text} is too large"))),
+    }
+}
+
+fn unknown(kind: &str, name: &str, file: &str) -> io::Error {
+    io::Error::other(format!("the image has no {kind} {} in {file}", name.escape_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nbob:x:1000:100:Bob:/home/bob:/bin/sh\n1001:x:0:0::/:\n";
+    const GROUP: &str = "root:x:0:\nusers:x:100:\nwheel:x:10:root,bob\nvideo:x:44:bob\n";
+
+    fn of(text: &str) -> io::Result<Identity> {
+        resolve(text, PASSWD, GROUP)
+    }
+
+    #[test]
+    fn names_and_numbers_are_looked_up() {
+        let bob = of("bob").unwrap();
+        assert_eq!(
+            (bob.uid, bob.gid, bob.groups.clone(), bob.home.as_deref()),
+            (1000, 100, vec![10, 44], Some("/home/bob"))
+        );
+        assert_eq!(of("1000").unwrap(), bob);
+        assert_eq!(of("").unwrap().uid, 0);
+        assert_eq!(of("bob:video").unwrap().gid, 44);
+        assert_eq!(of("bob:video").unwrap().groups, [0_u32; 0]);
+    }
+
+    #[test]
+    fn a_number_is_never_a_name() {
+        let identity = of("1001").unwrap();
+        assert_eq!((identity.uid, identity.gid, identity.home), (1001, 0, None));
+    }
+
+    #[test]
+    fn what_is_unknown_or_too_large_is_refused() {
+        for text in ["nobody", "bob:none", "2147483648", "4294967296", "99999999999999999999", "bob:4294967295"] {
+            assert!(of(text).is_err(), "{text}");
+        }
+    }
+}

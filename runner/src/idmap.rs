@@ -1,0 +1,174 @@
+//! Which ids of the host the ids of a container are: `user_namespaces(7)`, `subuid(5)`.
+
+use std::fmt;
+
+/// One line of an id map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// First id inside.
+    pub inside: u32,
+    /// First id outside.
+    pub outside: u32,
+    /// How many.
+    pub count: u32,
+}
+
+/// The ids of one kind, users or groups.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IdMap(pub Vec<Extent>);
+
+/// Ranges that a user was given in `/etc/subuid` or `/etc/subgid`: first id and count.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SubordinateRanges(pub Vec<(u32, u32)>);
+
+/// How a container's ids relate to the caller's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Shape {
+    /// Root inside is the caller, all others are subordinate.
+    #[default]
+    Auto,
+    /// The caller has its own id inside; root is subordinate.
+    KeepId,
+    /// The caller does not exist inside; root is the first subordinate id.
+    NoMap,
+}
+
+/// Ids that cannot be mapped as asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IdMapError {
+    /// No range for the user.
+    #[error(
+        "no subordinate ids for {user} in {file}; an administrator can give some: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}"
+    )]
+    NoRange {
+        /// The user's name or id.
+        user: String,
+        /// The file that was looked into.
+        file: &'static str,
+    },
+}
+
+impl SubordinateRanges {
+    /// Takes the ranges of a user, by name or by id, out of the text of the file.
+    pub fn parse(text: &str, name: &str, id: u32) -> Self {
+        let id = id.to_string();
+        let ranges = text.lines().filter_map(|line| {
+            let mut fields = line.trim().split(':');
+            let owner = fields.next()?;
+            if owner != name && owner != id {
+                return None;
+            }
+            let (first, count) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+            (count > 0).then_some((first, count))
+        });
+        Self(ranges.collect())
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Lays the ranges out one after another from `inside` on, `most` ids at the most.
+    fn lay(&self, mut inside: u32, mut most: u32, skip: u32) -> Vec<Extent> {
+        let mut extents = Vec::new();
+        let mut skip = skip;
+        for &(first, count) in &self.0 {
+            let skipped = skip.min(count);
+            skip -= skipped;
+            let count = (count - skipped).min(most);
+            if count > 0 {
+                extents.push(Extent { inside, outside: first + skipped, count });
+                inside += count;
+                most -= count;
+            }
+        }
+        extents
+    }
+}
+
+impl IdMap {
+    /// The map of a shape for a caller.
+    pub fn plan(shape: Shape, caller: u32, ranges: &SubordinateRanges) -> Self {
+        let one = |inside| Extent { inside, outside: caller, count: 1 };
+        let mut extents = Vec::new();
+        match shape {
+            Shape::Auto => {
+                extents.push(one(0));
+                extents.extend(ranges.lay(1, u32::MAX - 1, 0));
+            }
+            Shape::KeepId => {
+                extents.extend(ranges.lay(0, caller, 0));
+                extents.push(one(caller));
+                extents.extend(ranges.lay(caller.saturating_add(1), u32::MAX - 1 - caller, caller));
+            }
+            Shape::NoMap => extents.extend(ranges.lay(0, u32::MAX - 1, 0)),
+        }
+        Self(extents)
+    }
+
+    /// Root inside is the caller, and nobody else exists: what needs no privilege.
+    pub fn single(caller: u32) -> Self {
+        Self(vec![Extent { inside: 0, outside: caller, count: 1 }])
+    }
+
+    /// Whether an id exists inside.
+    pub fn contains(&self, id: u32) -> bool {
+        self.0.iter().any(|extent| id >= extent.inside && id - extent.inside < extent.count)
+    }
+
+    /// The arguments of newuidmap and newgidmap that follow the process id.
+    pub fn arguments(&self) -> Vec<String> {
+        let numbers = self.0.iter().flat_map(|extent| [extent.inside, extent.outside, extent.count]);
+        numbers.map(|number| number.to_string()).collect()
+    }
+}
+
+impl fmt::Display for IdMap {
+    /// As the kernel reads and shows it, a line an extent.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for extent in &self.0 {
+            writeln!(formatter, "{} {} {}", extent.inside, extent.outside, extent.count)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ranges() -> SubordinateRanges {
+        SubordinateRanges::parse("bob:1:1\nalice:100000:65536\n1000:300000:10\nalice:x:5\n", "alice", 1000)
+    }
+
+    #[test]
+    fn ranges_are_found_by_name_and_by_id() {
+        assert_eq!(ranges().0, [(100_000, 65_536), (300_000, 10)]);
+        assert!(SubordinateRanges::parse("bob:1:1", "alice", 1000).is_empty());
+    }
+
+    #[test]
+    fn root_is_the_caller_and_the_rest_is_subordinate() {
+        let map = IdMap::plan(Shape::Auto, 1000, &SubordinateRanges(vec![(100_000, 65_536)]));
+        assert_eq!(map.to_string(), "0 1000 1\n1 100000 65536\n");
+        assert!(map.contains(65_536) && !map.contains(65_537));
+    }
+
+    #[test]
+    fn keep_id_gives_the_caller_its_own_id() {
+        let map = IdMap::plan(Shape::KeepId, 1000, &SubordinateRanges(vec![(100_000, 65_536)]));
+        assert_eq!(map.to_string(), "0 100000 1000\n1000 1000 1\n1001 101000 64536\n");
+    }
+
+    #[test]
+    fn no_map_leaves_the_caller_out() {
+        let map = IdMap::plan(Shape::NoMap, 1000, &ranges());
+        assert_eq!(map.to_string(), "0 100000 65536\n65536 300000 10\n");
+    }
+
+    #[test]
+    fn helpers_get_the_extents_as_words() {
+        assert_eq!(IdMap::single(7).arguments(), ["0", "7", "1"]);
+    }
+}

@@ -1,0 +1,129 @@
+//! The parent's part of a start: one clone, the id maps, the release, and the answer.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::libc;
+use nix::sys::signal::SigSet;
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::{Gid, Uid};
+
+use crate::channel::{Channel, Heard};
+use crate::child::{self, Orders};
+use crate::container::{Container, FORWARDED};
+use crate::error::{Action, Error, Stage};
+use crate::plan::Plan;
+use crate::rootfs::Rootfs;
+use crate::spec::Network;
+use crate::sys::clone::{Cloned, clone3};
+use crate::userns::{self, Maps};
+
+/// Starts a container, and returns when its command runs. `warn` hears what is weaker than was hoped for.
+///
+/// # Errors
+/// [`Error::NotFound`] and [`Error::NotExecutable`] of the command; all others are about the container.
+pub fn launch(plan: &Plan, rootfs: &Rootfs, warn: &mut dyn FnMut(&str)) -> Result<Container, Error> {
+    let maps = maps(plan, warn)?;
+    let (parent, child) = Channel::pair().action("make a channel")?;
+    // Before the clone, so that no signal is lost between it and the first wait; the child resets its own.
+    let mut mask = SigSet::empty();
+    for signal in FORWARDED {
+        mask.add(signal);
+    }
+    mask.thread_block().action("block signals")?;
+    let signals =
+        SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).action("watch signals")?;
+
+    let cloned = clone3(namespaces(plan)).map_err(|error| match plan.user_namespace {
+        Some(_) => Error::UserNamespace(error),
+        None => Error::Parent { action: "make namespaces", source: error },
+    })?;
+    let Cloned::Parent { id, pidfd } = cloned else {
+        drop(parent);
+        let may_set_groups = !matches!(maps, Wanted::Single);
+        child::run(&Orders { plan, rootfs, channel: &child, may_set_groups })
+    };
+    drop(child);
+    let namespace = match &maps {
+        Wanted::None => None,
+        Wanted::Range(maps) => {
+            userns::write_by_helpers(id, maps)?;
+            Some(open_namespace(id)?)
+        }
+        Wanted::Single => {
+            userns::write_single(id, Uid::current().as_raw(), Gid::current().as_raw())?;
+            Some(open_namespace(id)?)
+        }
+    };
+    parent.release().action("release the child")?;
+    let terminal = answer(&parent, plan)?;
+    Ok(Container::new(id, pidfd, signals, terminal, namespace))
+}
+
+/// Waits until the command runs.
+fn answer(channel: &Channel, plan: &Plan) -> Result<Option<OwnedFd>, Error> {
+    let mut terminal = None;
+    loop {
+        match channel.hear().action("hear from the child")? {
+            Heard::Terminal(outer) => terminal = Some(outer),
+            Heard::Closed if plan.spec.terminal && terminal.is_none() => return Err(Error::Died),
+            Heard::Closed => return Ok(terminal),
+            Heard::Failed(Stage::Exec, command, source) => {
+                return Err(match source.raw_os_error() {
+                    Some(libc::ENOENT | libc::ENOTDIR) => Error::NotFound(command),
+                    _ => Error::NotExecutable { command, source },
+                });
+            }
+            Heard::Failed(stage, what, source) => return Err(Error::Child { stage, what, source }),
+        }
+    }
+}
+
+enum Wanted {
+    None,
+    Range(Maps),
+    Single,
+}
+
+fn maps(plan: &Plan, warn: &mut dyn FnMut(&str)) -> Result<Wanted, Error> {
+    let Some(shape) = plan.user_namespace else { return Ok(Wanted::None) };
+    match userns::maps_of_caller(shape) {
+        Ok(maps) => Ok(Wanted::Range(maps)),
+        // Only the plain shape means anything with a single id.
+        Err(error) if shape == crate::idmap::Shape::Auto => {
+            warn(&format!("the container has a single user id: {error}"));
+            Ok(Wanted::Single)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn namespaces(plan: &Plan) -> i32 {
+    let mut flags = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+    if plan.user_namespace.is_some() {
+        flags |= libc::CLONE_NEWUSER;
+    }
+    if plan.spec.network == Network::None {
+        flags |= libc::CLONE_NEWNET;
+    }
+    flags
+}
+
+fn open_namespace(id: i32) -> Result<OwnedFd, Error> {
+    let file = std::fs::File::open(format!("/proc/{id}/ns/user")).action("open the user namespace")?;
+    Ok(file.into())
+}
+
+/// Descriptors are polled by what they can do now.
+pub(crate) fn poll(fds: &mut [rustix::event::PollFd<'_>]) -> io::Result<()> {
+    match rustix::event::poll(fds, None) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl AsFd for Container {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.pidfd()
+    }
+}

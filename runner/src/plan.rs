@@ -1,0 +1,281 @@
+//! READ FIRST. Spec and host → ordered steps. Pure: nothing here touches the system, so that what a start will do can be
+//! looked at, compared and tested without starting anything.
+//!
+//! The steps run in a child that is root of fresh namespaces, in this order: the root, the kernel's file systems, the
+//! caller's mounts, the new root, masks, host name, user, then everything that takes power away, and exec.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::Error;
+use crate::host::Host;
+use crate::idmap::Shape;
+use crate::seccomp::{BpfInstruction, default_program};
+use crate::spec::{Mount, Network, Seccomp, Spec, UserNamespace};
+
+/// Devices of the host that every container sees, by node.
+pub const DEVICES: [(&str, u32, u32); 6] =
+    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+/// Symbolic links in `/dev`.
+pub const DEVICE_LINKS: [(&str, &str); 5] = [
+    ("/proc/self/fd", "fd"),
+    ("/proc/self/fd/0", "stdin"),
+    ("/proc/self/fd/1", "stdout"),
+    ("/proc/self/fd/2", "stderr"),
+    ("pts/ptmx", "ptmx"),
+];
+/// What tells about, or reaches into, the host.
+const MASKED: [&str; 16] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/dev/block",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+    "/sys/fs/selinux",
+    "/sys/kernel/debug",
+    "/sys/kernel/tracing",
+];
+/// What could change the host.
+const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+/// Group of terminals, by convention of every distribution.
+const TTY_GROUP: u32 = 5;
+
+/// One thing to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// A file system of the kernel.
+    Filesystem {
+        /// Its type.
+        kind: &'static str,
+        /// Options, key and value.
+        options: Vec<(&'static str, String)>,
+        /// Where.
+        target: PathBuf,
+        /// `MOUNT_ATTR_*`.
+        attributes: Attributes,
+        /// What to do where the kernel refuses it.
+        refused: Refused,
+    },
+    /// The nodes and links of `/dev`.
+    Devices,
+    /// A mount of the caller's.
+    Mount(Mount),
+    /// A file of ours in the root.
+    File(PathBuf, Vec<u8>),
+    /// The terminal, as `/dev/console`.
+    Console,
+    /// The new root.
+    Pivot,
+    /// Nothing to see.
+    Mask(PathBuf),
+    /// Nothing to change.
+    ReadOnly(PathBuf),
+    /// The root itself is not to be changed.
+    ReadOnlyRoot,
+    /// The host name.
+    Hostname(String),
+    /// The loopback device.
+    Loopback,
+}
+
+/// Attributes of a mount.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Attributes {
+    /// Not to be written to.
+    pub read_only: bool,
+    /// No set-id programs.
+    pub nosuid: bool,
+    /// No devices.
+    pub nodev: bool,
+    /// No programs.
+    pub noexec: bool,
+}
+
+/// What a refused mount means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// The start fails.
+    Fails,
+    /// The host's is bound instead.
+    BindHost,
+    /// The container does without.
+    Skips,
+}
+
+/// All that a start does.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The wish.
+    pub spec: Spec,
+    /// The facts.
+    pub host: Host,
+    /// Shape of the user namespace; `None` for none.
+    pub user_namespace: Option<Shape>,
+    /// What the child does.
+    pub steps: Vec<Step>,
+    /// Its filter; empty for none.
+    pub seccomp: Vec<BpfInstruction>,
+}
+
+impl Plan {
+    /// Plans a start.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] for a spec without a command, [`Error::Seccomp`].
+    pub fn new(spec: Spec, host: Host) -> Result<Self, Error> {
+        if spec.args.is_empty() {
+            return Err(Error::Refused("no command: the image has none, so give one after its name".to_owned()));
+        }
+        let user_namespace = match (spec.user_namespace, host.is_root) {
+            // Real root needs none to be root, and its store has the host's ids.
+            (UserNamespace::Own(Shape::Auto) | UserNamespace::Host, true) => None,
+            (UserNamespace::Own(_), true) => {
+                return Err(Error::Refused("--userns keep-id and nomap are for callers that are not root".to_owned()));
+            }
+            (UserNamespace::Own(shape), false) => Some(shape),
+            (UserNamespace::Host, false) => Some(Shape::Auto),
+        };
+        let seccomp = match &spec.seccomp {
+            Seccomp::Default => default_program(spec.capabilities)?.into_owned(),
+            Seccomp::Unconfined => Vec::new(),
+            Seccomp::Program(program) => program.clone(),
+        };
+        let steps = steps(&spec);
+        Ok(Self { spec, host, user_namespace, steps, seccomp })
+    }
+}
+
+fn steps(spec: &Spec) -> Vec<Step> {
+    let mut steps = kernel_filesystems(spec);
+    steps.extend(spec.mounts.iter().cloned().map(Step::Mount));
+    steps.extend(spec.files.iter().map(|(path, content)| Step::File(path.clone(), content.clone())));
+    if spec.terminal {
+        steps.push(Step::Console);
+    }
+    steps.push(Step::Pivot);
+    let all = spec.unmask.iter().any(|path| path == Path::new("ALL"));
+    let kept = |path: &&&str| !all && !spec.unmask.iter().any(|unmask| unmask == Path::new(path));
+    // What the caller mounts there is the caller's own to show.
+    let own = |path: &&&str| !spec.mounts.iter().any(|mount| Path::new(path).starts_with(&mount.target));
+    steps.extend(READ_ONLY.iter().filter(kept).filter(own).map(|path| Step::ReadOnly(path.into())));
+    steps.extend(MASKED.iter().filter(kept).filter(own).map(|path| Step::Mask(path.into())));
+    if spec.read_only {
+        steps.push(Step::ReadOnlyRoot);
+    }
+    if !spec.hostname.is_empty() {
+        steps.push(Step::Hostname(spec.hostname.clone()));
+    }
+    if spec.network == Network::None {
+        steps.push(Step::Loopback);
+    }
+    steps
+}
+
+fn kernel_filesystems(spec: &Spec) -> Vec<Step> {
+    let taken = |path: &str| spec.mounts.iter().any(|mount| mount.target == Path::new(path));
+    let plain = Attributes { nosuid: true, nodev: true, noexec: true, read_only: false };
+    let filesystem = |kind, options, target: &str, attributes, refused| Step::Filesystem {
+        kind,
+        options,
+        target: target.into(),
+        attributes,
+        refused,
+    };
+    let option = |key, value: &str| (key, value.to_owned());
+    let read_only = Attributes { read_only: true, ..plain };
+    let mut steps = Vec::new();
+    if !taken("/proc") {
+        steps.push(filesystem("proc", vec![], "/proc", plain, Refused::BindHost));
+    }
+    if !taken("/sys") {
+        // sysfs shows a network namespace, and only its owner may mount it: the host's is bound with the host's network.
+        steps.push(filesystem("sysfs", vec![], "/sys", read_only, Refused::BindHost));
+        steps.push(filesystem("cgroup2", vec![], "/sys/fs/cgroup", read_only, Refused::Skips));
+    }
+    if !taken("/dev") {
+        let dev = Attributes { nodev: false, ..Attributes { nosuid: true, ..Attributes::default() } };
+        let options = vec![option("mode", "755"), option("size", "65536k")];
+        steps.push(filesystem("tmpfs", options, "/dev", dev, Refused::Fails));
+        steps.push(Step::Devices);
+        let options = vec![
+            option("newinstance", ""),
+            option("ptmxmode", "0666"),
+            option("mode", "0620"),
+            ("gid", TTY_GROUP.to_string()),
+        ];
+        let pts = Attributes { nosuid: true, noexec: true, ..Attributes::default() };
+        steps.push(filesystem("devpts", options, "/dev/pts", pts, Refused::Fails));
+        let options = vec![option("mode", "1777"), option("size", "65536k")];
+        if !taken("/dev/shm") {
+            steps.push(filesystem("tmpfs", options, "/dev/shm", plain, Refused::Fails));
+        }
+        steps.push(filesystem("mqueue", vec![], "/dev/mqueue", plain, Refused::Fails));
+    }
+    steps
+}
+
+impl Mount {
+    /// Its attributes.
+    pub(crate) fn attributes(&self) -> Attributes {
+        let Self { read_only, nosuid, nodev, noexec, .. } = *self;
+        Attributes { read_only, nosuid, nodev, noexec }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host() -> Host {
+        Host { is_root: false, last_capability: 40 }
+    }
+
+    fn plan(change: impl FnOnce(&mut Spec)) -> Vec<Step> {
+        let mut spec = Spec { args: vec!["true".into()], ..Spec::default() };
+        change(&mut spec);
+        Plan::new(spec, host()).unwrap().steps
+    }
+
+    #[test]
+    fn masks_come_after_the_new_root_and_before_power_is_taken_away() {
+        let steps = plan(|_| {});
+        let at = |wanted: &Step| steps.iter().position(|step| step == wanted).unwrap();
+        assert!(at(&Step::Pivot) < at(&Step::Mask("/proc/kcore".into())));
+        assert!(at(&Step::Pivot) < at(&Step::ReadOnly("/proc/sys".into())));
+        assert!(steps.contains(&Step::Loopback));
+    }
+
+    #[test]
+    fn the_host_network_keeps_its_loopback_device() {
+        assert!(!plan(|spec| spec.network = Network::Host).contains(&Step::Loopback));
+    }
+
+    #[test]
+    fn unmask_takes_one_path_or_all() {
+        let one = plan(|spec| spec.unmask = vec!["/proc/kcore".into()]);
+        assert!(!one.contains(&Step::Mask("/proc/kcore".into())));
+        assert!(one.contains(&Step::Mask("/proc/keys".into())));
+        let all = plan(|spec| spec.unmask = vec!["ALL".into()]);
+        assert!(!all.iter().any(|step| matches!(step, Step::Mask(_) | Step::ReadOnly(_))));
+    }
+
+    #[test]
+    fn a_command_is_needed() {
+        assert!(matches!(Plan::new(Spec::default(), host()), Err(Error::Refused(_))));
+    }
+
+    #[test]
+    fn root_has_no_user_namespace_and_others_do() {
+        let spec = || Spec { args: vec!["true".into()], ..Spec::default() };
+        let root = Host { is_root: true, ..host() };
+        assert_eq!(Plan::new(spec(), root).unwrap().user_namespace, None);
+        assert_eq!(Plan::new(spec(), host()).unwrap().user_namespace, Some(Shape::Auto));
+    }
+}

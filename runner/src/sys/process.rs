@@ -1,0 +1,122 @@
+//! Processes: fork, signals as they are inherited, descriptors.
+
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+
+use nix::libc;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid};
+
+/// Which side of a fork this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fork {
+    /// The new process.
+    Child,
+    /// The old one, with the new one's id.
+    Parent(i32),
+}
+
+/// `fork(2)`. The process must have a single thread: then the child may do all that the parent may.
+///
+/// # Errors
+/// EAGAIN, ENOMEM.
+pub fn fork() -> io::Result<Fork> {
+    // SAFETY: this library is for single-threaded processes (see lib.rs), so no lock can be held by a thread that
+    // does not exist in the child.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Child => Ok(Fork::Child),
+        ForkResult::Parent { child } => Ok(Fork::Parent(child.as_raw())),
+    }
+}
+
+/// Ends the process without running anything that was registered for its end: right for a fork, whose parent owns
+/// these things.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit takes a plain number and does not return.
+    unsafe { libc::_exit(code) }
+}
+
+/// This process's id.
+pub fn own_id() -> i32 {
+    nix::unistd::getpid().as_raw()
+}
+
+/// Waits for a child to end.
+///
+/// # Errors
+/// ECHILD.
+pub fn wait_for(child: i32) -> io::Result<WaitStatus> {
+    loop {
+        match waitpid(Pid::from_raw(child), None) {
+            Err(nix::errno::Errno::EINTR) => {}
+            other => return Ok(other?),
+        }
+    }
+}
+
+/// Takes note of one child that ends at once.
+pub fn reap_one() {
+    // The child forks and exits: this is short. Another child that ended meanwhile is noted by its own waiter's error.
+    let _ = waitpid(None, None);
+}
+
+/// Signals as a fresh program expects them: none blocked, none ignored. Rust ignores SIGPIPE, and what is ignored
+/// stays so across exec.
+///
+/// # Errors
+/// None that a valid call has.
+pub fn reset_signals() -> io::Result<()> {
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    for signal in Signal::iterator() {
+        if signal != Signal::SIGKILL && signal != Signal::SIGSTOP {
+            // SAFETY: the default disposition runs no code of ours.
+            unsafe { sigaction(signal, &default) }?;
+        }
+    }
+    for signal in libc::SIGRTMIN()..=libc::SIGRTMAX() {
+        // SAFETY: as above; nix has no type for real-time signals.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    SigSet::empty().thread_set_mask()?;
+    Ok(())
+}
+
+/// Closes every descriptor from 3 on at the next exec (`close_range(2)`, Linux 5.11).
+///
+/// # Errors
+/// ENOSYS on older kernels.
+pub fn cloexec_from(first: RawFd) -> io::Result<()> {
+    // SAFETY: marks descriptors; none is closed under an owner in this process.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Closes every descriptor from 3 on but those given. For a fork that will end by [`exit_now`], in which no owner of a
+/// closed descriptor runs again.
+pub fn close_all_but<'a>(keep: impl Iterator<Item = BorrowedFd<'a>>) {
+    let mut keep: Vec<RawFd> = keep.map(|fd| fd.as_raw_fd()).filter(|&fd| fd > 2).collect();
+    keep.sort_unstable();
+    let mut first = 3;
+    for fd in keep.into_iter().chain([RawFd::MAX]) {
+        if fd > first {
+            // SAFETY: see above: the owners of these descriptors exist in the parent, and here only as a memory.
+            unsafe { libc::syscall(libc::SYS_close_range, first, fd - 1, 0) };
+        }
+        first = fd.saturating_add(1);
+    }
+}
+
+/// Points standard input, output and error to `/dev/null`, so that no pipe of the caller's is kept open.
+///
+/// # Errors
+/// `/dev/null` cannot be opened.
+pub fn detach_stdio() -> io::Result<()> {
+    let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    rustix::stdio::dup2_stderr(&null)?;
+    Ok(())
+}

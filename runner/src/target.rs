@@ -1,0 +1,187 @@
+//! Places inside of the new root, found without ever leaving it: `openat2(2)` with `RESOLVE_IN_ROOT`. The image decides
+//! what its paths lead to; here they can lead to nothing but the image.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Component, Path};
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2};
+use rustix::io::Errno;
+
+const CONFINED: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
+
+/// The new root, held open.
+#[derive(Debug)]
+pub(crate) struct Root(OwnedFd);
+
+/// What a place is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A directory.
+    Directory,
+    /// Anything else: a bind needs only something to be there.
+    File,
+}
+
+impl Root {
+    /// Opens a directory that was given by the caller or is our own.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self(openat(CWD, path, flags, Mode::empty())?))
+    }
+
+    /// The root of this process, once it is the container's.
+    pub(crate) fn own() -> io::Result<Self> {
+        Self::open(Path::new("/"))
+    }
+
+    /// Opens what is at a path, as a place (`O_PATH`).
+    pub(crate) fn place(&self, path: &Path) -> io::Result<OwnedFd> {
+        self.open_with(path, OFlags::PATH)
+    }
+
+    /// Opens a directory for working in it.
+    pub(crate) fn directory(&self, path: &Path) -> io::Result<OwnedFd> {
+        self.open_with(path, OFlags::RDONLY | OFlags::DIRECTORY)
+    }
+
+    /// Reads a regular file of at most `most` bytes; `None` where there is none.
+    pub(crate) fn read(&self, path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
+        use std::io::Read;
+        let file = match self.open_with(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(None);
+            }
+            other => std::fs::File::from(other?),
+        };
+        let metadata = file.metadata()?;
+        if !metadata.is_file() || metadata.len() > most {
+            return Err(io::Error::other(format!("{}: not a regular file of reasonable size", path.display())));
+        }
+        let mut content = Vec::new();
+        file.take(most).read_to_end(&mut content)?;
+        Ok(Some(content))
+    }
+
+    /// Opens a place, making it and the directories before it where they are missing.
+    pub(crate) fn ensure(&self, path: &Path, kind: Kind) -> io::Result<OwnedFd> {
+        let place = match self.place(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.make(path, kind)?;
+                self.place(path)?
+            }
+            other => other?,
+        };
+        let is_directory = file_type(&place)? == FileType::Directory;
+        if is_directory == (kind == Kind::Directory) {
+            return Ok(place);
+        }
+        Err(Errno::from_raw_os_error(if is_directory { nix::libc::EISDIR } else { nix::libc::ENOTDIR }).into())
+    }
+
+    fn make(&self, path: &Path, kind: Kind) -> io::Result<()> {
+        let mut here = self.0.as_fd().try_clone_to_owned()?;
+        let mut walked = std::path::PathBuf::from("/");
+        let names: Vec<&OsStr> = path
+            .components()
+            .filter_map(|component| if let Component::Normal(name) = component { Some(name) } else { None })
+            .collect();
+        for (index, name) in names.iter().enumerate() {
+            let is_last = index + 1 == names.len();
+            walked.push(name);
+            match self.place(&walked) {
+                Ok(next) => here = next,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    if is_last && kind == Kind::File {
+                        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                        openat(&here, *name, flags, Mode::from_raw_mode(0o644))?;
+                    } else {
+                        mkdirat(&here, *name, Mode::from_raw_mode(0o755))?;
+                        here = self.place(&walked)?;
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a file anew, mode 0644: what has the name is replaced, a symbolic link not followed.
+    pub(crate) fn write(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let folder = self.ensure(parent, Kind::Directory)?;
+        match rustix::fs::unlinkat(&folder, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(&folder, name, flags, Mode::from_raw_mode(0o644))?;
+        io::Write::write_all(&mut std::fs::File::from(file), content)
+    }
+
+    fn open_with(&self, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+        loop {
+            match openat2(&self.0, path, flags | OFlags::CLOEXEC, Mode::empty(), CONFINED) {
+                // Something was renamed meanwhile: the kernel asks to try again.
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                other => return Ok(other?),
+            }
+        }
+    }
+}
+
+impl AsFd for Root {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// What an open place is.
+pub(crate) fn file_type(place: impl AsFd) -> io::Result<FileType> {
+    Ok(FileType::from_raw_mode(rustix::fs::fstat(place)?.st_mode))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn links_that_lead_out_stay_inside() {
+        let scratch = tempfile::tempdir().unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        symlink(outside.path(), scratch.path().join("abs")).unwrap();
+        symlink("../../../../../..", scratch.path().join("up")).unwrap();
+        let root = Root::open(scratch.path()).unwrap();
+        root.write(Path::new("/up/etc/hosts"), b"x").unwrap();
+        assert_eq!(std::fs::read(scratch.path().join("etc/hosts")).unwrap(), b"x");
+        assert!(root.ensure(Path::new("/abs/made"), Kind::Directory).is_err());
+        assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_link_in_place_of_a_file_is_replaced_and_not_followed() {
+        let scratch = tempfile::tempdir().unwrap();
+        let victim = scratch.path().join("victim");
+        std::fs::write(&victim, b"kept").unwrap();
+        std::fs::create_dir(scratch.path().join("etc")).unwrap();
+        symlink("/victim", scratch.path().join("etc/resolv.conf")).unwrap();
+        let root = Root::open(scratch.path()).unwrap();
+        root.write(Path::new("/etc/resolv.conf"), b"new").unwrap();
+        assert_eq!(std::fs::read(victim).unwrap(), b"kept");
+    }
+
+    #[test]
+    fn pipes_and_large_files_are_not_read() {
+        let scratch = tempfile::tempdir().unwrap();
+        nix::unistd::mkfifo(&scratch.path().join("passwd"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        std::fs::write(scratch.path().join("group"), vec![b'x'; 100]).unwrap();
+        let root = Root::open(scratch.path()).unwrap();
+        assert!(root.read(Path::new("/passwd"), 10).is_err());
+        assert!(root.read(Path::new("/group"), 10).is_err());
+        assert_eq!(root.read(Path::new("/missing"), 10).unwrap(), None);
+    }
+}

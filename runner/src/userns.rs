@@ -1,0 +1,219 @@
+//! User namespaces: entering one for the store, mapping one for a container.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::process::{Child, Command, Stdio};
+
+use nix::sched::CloneFlags;
+use nix::unistd::{Gid, Uid, User};
+
+use crate::error::{Action, Error};
+use crate::idmap::{IdMap, IdMapError, Shape, SubordinateRanges};
+use crate::sys::process::{self, Fork};
+
+/// Files with subordinate ranges, `subuid(5)` and `subgid(5)`.
+const SUBUID: &str = "/etc/subuid";
+const SUBGID: &str = "/etc/subgid";
+/// Where the set-id helpers are looked for: never through the caller's PATH.
+const HELPER_FOLDERS: [&str; 4] = ["/usr/bin", "/bin", "/usr/sbin", "/usr/local/bin"];
+
+/// The ids of a user namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Maps {
+    /// User ids.
+    pub users: IdMap,
+    /// Group ids.
+    pub groups: IdMap,
+}
+
+/// What ids a process got.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mapping {
+    /// Real root: the host's ids, without a namespace.
+    Host,
+    /// The caller and its subordinate range.
+    Range(Maps),
+    /// The caller alone, and why.
+    Single(String),
+}
+
+impl fmt::Display for Mapping {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host => formatter.write_str("the host's ids (run by root)"),
+            Self::Range(maps) => {
+                let lines: Vec<String> = maps.users.to_string().lines().map(str::to_owned).collect();
+                write!(formatter, "{}", lines.join(", "))
+            }
+            Self::Single(reason) => write!(formatter, "yours alone ({reason})"),
+        }
+    }
+}
+
+/// The maps that a caller can have in a shape.
+///
+/// # Errors
+/// [`IdMapError::NoRange`].
+pub fn maps_of_caller(shape: Shape) -> Result<Maps, IdMapError> {
+    let (uid, gid) = (Uid::current().as_raw(), Gid::current().as_raw());
+    let name = User::from_uid(Uid::current()).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name);
+    let ranges = |file: &'static str| {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let ranges = SubordinateRanges::parse(&text, &name, uid);
+        if ranges.is_empty() { Err(IdMapError::NoRange { user: name.clone(), file }) } else { Ok(ranges) }
+    };
+    Ok(Maps { users: IdMap::plan(shape, uid, &ranges(SUBUID)?), groups: IdMap::plan(shape, gid, &ranges(SUBGID)?) })
+}
+
+/// Enters a user and a mount namespace of the process's own, as their root. Where the caller has no subordinate range,
+/// only the caller's id exists there, and the answer says so. Real root stays where it is.
+///
+/// # Errors
+/// [`Error::UserNamespace`], [`Error::Helper`]; the process must have a single thread.
+pub fn enter() -> Result<Mapping, Error> {
+    if Uid::effective().is_root() {
+        return Ok(Mapping::Host);
+    }
+    let (uid, gid) = (Uid::current().as_raw(), Gid::current().as_raw());
+    let mapping = match maps_of_caller(Shape::Auto) {
+        Ok(_) if find_helper("newuidmap").is_none() => {
+            Mapping::Single("newuidmap is missing: install the package uidmap".to_owned())
+        }
+        Ok(maps) => {
+            map_self_by_helpers(&maps)?;
+            Mapping::Range(maps)
+        }
+        Err(error) => Mapping::Single(error.to_string()),
+    };
+    if matches!(mapping, Mapping::Single(_)) {
+        nix::sched::unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)
+            .map_err(|errno| Error::UserNamespace(errno.into()))?;
+        write_single(process::own_id(), uid, gid)?;
+    }
+    become_root(matches!(mapping, Mapping::Range(_))).action("become root of the user namespace")?;
+    // Mounts of the host still come in, ours do not go out.
+    let flags = nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_SLAVE;
+    nix::mount::mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).action("make mounts private")?;
+    Ok(mapping)
+}
+
+/// The helpers must run outside of the namespace that they map: a fork made before stays there for them.
+fn map_self_by_helpers(maps: &Maps) -> Result<(), Error> {
+    let (mut ready_read, mut ready_write) = io::pipe().action("make a pipe")?;
+    let (mut done_read, mut done_write) = io::pipe().action("make a pipe")?;
+    let target = process::own_id();
+    match process::fork().action("fork")? {
+        Fork::Child => {
+            drop((ready_write, done_read));
+            let mut byte = [0];
+            let result = match ready_read.read_exact(&mut byte) {
+                Ok(()) => write_by_helpers(target, maps).map_err(|error| error.to_string()),
+                Err(_) => Ok(()),
+            };
+            let told = match result {
+                Ok(()) => done_write.write_all(b"ok"),
+                Err(error) => done_write.write_all(error.as_bytes()),
+            };
+            process::exit_now(i32::from(told.is_err()))
+        }
+        Fork::Parent(helper) => {
+            drop((ready_read, done_write));
+            let entered = nix::sched::unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS);
+            if entered.is_ok() {
+                ready_write.write_all(b"x").action("release the helper")?;
+            }
+            drop(ready_write);
+            let mut told = String::new();
+            done_read.read_to_string(&mut told).action("hear from the helper")?;
+            process::wait_for(helper).action("wait for the helper")?;
+            entered.map_err(|errno| Error::UserNamespace(errno.into()))?;
+            if told == "ok" { Ok(()) } else { Err(Error::Helper { helper: "newuidmap", reason: told }) }
+        }
+    }
+}
+
+/// Maps a process's user namespace by newuidmap and newgidmap, side by side.
+///
+/// # Errors
+/// [`Error::Helper`].
+pub fn write_by_helpers(target: i32, maps: &Maps) -> Result<(), Error> {
+    let start = |helper: &'static str, map: &IdMap| -> Result<Child, Error> {
+        let fail = |reason: String| Error::Helper { helper, reason };
+        let path = find_helper(helper).ok_or_else(|| fail("it is not installed".to_owned()))?;
+        Command::new(path)
+            .arg(target.to_string())
+            .args(map.arguments())
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| fail(error.to_string()))
+    };
+    let end = |helper: &'static str, child: Child| -> Result<(), Error> {
+        let output = child.wait_with_output().map_err(|error| Error::Helper { helper, reason: error.to_string() })?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', " ");
+        Err(Error::Helper { helper, reason: if said.is_empty() { output.status.to_string() } else { said } })
+    };
+    let (users, groups) = (start("newuidmap", &maps.users)?, start("newgidmap", &maps.groups)?);
+    let (users, groups) = (end("newuidmap", users), end("newgidmap", groups));
+    users.and(groups)
+}
+
+/// Maps a process's user namespace to the caller's id alone, which needs no privilege once `setgroups` is denied.
+///
+/// # Errors
+/// Those of writing to `/proc`.
+pub fn write_single(target: i32, uid: u32, gid: u32) -> Result<(), Error> {
+    let write = |file: &str, text: &str| std::fs::write(format!("/proc/{target}/{file}"), text);
+    write("setgroups", "deny").action("deny setgroups")?;
+    write("gid_map", &IdMap::single(gid).to_string()).action("write the group id map")?;
+    write("uid_map", &IdMap::single(uid).to_string()).action("write the user id map")
+}
+
+/// Takes id 0 of the namespace; supplementary groups of the outside are given up where that is allowed.
+pub(crate) fn become_root(may_set_groups: bool) -> nix::Result<()> {
+    if may_set_groups {
+        nix::unistd::setgroups(&[])?;
+    }
+    let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
+    nix::unistd::setresgid(gid, gid, gid)?;
+    nix::unistd::setresuid(uid, uid, uid)
+}
+
+/// Runs `work` in a process of its own, within a container's user namespace, where its files can be changed. Returns
+/// at once; the process has no terminal, and no descriptor of the caller's but those that `work` owns.
+///
+/// # Errors
+/// That of fork.
+pub fn spawn_inside(
+    namespace: Option<BorrowedFd<'_>>,
+    keep: &[BorrowedFd<'_>],
+    work: impl FnOnce(),
+) -> Result<(), Error> {
+    if let Fork::Child = process::fork().action("fork")? {
+        // A fork of the fork belongs to no one who would have to wait for it.
+        if let Ok(Fork::Child) = process::fork() {
+            let entered = nix::unistd::setsid().is_ok()
+                && namespace.is_none_or(|fd| nix::sched::setns(fd, CloneFlags::CLONE_NEWUSER).is_ok())
+                && (namespace.is_none() || become_root(true).or_else(|_| become_root(false)).is_ok())
+                && process::detach_stdio().is_ok();
+            process::close_all_but(keep.iter().map(AsFd::as_fd));
+            if entered {
+                work();
+            }
+        }
+        process::exit_now(0);
+    }
+    process::reap_one();
+    Ok(())
+}
+
+fn find_helper(name: &str) -> Option<String> {
+    let paths = HELPER_FOLDERS.iter().map(|folder| format!("{folder}/{name}"));
+    paths.into_iter().find(|path| std::path::Path::new(path).exists())
+}
