@@ -57,9 +57,7 @@ const NAMES: [&str; 41] = [
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CapabilityError {
     /// No capability has this name.
-    #[error(
-        "unknown capability {0:?}; the names are in capabilities(7), with or without CAP_, or ALL"
-    )]
+    #[error("unknown capability {0:?}; the names are in capabilities(7), with or without CAP_, or ALL")]
     Unknown(String),
     /// The same one is added and dropped.
     #[error("capability {0} is both added and dropped; give one of --cap-add and --cap-drop")]
@@ -70,10 +68,7 @@ pub enum CapabilityError {
 ///
 /// `ALL` in `add` starts from every capability, in `drop` from none: `--cap-drop ALL --cap-add CHOWN` leaves one. Names
 /// may have the prefix `CAP_` and be in any case. Errors: an unknown name, or one on both sides.
-pub fn resolve<A: AsRef<str>, D: AsRef<str>>(
-    add: &[A],
-    drop: &[D],
-) -> Result<u64, CapabilityError> {
+pub fn resolve<A: AsRef<str>, D: AsRef<str>>(add: &[A], drop: &[D]) -> Result<u64, CapabilityError> {
     let (add_all, added) = mask(add)?;
     let (drop_all, dropped) = mask(drop)?;
     if add_all && drop_all {
@@ -81,10 +76,7 @@ pub fn resolve<A: AsRef<str>, D: AsRef<str>>(
     }
     let both = added & dropped;
     if both != 0 {
-        let name = NAMES
-            .get(both.trailing_zeros() as usize)
-            .copied()
-            .unwrap_or_default();
+        let name = NAMES.get(both.trailing_zeros() as usize).copied().unwrap_or_default();
         return Err(CapabilityError::Contradiction(name.into()));
     }
     let start = match (add_all, drop_all) {
@@ -107,10 +99,8 @@ fn mask<T: AsRef<str>>(names: &[T]) -> Result<(bool, u64), CapabilityError> {
             all = true;
             continue;
         }
-        let number = NAMES
-            .iter()
-            .position(|known| *known == name)
-            .ok_or_else(|| CapabilityError::Unknown(given.into()))?;
+        let number =
+            NAMES.iter().position(|known| *known == name).ok_or_else(|| CapabilityError::Unknown(given.into()))?;
         mask |= 1 << number;
     }
     Ok((all, mask))
@@ -170,21 +160,9 @@ mod tests {
 
     #[test]
     fn unknown_names_and_contradictions_are_refused() {
-        assert!(
-            set(&["foo"], &[])
-                .unwrap_err()
-                .starts_with("unknown capability \"foo\"")
-        );
-        assert!(
-            set(&["ALL"], &["ALL"])
-                .unwrap_err()
-                .starts_with("capability ALL is both")
-        );
-        assert!(
-            set(&["CHOWN"], &["cap_chown"])
-                .unwrap_err()
-                .starts_with("capability CHOWN is both")
-        );
+        assert!(set(&["foo"], &[]).unwrap_err().starts_with("unknown capability \"foo\""));
+        assert!(set(&["ALL"], &["ALL"]).unwrap_err().starts_with("capability ALL is both"));
+        assert!(set(&["CHOWN"], &["cap_chown"]).unwrap_err().starts_with("capability CHOWN is both"));
         assert!(set(&[""], &[]).is_err());
     }
 }

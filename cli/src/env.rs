@@ -31,36 +31,15 @@ pub const SHELL: &str = "SHELL";
 /// The variables and their meaning, for the manual and the help text.
 pub const VARIABLES: &[(&str, &str)] = &[
     (LSTORE_ROOT, "the store directory; --root wins over it"),
-    (
-        XDG_DATA_HOME,
-        "the store is $XDG_DATA_HOME/lstore when LSTORE_ROOT is not set",
-    ),
-    (
-        HOME,
-        "the store is $HOME/.local/share/lstore when neither is set",
-    ),
-    (
-        REGISTRY_AUTH_FILE,
-        "the file with registry credentials; --authfile wins over it",
-    ),
-    (
-        DOCKER_CONFIG,
-        "the directory of Docker's config.json, read for credentials",
-    ),
-    (
-        XDG_RUNTIME_DIR,
-        "its containers/auth.json is read for credentials",
-    ),
-    (
-        XDG_CONFIG_HOME,
-        "its containers/auth.json is read for credentials",
-    ),
+    (XDG_DATA_HOME, "the store is $XDG_DATA_HOME/lstore when LSTORE_ROOT is not set"),
+    (HOME, "the store is $HOME/.local/share/lstore when neither is set"),
+    (REGISTRY_AUTH_FILE, "the file with registry credentials; --authfile wins over it"),
+    (DOCKER_CONFIG, "the directory of Docker's config.json, read for credentials"),
+    (XDG_RUNTIME_DIR, "its containers/auth.json is read for credentials"),
+    (XDG_CONFIG_HOME, "its containers/auth.json is read for credentials"),
     (NO_COLOR, "no colours when set and not empty"),
     (TERM, "no colours and no progress bars when 'dumb'"),
-    (
-        SHELL,
-        "what 'lstore unshare' runs when it is given no command",
-    ),
+    (SHELL, "what 'lstore unshare' runs when it is given no command"),
 ];
 
 /// The store of the system administrator, which is no user's data.
@@ -89,17 +68,12 @@ impl Environment {
     /// The value of `name`; the first one if it is set twice, as getenv(3).
     pub fn get(&self, name: impl AsRef<OsStr>) -> Option<&OsStr> {
         let name = name.as_ref();
-        self.0
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_os_str())
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_os_str())
     }
 
     /// All variables in the order of the environment.
     pub fn iter(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
-        self.0
-            .iter()
-            .map(|(key, value)| (key.as_os_str(), value.as_os_str()))
+        self.0.iter().map(|(key, value)| (key.as_os_str(), value.as_os_str()))
     }
 
     /// The store directory: `flag`, else `LSTORE_ROOT`, else for root (`is_root`) `/var/lib/lstore`, else `lstore` in
@@ -136,15 +110,10 @@ impl Environment {
             return vec![PathBuf::from(path)];
         }
         let home = self.directory(HOME);
-        let config = self
-            .directory(XDG_CONFIG_HOME)
-            .or_else(|| Some(home.as_ref()?.join(".config")));
-        let docker = self
-            .directory(DOCKER_CONFIG)
-            .or_else(|| Some(home.as_ref()?.join(".docker")));
+        let config = self.directory(XDG_CONFIG_HOME).or_else(|| Some(home.as_ref()?.join(".config")));
+        let docker = self.directory(DOCKER_CONFIG).or_else(|| Some(home.as_ref()?.join(".docker")));
         [
-            self.directory(XDG_RUNTIME_DIR)
-                .map(|dir| dir.join("containers/auth.json")),
+            self.directory(XDG_RUNTIME_DIR).map(|dir| dir.join("containers/auth.json")),
             config.map(|dir| dir.join("containers/auth.json")),
             docker.map(|dir| dir.join("config.json")),
         ]
@@ -165,9 +134,7 @@ impl Environment {
 
     /// The user's shell, else `/bin/sh`.
     pub fn shell(&self) -> &OsStr {
-        self.get(SHELL)
-            .filter(|shell| !shell.is_empty())
-            .unwrap_or(OsStr::new("/bin/sh"))
+        self.get(SHELL).filter(|shell| !shell.is_empty()).unwrap_or(OsStr::new("/bin/sh"))
     }
 
     fn is_dumb(&self) -> bool {
@@ -178,21 +145,13 @@ impl Environment {
     /// another directory in every working directory.
     fn directory(&self, name: &str) -> Option<PathBuf> {
         let value = self.get(name)?;
-        value
-            .as_bytes()
-            .starts_with(b"/")
-            .then(|| PathBuf::from(value))
+        value.as_bytes().starts_with(b"/").then(|| PathBuf::from(value))
     }
 }
 
 impl<K: Into<OsString>, V: Into<OsString>> FromIterator<(K, V)> for Environment {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(variables: I) -> Self {
-        Self(
-            variables
-                .into_iter()
-                .map(|(key, value)| (key.into(), value.into()))
-                .collect(),
-        )
+        Self(variables.into_iter().map(|(key, value)| (key.into(), value.into())).collect())
     }
 }
 
@@ -210,19 +169,12 @@ mod tests {
 
     #[test]
     fn the_store_is_the_first_of_flag_variable_data_directory_and_home() {
-        let all = [
-            (LSTORE_ROOT, "/one"),
-            (XDG_DATA_HOME, "/two"),
-            (HOME, "/home/u"),
-        ];
+        let all = [(LSTORE_ROOT, "/one"), (XDG_DATA_HOME, "/two"), (HOME, "/home/u")];
         let flag = environment(&all).store_root(Some(Path::new("/zero")), false);
         assert_eq!(flag, Ok("/zero".into()));
         assert_eq!(root(&all, false), Ok("/one".into()));
         assert_eq!(root(&all[1..], false), Ok("/two/lstore".into()));
-        assert_eq!(
-            root(&all[2..], false),
-            Ok("/home/u/.local/share/lstore".into())
-        );
+        assert_eq!(root(&all[2..], false), Ok("/home/u/.local/share/lstore".into()));
         assert_eq!(root(&[], false), Err(EnvError::NoStore));
     }
 
@@ -248,25 +200,15 @@ mod tests {
             .collect::<Vec<_>>();
         assert_eq!(
             files,
-            [
-                "/run/user/1/containers/auth.json",
-                "/h/.config/containers/auth.json",
-                "/h/.docker/config.json"
-            ]
+            ["/run/user/1/containers/auth.json", "/h/.config/containers/auth.json", "/h/.docker/config.json"]
         );
     }
 
     #[test]
     fn a_named_credentials_file_is_the_only_one() {
         let environment = environment(&[(HOME, "/h"), (REGISTRY_AUTH_FILE, "/job/auth.json")]);
-        assert_eq!(
-            environment.credential_files(None),
-            [PathBuf::from("/job/auth.json")]
-        );
-        assert_eq!(
-            environment.credential_files(Some(Path::new("mine"))),
-            [PathBuf::from("mine")]
-        );
+        assert_eq!(environment.credential_files(None), [PathBuf::from("/job/auth.json")]);
+        assert_eq!(environment.credential_files(Some(Path::new("mine"))), [PathBuf::from("mine")]);
     }
 
     #[test]

@@ -12,7 +12,9 @@ pub mod global;
 pub mod lrun;
 pub mod lstore;
 
+pub mod bridge;
 pub mod capability;
+pub mod credentials;
 pub mod env;
 pub mod volume;
 

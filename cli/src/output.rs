@@ -12,7 +12,7 @@ use std::io::{self, Write};
 use serde_json::Value;
 
 pub use escape::{escape, escape_bytes, escape_value};
-pub use human::{ago, rfc3339, short_id, size, timestamp};
+pub use human::{ago, parse_rfc3339, rfc3339, short_id, size, timestamp};
 pub use table::Table;
 
 use crate::template::{Template, TemplateError};
@@ -72,10 +72,7 @@ impl<W: Write> Output<W> {
     /// Writes to `writer`. On a terminal (`is_terminal`) templates print escaped data; a script that reads a pipe gets
     /// the exact bytes.
     pub fn new(writer: W, is_terminal: bool) -> Self {
-        Self {
-            writer,
-            is_terminal,
-        }
+        Self { writer, is_terminal }
     }
 
     /// One line, escaped: an id, a name, a path.
@@ -98,12 +95,7 @@ impl<W: Write> Output<W> {
     /// `items` as `format` asks: an array for JSON, else a line for each.
     ///
     /// `headers` are the titles of `table` columns that are not just the name of the field: pairs of field and title.
-    pub fn list(
-        &mut self,
-        items: &[Value],
-        format: &Format,
-        headers: &[(&str, &str)],
-    ) -> Result<(), OutputError> {
+    pub fn list(&mut self, items: &[Value], format: &Format, headers: &[(&str, &str)]) -> Result<(), OutputError> {
         match format {
             Format::Json => Ok(self.json(&Value::Array(items.to_vec()))?),
             Format::Table(template) => {
@@ -126,9 +118,7 @@ impl<W: Write> Output<W> {
     pub fn item(&mut self, item: &Value, format: &Format) -> Result<(), OutputError> {
         match format {
             Format::Json => Ok(self.json(item)?),
-            Format::Table(_) | Format::Template(_) => {
-                self.list(std::slice::from_ref(item), format, &[])
-            }
+            Format::Table(_) | Format::Template(_) => self.list(std::slice::from_ref(item), format, &[]),
         }
     }
 
@@ -138,11 +128,7 @@ impl<W: Write> Output<W> {
     }
 
     fn rendered(&mut self, template: &Template, item: &Value) -> Result<(), OutputError> {
-        let text = if self.is_terminal {
-            template.render(&escape_value(item))?
-        } else {
-            template.render(item)?
-        };
+        let text = if self.is_terminal { template.render(&escape_value(item))? } else { template.render(item)? };
         self.writer.write_all(text.as_bytes())?;
         if !text.ends_with('\n') {
             self.writer.write_all(b"\n")?;
@@ -158,13 +144,7 @@ mod tests {
 
     fn printed(format: &str, items: &[Value], is_terminal: bool) -> String {
         let mut output = Output::new(Vec::new(), is_terminal);
-        output
-            .list(
-                items,
-                &Format::parse(format).unwrap(),
-                &[("ID", "IMAGE ID")],
-            )
-            .unwrap();
+        output.list(items, &Format::parse(format).unwrap(), &[("ID", "IMAGE ID")]).unwrap();
         String::from_utf8(output.writer).unwrap()
     }
 
@@ -177,10 +157,7 @@ mod tests {
 
     #[test]
     fn a_template_prints_a_line_for_each_item() {
-        assert_eq!(
-            printed("{{.ID}}\\t{{.Tag}}", &images(), false),
-            "db9d92251e6a\t1\nb87a3e398281\t<none>\n"
-        );
+        assert_eq!(printed("{{.ID}}\\t{{.Tag}}", &images(), false), "db9d92251e6a\t1\nb87a3e398281\t<none>\n");
         assert_eq!(printed("{{.Tag}}\\n", &images()[..1], false), "1\n");
     }
 
@@ -197,10 +174,7 @@ mod tests {
     #[test]
     fn json_is_an_array_of_the_items() {
         let text = printed(" json ", &images(), false);
-        assert_eq!(
-            serde_json::from_str::<Value>(&text).unwrap(),
-            Value::Array(images())
-        );
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), Value::Array(images()));
         assert!(text.starts_with("[\n    {\n        \"ID\""));
         assert_eq!(printed("json", &[], false), "[]\n");
     }
@@ -210,14 +184,8 @@ mod tests {
         let item = [json!({"Label": "\u{1b}[2Jx"})];
         assert_eq!(printed("{{.Label}}", &item, false), "\u{1b}[2Jx\n");
         assert_eq!(printed("{{.Label}}", &item, true), "\\x1b[2Jx\n");
-        assert_eq!(
-            printed("table {{.Label}}", &item, false),
-            "LABEL\n\\x1b[2Jx\n"
-        );
-        assert_eq!(
-            printed("json", &item, false),
-            "[\n    {\n        \"Label\": \"\\u001b[2Jx\"\n    }\n]\n"
-        );
+        assert_eq!(printed("table {{.Label}}", &item, false), "LABEL\n\\x1b[2Jx\n");
+        assert_eq!(printed("json", &item, false), "[\n    {\n        \"Label\": \"\\u001b[2Jx\"\n    }\n]\n");
     }
 
     #[test]
@@ -225,9 +193,6 @@ mod tests {
         let mut output = Output::new(Vec::new(), false);
         let format = Format::parse("{{.Bogus}}").unwrap();
         let error = output.list(&images(), &format, &[]).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "template: <.Bogus>: there is no field Bogus; fields are ID, Repository, Tag"
-        );
+        assert_eq!(error.to_string(), "template: <.Bogus>: there is no field Bogus; fields are ID, Repository, Tag");
     }
 }

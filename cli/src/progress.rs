@@ -6,44 +6,9 @@ use std::sync::{Mutex, PoisonError};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::output::{escape, short_id, size};
+use lstore::{Digest, Event, Events};
 
-/// Something that happened to a layer. Digests are those of the blob, `sha256:<hex>`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event<'a> {
-    /// Its blob is being fetched; `size` is what the manifest promises, in bytes.
-    LayerStart {
-        /// The blob.
-        digest: &'a str,
-        /// Its length in bytes.
-        size: u64,
-    },
-    /// `n` more bytes of the blob have arrived.
-    Bytes {
-        /// The blob.
-        digest: &'a str,
-        /// Bytes since the last event.
-        n: u64,
-    },
-    /// The layer is in the store.
-    LayerDone {
-        /// The blob.
-        digest: &'a str,
-    },
-    /// The layer was in the store already, so nothing is fetched.
-    LayerExists {
-        /// The blob.
-        digest: &'a str,
-    },
-    /// Something worth a line of its own, such as a retry.
-    Message(&'a str),
-}
-
-/// Receives events, from any thread and in any order between layers.
-pub trait Events: Send + Sync {
-    /// Takes note of `event`. Must not block: the caller is in the middle of a transfer.
-    fn event(&self, event: Event<'_>);
-}
+use crate::output::{short_id, size};
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,21 +32,36 @@ impl Mode {
     }
 }
 
-/// The display of `mode` on standard error.
-pub fn display(mode: Mode) -> Box<dyn Events> {
-    match mode {
-        Mode::Bars => Box::new(Bars::new(ProgressDrawTarget::stderr())),
-        Mode::Lines => Box::new(Lines::new(std::io::stderr())),
-        Mode::Silent => Box::new(Silence),
+/// The display of a pull.
+#[derive(Debug)]
+pub enum Progress {
+    /// See [`Mode::Bars`].
+    Bars(Bars),
+    /// See [`Mode::Lines`].
+    Lines(Lines<std::io::Stderr>),
+    /// See [`Mode::Silent`].
+    Silent,
+}
+
+impl Progress {
+    /// The display of `mode` on standard error.
+    pub fn new(mode: Mode) -> Self {
+        match mode {
+            Mode::Bars => Self::Bars(Bars::new(ProgressDrawTarget::stderr())),
+            Mode::Lines => Self::Lines(Lines::new(std::io::stderr())),
+            Mode::Silent => Self::Silent,
+        }
     }
 }
 
-/// Shows nothing.
-#[derive(Debug)]
-pub struct Silence;
-
-impl Events for Silence {
-    fn event(&self, _event: Event<'_>) {}
+impl Events for Progress {
+    fn event(&self, event: Event) {
+        match self {
+            Self::Bars(bars) => bars.event(event),
+            Self::Lines(lines) => lines.event(event),
+            Self::Silent => {}
+        }
+    }
 }
 
 /// A line at the start and at the end of each layer.
@@ -96,18 +76,13 @@ impl<W: Write + Send> Lines<W> {
 }
 
 impl<W: Write + Send> Events for Lines<W> {
-    fn event(&self, event: Event<'_>) {
+    fn event(&self, event: Event) {
         let line = match event {
-            Event::LayerStart {
-                digest,
-                size: bytes,
-            } => {
-                format!("layer {}: pulling {}", name(digest), size(bytes))
-            }
-            Event::LayerDone { digest } => format!("layer {}: done", name(digest)),
-            Event::LayerExists { digest } => format!("layer {}: already here", name(digest)),
-            Event::Message(message) => escape(message).into_owned(),
-            Event::Bytes { .. } => return,
+            Event::LayerStarts { blob, size: bytes } => format!("layer {}: pulling {}", name(&blob), size(bytes)),
+            Event::LayerDone { blob, new } => format!("layer {}: done, {new} new contents", name(&blob)),
+            Event::LayerExists { blob } => format!("layer {}: already here", name(&blob)),
+            Event::CheckoutStarts => "making the checkout".to_owned(),
+            Event::Resolved { .. } | Event::LayerWaits { .. } | Event::LayerProgress { .. } | Event::Done => return,
         };
         let mut writer = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Progress that cannot be shown is no reason to stop the work.
@@ -119,33 +94,28 @@ impl<W: Write + Send> Events for Lines<W> {
 #[derive(Debug)]
 pub struct Bars {
     all: MultiProgress,
-    layers: Mutex<HashMap<String, ProgressBar>>,
+    layers: Mutex<HashMap<Digest, ProgressBar>>,
 }
 
 impl Bars {
     /// Draws the bars on `target`.
     pub fn new(target: ProgressDrawTarget) -> Self {
-        Self {
-            all: MultiProgress::with_draw_target(target),
-            layers: Mutex::new(HashMap::new()),
-        }
+        Self { all: MultiProgress::with_draw_target(target), layers: Mutex::new(HashMap::new()) }
     }
 
-    fn add(&self, digest: &str, bytes: u64) -> ProgressBar {
+    fn add(&self, digest: &Digest, bytes: u64) -> ProgressBar {
         let bar = self.all.add(ProgressBar::new(bytes));
-        bar.set_style(style(
-            "{prefix} {wide_bar} {bytes:>10} of {total_bytes:>10} {bytes_per_sec:>12}",
-        ));
+        bar.set_style(style("{prefix} {wide_bar} {bytes:>10} of {total_bytes:>10} {bytes_per_sec:>12}"));
         bar.set_prefix(name(digest));
         let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
         // A second attempt at the same blob replaces the bar of the first.
-        if let Some(previous) = layers.insert(digest.to_owned(), bar.clone()) {
+        if let Some(previous) = layers.insert(*digest, bar.clone()) {
             previous.finish_and_clear();
         }
         bar
     }
 
-    fn finish(&self, digest: &str, message: &'static str) {
+    fn finish(&self, digest: &Digest, message: &'static str) {
         let known = {
             let layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
             layers.get(digest).cloned()
@@ -157,23 +127,23 @@ impl Bars {
 }
 
 impl Events for Bars {
-    fn event(&self, event: Event<'_>) {
+    fn event(&self, event: Event) {
         match event {
-            Event::LayerStart { digest, size } => {
-                self.add(digest, size);
+            Event::LayerStarts { blob, size } => {
+                self.add(&blob, size);
             }
-            Event::Bytes { digest, n } => {
+            Event::LayerWaits { blob } => {
+                self.add(&blob, 0).set_message("waiting");
+            }
+            Event::LayerProgress { blob, bytes } => {
                 let layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some(bar) = layers.get(digest) {
-                    bar.inc(n);
+                if let Some(bar) = layers.get(&blob) {
+                    bar.inc(bytes);
                 }
             }
-            Event::LayerDone { digest } => self.finish(digest, "done"),
-            Event::LayerExists { digest } => self.finish(digest, "already here"),
-            Event::Message(message) => {
-                // The bars are redrawn below the line; if the terminal is gone, so is the reader.
-                let _ = self.all.println(escape(message));
-            }
+            Event::LayerDone { blob, .. } => self.finish(&blob, "done"),
+            Event::LayerExists { blob } => self.finish(&blob, "already here"),
+            Event::Resolved { .. } | Event::CheckoutStarts | Event::Done => {}
         }
     }
 }
@@ -183,9 +153,9 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
-/// A digest as people compare it; it may come from a hostile registry.
-fn name(digest: &str) -> String {
-    escape(short_id(digest)).into_owned()
+/// A digest as people compare it.
+fn name(digest: &Digest) -> String {
+    short_id(&digest.to_string()).to_owned()
 }
 
 #[cfg(test)]
@@ -237,21 +207,16 @@ mod tests {
         }
     }
 
-    const ONE: &str = "sha256:3f4ea1a27c9d8b1e000000000000000000000000000000000000000000000000";
-    const TWO: &str = "sha256:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+    fn digests() -> (Digest, Digest) {
+        (Digest::of(b"one"), Digest::of(b"two"))
+    }
 
     fn pull(events: &dyn Events) {
-        events.event(Event::LayerExists { digest: TWO });
-        events.event(Event::LayerStart {
-            digest: ONE,
-            size: 27_100_000,
-        });
-        events.event(Event::Bytes {
-            digest: ONE,
-            n: 1_000_000,
-        });
-        events.event(Event::Message("retrying \u{1b}[2J"));
-        events.event(Event::LayerDone { digest: ONE });
+        let (one, two) = digests();
+        events.event(Event::LayerExists { blob: two });
+        events.event(Event::LayerStarts { blob: one, size: 27_100_000 });
+        events.event(Event::LayerProgress { blob: one, bytes: 1_000_000 });
+        events.event(Event::LayerDone { blob: one, new: 12 });
     }
 
     #[test]
@@ -259,13 +224,14 @@ mod tests {
         let lines = Lines::new(Vec::new());
         pull(&lines);
         let text = String::from_utf8(lines.0.into_inner().unwrap()).unwrap();
-        assert_eq!(
-            text,
-            "layer 001122334455: already here\n\
-             layer 3f4ea1a27c9d: pulling 27.1 MB\n\
-             retrying \\x1b[2J\n\
-             layer 3f4ea1a27c9d: done\n"
+        let (one, two) = digests();
+        let expected = format!(
+            "layer {}: already here\nlayer {}: pulling 27.1 MB\nlayer {}: done, 12 new contents\n",
+            name(&two),
+            name(&one),
+            name(&one)
         );
+        assert_eq!(text, expected);
     }
 
     #[test]
@@ -274,9 +240,9 @@ mod tests {
         let bars = Bars::new(ProgressDrawTarget::term_like(Box::new(terminal.clone())));
         pull(&bars);
         let screen = terminal.0.lock().unwrap().clone();
-        assert!(screen.contains("retrying \\x1b[2J"), "{screen}");
-        assert!(screen.contains("001122334455 already here"), "{screen}");
-        assert!(screen.contains("3f4ea1a27c9d done"), "{screen}");
+        let (one, two) = digests();
+        assert!(screen.contains(&format!("{} already here", name(&two))), "{screen}");
+        assert!(screen.contains(&format!("{} done", name(&one))), "{screen}");
     }
 
     #[test]
@@ -290,7 +256,8 @@ mod tests {
     #[test]
     fn bytes_of_an_unknown_layer_are_no_reason_to_stop() {
         let bars = Bars::new(ProgressDrawTarget::hidden());
-        bars.event(Event::Bytes { digest: ONE, n: 1 });
-        bars.event(Event::LayerDone { digest: ONE });
+        let (one, _) = digests();
+        bars.event(Event::LayerProgress { blob: one, bytes: 1 });
+        bars.event(Event::LayerDone { blob: one, new: 0 });
     }
 }

@@ -25,10 +25,7 @@ pub struct Failure {
 impl Failure {
     /// A failure with an exit code of its own, for the codes of `lrun run`.
     pub fn new(exit: Exit, error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self {
-            exit,
-            error: error.into(),
-        }
+        Self { exit, error: error.into() }
     }
 }
 
@@ -106,24 +103,17 @@ fn remedy_for(error: &(dyn Error + 'static)) -> Option<&'static str> {
     match kind {
         io::ErrorKind::StorageFull => Some("free some space, or run 'lstore gc'"),
         io::ErrorKind::QuotaExceeded => Some("raise the quota, or run 'lstore gc'"),
-        io::ErrorKind::ReadOnlyFilesystem => {
-            Some("use a store on a writable file system (--root DIR)")
-        }
+        io::ErrorKind::ReadOnlyFilesystem => Some("use a store on a writable file system (--root DIR)"),
         _ => None,
     }
 }
 
 fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
-    sources(error).any(|error| {
-        error
-            .downcast_ref::<io::Error>()
-            .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
-    })
+    sources(error)
+        .any(|error| error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe))
 }
 
-fn sources<'a>(
-    error: &'a (dyn Error + 'static),
-) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+fn sources<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error| error.source())
 }
 
@@ -145,19 +135,12 @@ pub fn parse<T: clap::Parser>(
     // Neither text can be told otherwise if its stream cannot be written.
     if !error.use_stderr() {
         let text = error.render();
-        let _ = if colours {
-            write!(stdout, "{}", text.ansi())
-        } else {
-            write!(stdout, "{text}")
-        };
+        let _ = if colours { write!(stdout, "{}", text.ansi()) } else { write!(stdout, "{text}") };
         return Err(Exit::SUCCESS);
     }
     let command = T::command();
     let program = command.get_name();
-    let subcommand = arguments
-        .iter()
-        .skip(1)
-        .find_map(|argument| command.find_subcommand(argument));
+    let subcommand = arguments.iter().skip(1).find_map(|argument| command.find_subcommand(argument));
     let help = match subcommand {
         Some(subcommand) => format!("{program} {} --help", subcommand.get_name()),
         None => format!("{program} --help"),
@@ -196,10 +179,7 @@ mod tests {
     #[derive(Debug, thiserror::Error)]
     enum Sample {
         #[error("cannot open the store {path}; check --root")]
-        Open {
-            path: &'static str,
-            source: io::Error,
-        },
+        Open { path: &'static str, source: io::Error },
         #[error("cannot pull {0}")]
         Pull(&'static str, #[source] Box<Sample>),
         #[error("layer failed: {0}")]
@@ -218,13 +198,7 @@ mod tests {
 
     #[test]
     fn a_chain_becomes_one_sentence_with_the_remedy_last() {
-        let error = Sample::Pull(
-            "debian",
-            Box::new(Sample::Open {
-                path: "/s",
-                source: denied(),
-            }),
-        );
+        let error = Sample::Pull("debian", Box::new(Sample::Open { path: "/s", source: denied() }));
         assert_eq!(
             line("lstore", &error),
             "lstore: cannot pull debian: cannot open the store /s: Permission denied (os error 13); check --root"
@@ -233,19 +207,13 @@ mod tests {
 
     #[test]
     fn what_a_message_already_says_is_not_said_again() {
-        assert_eq!(
-            line("lstore", &Sample::Repeats(denied())),
-            "lstore: layer failed: Permission denied (os error 13)"
-        );
+        assert_eq!(line("lstore", &Sample::Repeats(denied())), "lstore: layer failed: Permission denied (os error 13)");
     }
 
     #[test]
     fn control_characters_from_an_image_do_not_reach_the_terminal() {
         let error = Sample::Plain("bad entry \u{1b}]0;x\u{7}\nfake: line".into());
-        assert_eq!(
-            line("lstore", &error),
-            "lstore: bad entry \\x1b]0;x\\x07\\nfake: line"
-        );
+        assert_eq!(line("lstore", &error), "lstore: bad entry \\x1b]0;x\\x07\\nfake: line");
     }
 
     #[test]
@@ -256,10 +224,7 @@ mod tests {
             "lstore: cannot write object: No space left on device (os error 28); free some space, or run 'lstore gc'"
         );
         let named = Sample::Missing("x".into());
-        assert_eq!(
-            line("lstore", &named),
-            "lstore: no image named \"x\"; see 'lstore images'"
-        );
+        assert_eq!(line("lstore", &named), "lstore: no image named \"x\"; see 'lstore images'");
     }
 
     #[test]
@@ -275,10 +240,7 @@ mod tests {
     fn a_reader_that_has_enough_is_no_failure() {
         let mut stderr = Vec::new();
         let pipe = Sample::Write("output", io::Error::from_raw_os_error(32));
-        assert_eq!(
-            finish("lstore", Err(pipe.into()), &mut stderr),
-            Exit::SUCCESS
-        );
+        assert_eq!(finish("lstore", Err(pipe.into()), &mut stderr), Exit::SUCCESS);
         assert_eq!(stderr, b"");
     }
 }

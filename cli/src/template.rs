@@ -53,9 +53,7 @@ pub enum TemplateError {
 impl Template {
     /// Reads a template. Errors: the text is not well formed, or uses an unknown function or variable.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
-        Ok(Self {
-            nodes: parser::parse(text)?,
-        })
+        Ok(Self { nodes: parser::parse(text)? })
     }
 
     /// The text that the template makes of `value`, which is its `.`. Errors: a field that does not exist, or an
@@ -85,16 +83,10 @@ impl Template {
 
 /// The last name of the first field that a pipeline looks up.
 fn first_field(pipeline: &Pipeline) -> Option<&str> {
-    let mut operands = pipeline
-        .commands
-        .iter()
-        .flat_map(|command| &command.operands);
+    let mut operands = pipeline.commands.iter().flat_map(|command| &command.operands);
     operands.find_map(|operand| match operand {
         Operand::Field(names) => names.last().map(String::as_str),
-        Operand::Group(group, names) => names
-            .last()
-            .map(String::as_str)
-            .or_else(|| first_field(group)),
+        Operand::Group(group, names) => names.last().map(String::as_str).or_else(|| first_field(group)),
         _ => None,
     })
 }
@@ -137,10 +129,7 @@ mod tests {
     }
 
     fn rendered(template: &str) -> String {
-        Template::parse(template)
-            .unwrap()
-            .render(&container())
-            .unwrap()
+        Template::parse(template).unwrap().render(&container()).unwrap()
     }
 
     #[test]
@@ -151,8 +140,7 @@ mod tests {
 
     #[test]
     fn distrobox_asks_for_a_label_that_may_be_missing() {
-        let template =
-            Template::parse("{{ index .Config.Labels \"distrobox.unshare_groups\" }}").unwrap();
+        let template = Template::parse("{{ index .Config.Labels \"distrobox.unshare_groups\" }}").unwrap();
         assert_eq!(template.render(&container()).unwrap(), "0");
         for labels in [json!({}), json!({"other": "x"}), Value::Null] {
             let other = json!({"Config": {"Labels": labels}});
@@ -200,9 +188,7 @@ unshare_groups={{ index .Config.Labels "distrobox.unshare_groups" }};
     fn headers_are_the_names_of_the_fields() {
         let header = |text| Template::parse(text).unwrap().header(&[("ID", "IMAGE ID")]);
         assert_eq!(
-            header(
-                "{{.ID}}\t{{.CreatedAt}} {{.Repository | upper}}\t{{(index .A.Layers 0)}}{{json .}}"
-            ),
+            header("{{.ID}}\t{{.CreatedAt}} {{.Repository | upper}}\t{{(index .A.Layers 0)}}{{json .}}"),
             "IMAGE ID\tCREATED AT REPOSITORY\tLAYERS"
         );
     }

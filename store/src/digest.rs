@@ -72,9 +72,7 @@ impl FromStr for Digest {
     type Err = ParseDigestError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        parse(text).map(Self).ok_or_else(|| ParseDigestError {
-            text: text.chars().take(100).collect(),
-        })
+        parse(text).map(Self).ok_or_else(|| ParseDigestError { text: text.chars().take(100).collect() })
     }
 }
 
@@ -140,11 +138,7 @@ pub struct Sha256Reader<R> {
 impl<R> Sha256Reader<R> {
     /// Wraps `inner`; bytes read from it before are not part of the digest.
     pub fn new(inner: R) -> Self {
-        Self {
-            inner,
-            hasher: Hasher::new(),
-            count: 0,
-        }
+        Self { inner, hasher: Hasher::new(), count: 0 }
     }
 
     /// Gives the number of bytes read so far.

@@ -21,6 +21,15 @@ const LARGEST_ID: u32 = 0o7_777_777;
 const LARGEST_NUMBER: u64 = 0o77_777_777_777;
 
 impl Store {
+    /// A layer by its diff ID; its length in bytes.
+    ///
+    /// # Errors
+    /// [`Error::LayerMissing`].
+    pub fn layer(&self, diff_id: &Digest) -> Result<u64> {
+        let layer = self.read_index()?.find_layer(diff_id, None)?.ok_or(Error::LayerMissing(*diff_id))?;
+        Ok(layer.size)
+    }
+
     /// Writes the exact tar of a layer, whose SHA-256 is the diff ID; returns its length.
     ///
     /// # Errors

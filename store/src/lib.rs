@@ -1,2 +1,54 @@
-//! Rootless OCI image store.
+//! Rootless OCI image store: every distinct file content once, in a pool named by hash, materialised without FUSE and
+//! without root.
+//!
+//! ```text
+//! reference → registry → manifest → blob → layer ─┬→ pool
+//!                                                 └→ record → tree → checkout (by one of four placements)
+//! ```
+//!
+//! Modules in the order of that flow; start reading at [`pull`].
+
+pub mod error;
+pub mod events;
+
+pub mod blob;
+pub mod checkout;
 pub mod digest;
+pub mod index;
+pub mod layer;
+pub mod manifest;
+pub mod pool;
+pub mod reference;
+pub mod registry;
+pub mod tree;
+
+mod fsck;
+mod gc;
+mod image;
+mod import;
+mod ingest;
+mod lease;
+mod materialise;
+mod session;
+mod store;
+mod sys;
+mod usage;
+
+pub mod export;
+pub mod pull;
+
+pub use checkout::{Lost, Placement, Support};
+pub use digest::Digest;
+pub use error::{Error, Result};
+pub use events::{Event, Events, Silent};
+pub use fsck::{Damage, FsckReport};
+pub use gc::Collected;
+pub use image::{Image, Removed};
+pub use import::ImportConfig;
+pub use index::Durability;
+pub use lease::Checkout;
+pub use manifest::Platform;
+pub use pull::PullOptions;
+pub use reference::Reference;
+pub use store::{Store, remove_tree};
+pub use usage::{ImageUsage, Usage};

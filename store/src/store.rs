@@ -136,6 +136,11 @@ impl Store {
         Ok(())
     }
 
+    /// A nameless file in the store's own file system, gone when closed; for input that must be read twice.
+    pub fn scratch_file(&self) -> Result<std::fs::File> {
+        self.tmp.nameless().context("create a file in", self.path.join("tmp"))
+    }
+
     /// Opens a layer's record.
     pub(crate) fn record(&self, layer: u64) -> Result<RecordReader<std::fs::File>> {
         let name = format!("{layer:x}");
@@ -188,4 +193,15 @@ impl Drop for Scratch {
         // What cannot be removed now is swept by the next gc.
         let _ = self.tmp.remove_tree(self.number.to_string().as_bytes());
     }
+}
+
+/// Removes a folder with all that is in it, following nothing; folders without permissions are made passable.
+///
+/// # Errors
+/// Those of the file system; a folder that is not there is none.
+pub fn remove_tree(path: &Path) -> Result<()> {
+    use std::os::unix::ffi::OsStrExt;
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+    let parent = Dir::open(parent).context("open", parent)?;
+    parent.remove_tree(name.as_bytes()).context("remove", path)
 }

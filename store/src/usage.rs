@@ -48,6 +48,13 @@ pub struct Usage {
 }
 
 impl Store {
+    /// Disk of one image's contents: that no other image refers to, and that others do.
+    pub fn usage_of(&self, image: &crate::Image) -> Result<(u64, u64)> {
+        let rows = self.read_index()?.usage_by_image()?;
+        let own = rows.into_iter().find(|(id, ..)| *id == image.id);
+        Ok(own.map_or((0, 0), |(_, exclusive, shared)| (exclusive, shared)))
+    }
+
     /// Measures.
     ///
     /// # Errors

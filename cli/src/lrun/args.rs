@@ -197,12 +197,7 @@ pub struct RunArguments {
     pub rootfs: bool,
 
     /// When to pull the image: missing, always or never
-    #[arg(
-        long,
-        value_name = "WHEN",
-        default_value = "missing",
-        hide_possible_values = true
-    )]
+    #[arg(long, value_name = "WHEN", default_value = "missing", hide_possible_values = true)]
     pub pull: PullPolicy,
 
     /// How to pull it.
@@ -290,10 +285,7 @@ pub fn with_command(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsStri
             arguments.insert(at, "run".into());
             break;
         };
-        let is_global = |name: &&str| {
-            text.strip_prefix(*name)
-                .is_some_and(|value| value.starts_with('='))
-        };
+        let is_global = |name: &&str| text.strip_prefix(*name).is_some_and(|value| value.starts_with('='));
         match text {
             "-q" | "--quiet" => at += 1,
             _ if GLOBAL_WITH_VALUE.contains(&text) => at += 2,
@@ -348,17 +340,12 @@ fn pids_limit(text: &str) -> Result<i64, String> {
 /// podman's rule for names: they become names of files.
 fn container_name(text: &str) -> Result<String, String> {
     let mut bytes = text.bytes();
-    let first = bytes
-        .next()
-        .is_some_and(|byte| byte.is_ascii_alphanumeric());
+    let first = bytes.next().is_some_and(|byte| byte.is_ascii_alphanumeric());
     let rest = bytes.all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
     if first && rest && text.len() <= 128 {
         return Ok(text.into());
     }
-    Err(
-        "a name has up to 128 letters, digits and any of '_.-', and begins with a letter or digit"
-            .into(),
-    )
+    Err("a name has up to 128 letters, digits and any of '_.-', and begins with a letter or digit".into())
 }
 
 /// What sethostname(2) takes: up to 64 bytes.
@@ -393,8 +380,7 @@ mod tests {
         let words = std::iter::once("lrun").chain(words.iter().copied());
         let words = with_command(words.map(OsString::from));
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-        let parsed =
-            crate::report::parse::<Lrun>(&words, Exit::RUNNER, false, &mut stdout, &mut stderr);
+        let parsed = crate::report::parse::<Lrun>(&words, Exit::RUNNER, false, &mut stdout, &mut stderr);
         assert_eq!(parsed.err(), Some(Exit::RUNNER));
         assert_eq!(stdout, b"");
         String::from_utf8(stderr).unwrap().trim_end().to_owned()
@@ -412,10 +398,7 @@ mod tests {
         for command in lrun.get_subcommands() {
             let help = command.clone().render_help().to_string();
             let name = command.get_name();
-            assert!(
-                help.contains(&format!("Examples:\n  lrun {name}")),
-                "{name}"
-            );
+            assert!(help.contains(&format!("Examples:\n  lrun {name}")), "{name}");
         }
         let help = Lrun::command().render_help().to_string();
         assert!(help.contains("short for 'lrun run IMAGE'"));
@@ -462,17 +445,12 @@ mod tests {
         assert_eq!(run(&["run", "run"]).image(), "run");
         assert_eq!(run(&["run", "info"]).image(), "info");
         assert_eq!(run(&["--rm", "info"]).image(), "info");
-        assert!(matches!(
-            parse(&["info"]).unwrap().command,
-            LrunCommand::Info(_)
-        ));
+        assert!(matches!(parse(&["info"]).unwrap().command, LrunCommand::Info(_)));
     }
 
     #[test]
     fn help_can_be_asked_for_in_every_way() {
-        use clap::error::ErrorKind::{
-            DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion,
-        };
+        use clap::error::ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion};
         for (words, kind) in [
             (&[][..], DisplayHelpOnMissingArgumentOrSubcommand),
             (&["-h"], DisplayHelp),
@@ -489,8 +467,7 @@ mod tests {
     fn help_goes_to_standard_output_and_is_no_failure() {
         let words = ["lrun", "run", "--help"].map(OsString::from);
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-        let parsed =
-            crate::report::parse::<Lrun>(&words, Exit::RUNNER, false, &mut stdout, &mut stderr);
+        let parsed = crate::report::parse::<Lrun>(&words, Exit::RUNNER, false, &mut stdout, &mut stderr);
         assert_eq!(parsed.err(), Some(Exit::SUCCESS));
         assert_eq!(stderr, b"");
         let help = String::from_utf8(stdout).unwrap();
@@ -583,30 +560,15 @@ mod tests {
     #[test]
     fn what_cannot_be_honoured_is_refused_with_a_remedy() {
         for (words, expected) in [
-            (
-                &["--network", "bridge", "i"][..],
-                "give 'host' to share the host's, or 'none'",
-            ),
-            (
-                &["--userns", "keep-id:size=65536", "i"],
-                "unknown option specified: \"size\"",
-            ),
-            (
-                &["--userns", "bogus", "i"],
-                "give auto, host, keep-id or nomap",
-            ),
+            (&["--network", "bridge", "i"][..], "give 'host' to share the host's, or 'none'"),
+            (&["--userns", "keep-id:size=65536", "i"], "unknown option specified: \"size\""),
+            (&["--userns", "bogus", "i"], "give auto, host, keep-id or nomap"),
             (&["--pids-limit", "5", "i"], "give -1 or leave it out"),
             (&["--name", "a/b", "i"], "a name has up to 128"),
             (&["--hostname", "a b", "i"], "1 to 64 visible ASCII"),
-            (
-                &["--pull", "bogus", "i"],
-                "[possible values: missing, always, never]",
-            ),
+            (&["--pull", "bogus", "i"], "[possible values: missing, always, never]"),
             (&["-d", "i"], "unexpected argument '-d' found"),
-            (
-                &["--privileged", "i"],
-                "unexpected argument '--privileged' found",
-            ),
+            (&["--privileged", "i"], "unexpected argument '--privileged' found"),
             (&["run"], "required arguments were not provided"),
         ] {
             let line = refused(words);

@@ -119,22 +119,13 @@ mod tests {
 
     #[test]
     fn nothing_said_is_the_default() {
-        assert_eq!(
-            SecurityOptions::parse::<&str>(&[]),
-            Ok(SecurityOptions::default())
-        );
+        assert_eq!(SecurityOptions::parse::<&str>(&[]), Ok(SecurityOptions::default()));
     }
 
     #[test]
     fn distrobox_options_change_nothing() {
-        for options in [
-            ["label=disable", "apparmor=unconfined"],
-            ["label:disable", "apparmor:unconfined"],
-        ] {
-            assert_eq!(
-                SecurityOptions::parse(&options),
-                Ok(SecurityOptions::default())
-            );
+        for options in [["label=disable", "apparmor=unconfined"], ["label:disable", "apparmor:unconfined"]] {
+            assert_eq!(SecurityOptions::parse(&options), Ok(SecurityOptions::default()));
         }
     }
 
@@ -152,11 +143,7 @@ mod tests {
             Ok(SecurityOptions {
                 no_new_privileges: true,
                 seccomp: SeccompOption::Profile("/etc/p=1.json".into()),
-                unmask: Unmask::Paths(vec![
-                    "/proc/acpi".into(),
-                    "/sys/x".into(),
-                    "/proc/bus".into()
-                ]),
+                unmask: Unmask::Paths(vec!["/proc/acpi".into(), "/sys/x".into(), "/proc/bus".into()]),
             })
         );
         let off = SecurityOptions::parse(&["no-new-privileges", "no-new-privileges:false"]);
@@ -177,10 +164,7 @@ mod tests {
             ("foo=bar", SecurityError::Unknown("foo=bar".into())),
             ("seccomp=", SecurityError::Unknown("seccomp=".into())),
             ("label=type:t", SecurityError::Label("label=type:t".into())),
-            (
-                "apparmor=strict",
-                SecurityError::Label("apparmor=strict".into()),
-            ),
+            ("apparmor=strict", SecurityError::Label("apparmor=strict".into())),
             ("unmask=proc", SecurityError::Path("proc".into())),
             ("no-new-privileges=1", SecurityError::Boolean("1".into())),
         ] {

@@ -99,8 +99,9 @@ Examples:
     #[command(after_help = "\
 Examples:
   lstore fsck                 derive each layer's diff ID again from the pool
+  lstore fsck --repair        take damaged parts out of use, so that a pull brings them anew
   lstore fsck --format json")]
-    Fsck(ReportArguments),
+    Fsck(FsckArguments),
 
     /// Show what images cost: logical, exclusive, shared and reclaimable bytes
     #[command(after_help = "\
@@ -150,6 +151,15 @@ Examples:
   lstore unshare ls -ln rootfs    see owners as a container does
   lstore unshare                  a shell")]
     Unshare(UnshareArguments),
+
+    /// Make the checkout that a container of an image needs
+    #[command(
+        hide = true,
+        after_help = "\
+Examples:
+  lstore prepare debian:12"
+    )]
+    Prepare(PrepareArguments),
 
     /// Write the completion script of a shell
     #[command(
@@ -216,6 +226,25 @@ pub struct ReportArguments {
     /// How to print.
     #[command(flatten)]
     pub output: FormatArgument,
+}
+
+/// `lstore fsck`.
+#[derive(Args, Debug)]
+pub struct FsckArguments {
+    /// Take what is damaged out of use; pulling the images again makes them whole
+    #[arg(long)]
+    pub repair: bool,
+    /// How to print.
+    #[command(flatten)]
+    pub output: FormatArgument,
+}
+
+/// `lstore prepare`.
+#[derive(Args, Debug)]
+pub struct PrepareArguments {
+    /// Name or id of the image
+    #[arg(value_name = "IMAGE")]
+    pub image: String,
 }
 
 /// `lstore inspect`.
@@ -356,13 +385,10 @@ mod tests {
 
     /// The one line, without its end, that is told about a command line.
     fn refused(line: &str) -> String {
-        let words: Vec<OsString> = std::iter::once("lstore")
-            .chain(line.split_whitespace())
-            .map(OsString::from)
-            .collect();
+        let words: Vec<OsString> =
+            std::iter::once("lstore").chain(line.split_whitespace()).map(OsString::from).collect();
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-        let parsed =
-            crate::report::parse::<Lstore>(&words, Exit::USAGE, false, &mut stdout, &mut stderr);
+        let parsed = crate::report::parse::<Lstore>(&words, Exit::USAGE, false, &mut stdout, &mut stderr);
         assert_eq!(parsed.err(), Some(Exit::USAGE));
         assert_eq!(stdout, b"");
         String::from_utf8(stderr).unwrap().trim_end().to_owned()
@@ -423,26 +449,12 @@ mod tests {
 
     #[test]
     fn changes_are_checked_at_once() {
-        let parsed = Lstore::try_parse_from([
-            "lstore",
-            "import",
-            "-c",
-            "CMD [\"sh\"]",
-            "--change",
-            "LABEL=a=b",
-            "-",
-            "n",
-        ]);
+        let parsed =
+            Lstore::try_parse_from(["lstore", "import", "-c", "CMD [\"sh\"]", "--change", "LABEL=a=b", "-", "n"]);
         let LstoreCommand::Import(import) = parsed.unwrap().command else {
             panic!("not an import");
         };
-        assert_eq!(
-            import.changes,
-            [
-                Change::Cmd(vec!["sh".into()]),
-                Change::Label("a".into(), "b".into())
-            ]
-        );
+        assert_eq!(import.changes, [Change::Cmd(vec!["sh".into()]), Change::Label("a".into(), "b".into())]);
         assert_eq!(
             refused("import -c FOO=x - n"),
             "lstore: invalid value 'FOO=x' for '--change <INSTRUCTION>': unknown instruction \"FOO\"; \
@@ -463,30 +475,12 @@ mod tests {
     #[test]
     fn what_is_missing_or_contradicts_is_refused_in_one_line() {
         for (line, expected) in [
-            (
-                "pull",
-                "the following required arguments were not provided: <REF>...",
-            ),
-            (
-                "rmi",
-                "the following required arguments were not provided: <IMAGE>...",
-            ),
-            (
-                "rmi -a x",
-                "the argument '--all' cannot be used with '[IMAGE]...'",
-            ),
-            (
-                "export",
-                "the following required arguments were not provided: <IMAGE>",
-            ),
-            (
-                "export --layer x y",
-                "the argument '--layer <DIFFID>' cannot be used with '[IMAGE]'",
-            ),
-            (
-                "pul x",
-                "unrecognized subcommand 'pul'; a similar subcommand exists: 'pull'",
-            ),
+            ("pull", "the following required arguments were not provided: <REF>..."),
+            ("rmi", "the following required arguments were not provided: <IMAGE>..."),
+            ("rmi -a x", "the argument '--all' cannot be used with '[IMAGE]...'"),
+            ("export", "the following required arguments were not provided: <IMAGE>"),
+            ("export --layer x y", "the argument '--layer <DIFFID>' cannot be used with '[IMAGE]'"),
+            ("pul x", "unrecognized subcommand 'pul'; a similar subcommand exists: 'pull'"),
             ("pull --bogus x", "unexpected argument '--bogus' found"),
         ] {
             let command = line.split_whitespace().next().unwrap();

@@ -59,10 +59,8 @@ impl FromStr for Change {
             }
             "LABEL" => {
                 let parts = value.split_once('=').unwrap_or_default();
-                let (name, value) = pair("LABEL", parts).map_err(|_| ChangeError::Pair {
-                    keyword: "LABEL",
-                    value: value.into(),
-                })?;
+                let (name, value) =
+                    pair("LABEL", parts).map_err(|_| ChangeError::Pair { keyword: "LABEL", value: value.into() })?;
                 Ok(Self::Label(name, value))
             }
             "USER" => Ok(Self::User(value.into())),
@@ -73,29 +71,20 @@ impl FromStr for Change {
 }
 
 fn command(value: &str) -> Vec<String> {
-    serde_json::from_str(value)
-        .unwrap_or_else(|_| vec!["/bin/sh".into(), "-c".into(), value.into()])
+    serde_json::from_str(value).unwrap_or_else(|_| vec!["/bin/sh".into(), "-c".into(), value.into()])
 }
 
-fn pair(
-    keyword: &'static str,
-    (name, value): (&str, &str),
-) -> Result<(String, String), ChangeError> {
+fn pair(keyword: &'static str, (name, value): (&str, &str)) -> Result<(String, String), ChangeError> {
     let (name, value) = (unquoted(name), unquoted(value));
     if name.is_empty() || name.contains('\0') {
-        return Err(ChangeError::Pair {
-            keyword,
-            value: format!("{name}={value}"),
-        });
+        return Err(ChangeError::Pair { keyword, value: format!("{name}={value}") });
     }
     Ok((name.into(), value.into()))
 }
 
 /// `text` without the quotes around it, as a Dockerfile may have them.
 fn unquoted(text: &str) -> &str {
-    text.strip_prefix('"')
-        .and_then(|text| text.strip_suffix('"'))
-        .unwrap_or(text)
+    text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text)
 }
 
 #[cfg(test)]
@@ -109,23 +98,11 @@ mod tests {
     #[test]
     fn commands_are_json_or_a_line_for_the_shell() {
         for (text, expected) in [
-            (
-                "CMD [\"/bin/sh\",\"-c\"]",
-                Change::Cmd(strings(&["/bin/sh", "-c"])),
-            ),
+            ("CMD [\"/bin/sh\",\"-c\"]", Change::Cmd(strings(&["/bin/sh", "-c"]))),
             ("CMD=[]", Change::Cmd(strings(&[]))),
-            (
-                "cmd  two  spaces",
-                Change::Cmd(strings(&["/bin/sh", "-c", "two  spaces"])),
-            ),
-            (
-                "CMD [\"a\"",
-                Change::Cmd(strings(&["/bin/sh", "-c", "[\"a\""])),
-            ),
-            (
-                "ENTRYPOINT [\"a\",1]",
-                Change::Entrypoint(strings(&["/bin/sh", "-c", "[\"a\",1]"])),
-            ),
+            ("cmd  two  spaces", Change::Cmd(strings(&["/bin/sh", "-c", "two  spaces"]))),
+            ("CMD [\"a\"", Change::Cmd(strings(&["/bin/sh", "-c", "[\"a\""]))),
+            ("ENTRYPOINT [\"a\",1]", Change::Entrypoint(strings(&["/bin/sh", "-c", "[\"a\",1]"]))),
         ] {
             assert_eq!(text.parse(), Ok(expected));
         }
@@ -137,14 +114,8 @@ mod tests {
             ("ENV A=b c", Change::Env("A".into(), "b c".into())),
             ("ENV=A=b=c", Change::Env("A".into(), "b=c".into())),
             ("ENV Q", Change::Env("Q".into(), String::new())),
-            (
-                "LABEL=blue=image",
-                Change::Label("blue".into(), "image".into()),
-            ),
-            (
-                "LABEL \"a\"=\"b c\"",
-                Change::Label("a".into(), "b c".into()),
-            ),
+            ("LABEL=blue=image", Change::Label("blue".into(), "image".into())),
+            ("LABEL \"a\"=\"b c\"", Change::Label("a".into(), "b c".into())),
             ("WORKDIR /x y", Change::WorkingDirectory("/x y".into())),
             ("USER 1000:100", Change::User("1000:100".into())),
         ] {
@@ -155,18 +126,9 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         for (text, expected) in [
-            (
-                "CMD",
-                "no value in \"CMD\"; write 'KEYWORD value' or 'KEYWORD=value'",
-            ),
-            (
-                "CMD=",
-                "no value in \"CMD=\"; write 'KEYWORD value' or 'KEYWORD=value'",
-            ),
-            (
-                "FOO x",
-                "unknown instruction \"FOO\"; known are CMD, ENTRYPOINT, ENV, LABEL, USER and WORKDIR",
-            ),
+            ("CMD", "no value in \"CMD\"; write 'KEYWORD value' or 'KEYWORD=value'"),
+            ("CMD=", "no value in \"CMD=\"; write 'KEYWORD value' or 'KEYWORD=value'"),
+            ("FOO x", "unknown instruction \"FOO\"; known are CMD, ENTRYPOINT, ENV, LABEL, USER and WORKDIR"),
             ("LABEL x y", "LABEL \"x y\" is not of the form name=value"),
             ("ENV =x", "ENV \"=x\" is not of the form name=value"),
         ] {

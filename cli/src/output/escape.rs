@@ -52,10 +52,9 @@ pub fn escape_value(value: &Value) -> Value {
     match value {
         Value::String(text) => Value::String(escape(text).into_owned()),
         Value::Array(items) => items.iter().map(escape_value).collect(),
-        Value::Object(fields) => fields
-            .iter()
-            .map(|(name, value)| (escape(name).into_owned(), escape_value(value)))
-            .collect(),
+        Value::Object(fields) => {
+            fields.iter().map(|(name, value)| (escape(name).into_owned(), escape_value(value))).collect()
+        }
         Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
     }
 }
@@ -85,11 +84,7 @@ fn is_harmful(character: char) -> bool {
 struct HarmlessFormatter(PrettyFormatter<'static>);
 
 impl Formatter for HarmlessFormatter {
-    fn write_string_fragment<W: ?Sized + Write>(
-        &mut self,
-        writer: &mut W,
-        fragment: &str,
-    ) -> io::Result<()> {
+    fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
         let mut rest = fragment;
         while let Some(at) = rest.find(is_harmful) {
             let (before, from) = rest.split_at(at);
@@ -112,11 +107,7 @@ impl Formatter for HarmlessFormatter {
         self.0.end_array(writer)
     }
 
-    fn begin_array_value<W: ?Sized + Write>(
-        &mut self,
-        writer: &mut W,
-        first: bool,
-    ) -> io::Result<()> {
+    fn begin_array_value<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
         self.0.begin_array_value(writer, first)
     }
 
@@ -132,11 +123,7 @@ impl Formatter for HarmlessFormatter {
         self.0.end_object(writer)
     }
 
-    fn begin_object_key<W: ?Sized + Write>(
-        &mut self,
-        writer: &mut W,
-        first: bool,
-    ) -> io::Result<()> {
+    fn begin_object_key<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
         self.0.begin_object_key(writer, first)
     }
 
@@ -187,10 +174,7 @@ mod tests {
 
     #[test]
     fn a_whole_value_can_be_escaped() {
-        assert_eq!(
-            escape_value(&json!({"k\n": ["\u{7}", 1, null]})),
-            json!({"k\\n": ["\\x07", 1, null]})
-        );
+        assert_eq!(escape_value(&json!({"k\n": ["\u{7}", 1, null]})), json!({"k\\n": ["\\x07", 1, null]}));
     }
 
     proptest::proptest! {

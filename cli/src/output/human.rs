@@ -1,6 +1,6 @@
 //! Sizes, ages and dates in the words that podman and docker use.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
@@ -80,6 +80,42 @@ pub fn rfc3339(time: SystemTime) -> String {
     format!("{date}T{clock}.{}Z", fraction.trim_end_matches('0'))
 }
 
+/// Reads a moment in RFC 3339; the fraction may have any length and is cut to nanoseconds. `None` for what is none.
+pub fn parse_rfc3339(text: &str) -> Option<SystemTime> {
+    let (date, rest) = text.split_once(['T', 't', ' '])?;
+    let zone = rest.find(['Z', 'z', '+', '-'])?;
+    let (clock, zone) = rest.split_at(zone);
+    let numbers = |text: &str, separator: char| -> Option<[i64; 3]> {
+        let mut parts = text.split(separator).map(|part| part.parse::<i64>().ok());
+        Some([parts.next()??, parts.next()??, parts.next()??])
+    };
+    let [year, month, day] = numbers(date, '-')?;
+    let (whole, fraction) = clock.split_once('.').unwrap_or((clock, "0"));
+    let [hour, minute, second] = numbers(whole, ':')?;
+    if !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 {
+        return None;
+    }
+    let offset = match zone {
+        "Z" | "z" => 0,
+        zone => {
+            let (hours, minutes) = zone[1..].split_once(':')?;
+            let minutes = hours.parse::<i64>().ok()? * 60 + minutes.parse::<i64>().ok()?;
+            if zone.starts_with('-') { -minutes } else { minutes }
+        }
+    };
+    // Days since 1970-01-01, years counted from March as in `civil`.
+    let (shifted, from_march) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let day_of_year = (153 * from_march + 2) / 5 + day - 1;
+    let days = 365 * shifted + shifted.div_euclid(4) - shifted.div_euclid(100) + shifted.div_euclid(400) + day_of_year
+        - 719_468;
+    let seconds = days * 86_400 + hour * 3_600 + (minute - offset) * 60 + second;
+    let digits: String = fraction.chars().chain(std::iter::repeat('0')).take(9).collect();
+    let nanoseconds = digits.parse().ok()?;
+    let base = Duration::from_secs(seconds.unsigned_abs());
+    let moment = if seconds < 0 { UNIX_EPOCH.checked_sub(base) } else { UNIX_EPOCH.checked_add(base) };
+    moment?.checked_add(Duration::from_nanos(nanoseconds))
+}
+
 /// A moment as `{{.CreatedAt}}` prints it: `2026-11-24 01:00:45 +0000 UTC`.
 pub fn timestamp(time: SystemTime) -> String {
     let (date, clock, _) = calendar(time);
@@ -94,10 +130,7 @@ fn calendar(time: SystemTime) -> (String, String, u32) {
             let before = before.duration();
             let nanoseconds = before.subsec_nanos();
             let borrowed = u32::from(nanoseconds > 0);
-            (
-                -i128::from(before.as_secs()) - i128::from(borrowed),
-                (1_000_000_000 - nanoseconds) % 1_000_000_000,
-            )
+            (-i128::from(before.as_secs()) - i128::from(borrowed), (1_000_000_000 - nanoseconds) % 1_000_000_000)
         }
     };
     let day = i128::from(DAY);
@@ -105,12 +138,7 @@ fn calendar(time: SystemTime) -> (String, String, u32) {
     let second = seconds.rem_euclid(day);
     (
         format!("{year:04}-{month:02}-{date:02}"),
-        format!(
-            "{:02}:{:02}:{:02}",
-            second / 3600,
-            second / 60 % 60,
-            second % 60
-        ),
+        format!("{:02}:{:02}:{:02}", second / 3600, second / 60 % 60, second % 60),
         nanoseconds,
     )
 }
@@ -125,16 +153,11 @@ fn civil(days: i128) -> (i128, i128, i128) {
     let days = days + 719_468;
     let era = days.div_euclid(DAYS_OF_400_YEARS);
     let day_of_era = days.rem_euclid(DAYS_OF_400_YEARS);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    };
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
     let year = era * 400 + year_of_era + i128::from(month <= 2);
     (year, month, day)
 }
@@ -142,6 +165,16 @@ fn civil(days: i128) -> (i128, i128, i128) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn moments_are_read_as_they_are_written() {
+        let moment = UNIX_EPOCH + Duration::new(1_800_000_123, 456_000_000);
+        assert_eq!(parse_rfc3339(&rfc3339(moment)), Some(moment));
+        assert_eq!(parse_rfc3339("1970-01-01T02:00:00.5+02:00"), Some(UNIX_EPOCH + Duration::from_millis(500)));
+        for bad in ["", "yesterday", "2024-13-01T00:00:00Z", "2024-01-01", "2024-01-01T00:00Z"] {
+            assert_eq!(parse_rfc3339(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn sizes_have_three_digits_in_powers_of_a_thousand() {
@@ -194,10 +227,7 @@ mod tests {
     #[test]
     fn an_image_from_the_future_is_as_old_as_one_from_now() {
         let now = SystemTime::UNIX_EPOCH;
-        assert_eq!(
-            ago(now + Duration::from_mins(1), now),
-            "Less than a second ago"
-        );
+        assert_eq!(ago(now + Duration::from_mins(1), now), "Less than a second ago");
     }
 
     #[test]
@@ -214,10 +244,7 @@ mod tests {
 
     #[test]
     fn short_ids_have_twelve_digits() {
-        assert_eq!(
-            short_id("sha256:db9d92251e6a739c911028afaf79"),
-            "db9d92251e6a"
-        );
+        assert_eq!(short_id("sha256:db9d92251e6a739c911028afaf79"), "db9d92251e6a");
         assert_eq!(short_id("abc"), "abc");
     }
 }

@@ -25,12 +25,7 @@ impl Table {
 
     /// Adds a row; it may be shorter than the header.
     pub fn row<T: AsRef<str>>(&mut self, cells: impl IntoIterator<Item = T>) {
-        self.rows.push(
-            cells
-                .into_iter()
-                .map(|cell| escape(cell.as_ref()).into_owned())
-                .collect(),
-        );
+        self.rows.push(cells.into_iter().map(|cell| escape(cell.as_ref()).into_owned()).collect());
     }
 
     /// Writes the rows, each ended by a line feed. The last cell of a row is not padded, so no line ends in spaces.
@@ -77,24 +72,9 @@ mod tests {
     #[test]
     fn columns_are_laid_out_as_podman_does() {
         let mut table = Table::with_header(["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"]);
-        assert_eq!(
-            written(&table),
-            "REPOSITORY  TAG         IMAGE ID    CREATED     SIZE\n"
-        );
-        table.row([
-            "<none>",
-            "<none>",
-            "b87a3e398281",
-            "Less than a second ago",
-            "11.3 kB",
-        ]);
-        table.row([
-            "localhost:5000/some/long/name",
-            "latest",
-            "db9d92251e6a",
-            "1 second ago",
-            "11.5 kB",
-        ]);
+        assert_eq!(written(&table), "REPOSITORY  TAG         IMAGE ID    CREATED     SIZE\n");
+        table.row(["<none>", "<none>", "b87a3e398281", "Less than a second ago", "11.3 kB"]);
+        table.row(["localhost:5000/some/long/name", "latest", "db9d92251e6a", "1 second ago", "11.5 kB"]);
         // Printed by podman 4.3.1 images.
         assert_eq!(
             written(&table),
@@ -117,9 +97,6 @@ mod tests {
         table.row(["ééééééééééé", "1 B"]);
         table.row(["only"]);
         table.row(Vec::<String>::new());
-        assert_eq!(
-            written(&table),
-            "NAME         SIZE\nééééééééééé  1 B\nonly\n\n"
-        );
+        assert_eq!(written(&table), "NAME         SIZE\nééééééééééé  1 B\nonly\n\n");
     }
 }

@@ -9,10 +9,7 @@ use super::parser::{Branch, Command, Node, Operand, Pipeline};
 
 /// Renders `nodes` with `root` as `.` and `$`.
 pub(super) fn render(nodes: &[Node], root: &Value) -> Result<String, TemplateError> {
-    let mut evaluator = Evaluator {
-        output: String::new(),
-        variables: vec![(String::new(), root.clone())],
-    };
+    let mut evaluator = Evaluator { output: String::new(), variables: vec![(String::new(), root.clone())] };
     evaluator.nodes(nodes, root)?;
     Ok(evaluator.output)
 }
@@ -72,10 +69,9 @@ impl Evaluator {
         let collection = self.commands(&branch.pipeline, dot)?;
         let elements: Vec<(Value, &Value)> = match &collection {
             Value::Array(items) => (0_u64..).map(Value::from).zip(items).collect(),
-            Value::Object(fields) => sorted(fields)
-                .into_iter()
-                .map(|(name, value)| (Value::from(name), value))
-                .collect(),
+            Value::Object(fields) => {
+                sorted(fields).into_iter().map(|(name, value)| (Value::from(name), value)).collect()
+            }
             Value::Null => Vec::new(),
             other => {
                 return Err(failure(
@@ -107,10 +103,7 @@ impl Evaluator {
     }
 
     /// Runs `block`, after which the variables it declared are gone.
-    fn scoped(
-        &mut self,
-        block: impl FnOnce(&mut Self) -> Result<Flow, TemplateError>,
-    ) -> Result<Flow, TemplateError> {
+    fn scoped(&mut self, block: impl FnOnce(&mut Self) -> Result<Flow, TemplateError>) -> Result<Flow, TemplateError> {
         let outer = self.variables.len();
         let flow = block(self);
         self.variables.truncate(outer);
@@ -135,34 +128,24 @@ impl Evaluator {
     }
 
     /// The value of a command that is given that of the command before it.
-    fn command(
-        &mut self,
-        command: &Command,
-        piped: Option<Value>,
-        dot: &Value,
-    ) -> Result<Value, TemplateError> {
+    fn command(&mut self, command: &Command, piped: Option<Value>, dot: &Value) -> Result<Value, TemplateError> {
         let Some((first, arguments)) = command.operands.split_first() else {
             return Ok(Value::Null);
         };
         match first {
-            Operand::Function(function @ (Function::And | Function::Or)) => {
-                self.logic(*function, command, piped, dot)
-            }
+            Operand::Function(function @ (Function::And | Function::Or)) => self.logic(*function, command, piped, dot),
             Operand::Function(function) => {
                 let mut values = Vec::with_capacity(arguments.len() + 1);
                 for argument in arguments {
                     values.push(self.operand(argument, &command.text, dot)?);
                 }
                 values.extend(piped);
-                function
-                    .call(&values)
-                    .map_err(|problem| failure(&command.text, problem))
+                function.call(&values).map_err(|problem| failure(&command.text, problem))
             }
             Operand::Nil => Err(failure(&command.text, "nil is not a command")),
-            _ if !arguments.is_empty() || piped.is_some() => Err(failure(
-                &command.text,
-                "can't give an argument to what is no function",
-            )),
+            _ if !arguments.is_empty() || piped.is_some() => {
+                Err(failure(&command.text, "can't give an argument to what is no function"))
+            }
             operand => self.operand(operand, &command.text, dot),
         }
     }
@@ -184,22 +167,11 @@ impl Evaluator {
             last = Some(value);
         }
         piped.or(last).ok_or_else(|| {
-            failure(
-                &command.text,
-                format!(
-                    "wrong number of args for {}: want at least 1 got 0",
-                    function.name()
-                ),
-            )
+            failure(&command.text, format!("wrong number of args for {}: want at least 1 got 0", function.name()))
         })
     }
 
-    fn operand(
-        &mut self,
-        operand: &Operand,
-        text: &str,
-        dot: &Value,
-    ) -> Result<Value, TemplateError> {
+    fn operand(&mut self, operand: &Operand, text: &str, dot: &Value) -> Result<Value, TemplateError> {
         match operand {
             Operand::Literal(value) => Ok(value.clone()),
             Operand::Nil => Ok(Value::Null),
@@ -208,9 +180,7 @@ impl Evaluator {
                 Some(index) => follow(&self.variables[index].1, names, text),
                 None => Ok(Value::Null),
             },
-            Operand::Function(function) => {
-                function.call(&[]).map_err(|problem| failure(text, problem))
-            }
+            Operand::Function(function) => function.call(&[]).map_err(|problem| failure(text, problem)),
             Operand::Group(pipeline, names) => {
                 let value = self.pipeline(pipeline, dot)?;
                 follow(&value, names, text)
@@ -239,11 +209,7 @@ impl Evaluator {
 
 impl Branch {
     fn chosen(&self, value: &Value) -> &[Node] {
-        if is_true(value) {
-            &self.body
-        } else {
-            &self.otherwise
-        }
+        if is_true(value) { &self.body } else { &self.otherwise }
     }
 }
 
@@ -256,10 +222,7 @@ fn follow(value: &Value, names: &[String], text: &str) -> Result<Value, Template
                 Some(field) => field,
                 None if is_struct(fields) => {
                     let known: Vec<_> = sorted(fields).into_iter().map(|(name, _)| name).collect();
-                    return Err(failure(
-                        text,
-                        format!("there is no field {name}; fields are {}", known.join(", ")),
-                    ));
+                    return Err(failure(text, format!("there is no field {name}; fields are {}", known.join(", "))));
                 }
                 None => return Ok(Value::Null),
             },
@@ -267,10 +230,7 @@ fn follow(value: &Value, names: &[String], text: &str) -> Result<Value, Template
             other => {
                 return Err(failure(
                     text,
-                    format!(
-                        "can't evaluate field {name} in type {}",
-                        super::format::type_name(other)
-                    ),
+                    format!("can't evaluate field {name} in type {}", super::format::type_name(other)),
                 ));
             }
         };
@@ -280,18 +240,12 @@ fn follow(value: &Value, names: &[String], text: &str) -> Result<Value, Template
 
 /// Whether an object stands for a Go struct: all its names begin with a capital.
 fn is_struct(fields: &Map<String, Value>) -> bool {
-    !fields.is_empty()
-        && fields
-            .keys()
-            .all(|name| name.starts_with(|first: char| first.is_ascii_uppercase()))
+    !fields.is_empty() && fields.keys().all(|name| name.starts_with(|first: char| first.is_ascii_uppercase()))
 }
 
 /// The fields of an object by name, which is the order in which Go walks through a map.
 pub(super) fn sorted(fields: &Map<String, Value>) -> Vec<(&str, &Value)> {
-    let mut sorted: Vec<_> = fields
-        .iter()
-        .map(|(name, value)| (name.as_str(), value))
-        .collect();
+    let mut sorted: Vec<_> = fields.iter().map(|(name, value)| (name.as_str(), value)).collect();
     sorted.sort_by_key(|(name, _)| *name);
     sorted
 }
@@ -330,9 +284,7 @@ mod tests {
     }
 
     fn rendered(text: &str) -> Result<String, String> {
-        Template::parse(text)
-            .and_then(|template| template.render(&data()))
-            .map_err(|error| error.to_string())
+        Template::parse(text).and_then(|template| template.render(&data())).map_err(|error| error.to_string())
     }
 
     fn check(cases: &[(&str, &str)]) {
@@ -352,14 +304,8 @@ mod tests {
             ("{{.Config.Env}}", "[A=b c Q=]"),
             ("{{.Config.Labels.nope}}", "<no value>"),
             ("{{.Config.Cmd.x}}", "<no value>"),
-            (
-                "{{1.5}} {{100000000}} {{1e30}} {{1e20}} {{0.00001}}",
-                "1.5 100000000 1e+30 1e+20 1e-05",
-            ),
-            (
-                "{{1.0}} {{1e3}} {{1e21}} {{123456789.5}} {{-0.5}}",
-                "1 1000 1e+21 1.234567895e+08 -0.5",
-            ),
+            ("{{1.5}} {{100000000}} {{1e30}} {{1e20}} {{0.00001}}", "1.5 100000000 1e+30 1e+20 1e-05"),
+            ("{{1.0}} {{1e3}} {{1e21}} {{123456789.5}} {{-0.5}}", "1 1000 1e+21 1.234567895e+08 -0.5"),
             ("{{'a'}} {{0x1F}} {{1_000}} {{true}}", "97 31 1000 true"),
             ("x{{/*c*/}}", "x"),
         ]);
@@ -373,33 +319,15 @@ mod tests {
             ("{{if 0}}a{{else if \"\"}}b{{else}}c{{end}}", "c"),
             ("{{if not (eq 1 2)}}x{{end}}", "x"),
             ("{{with $x := 5}}{{$x}}{{.}}{{end}}", "55"),
-            (
-                "{{with .Config}}{{.Env}}{{$.ID}}{{end}}",
-                "[A=b c Q=]db9d92251e6a",
-            ),
-            (
-                "{{with .Config.Cmd}}x{{else}}{{.ID}}{{end}}",
-                "db9d92251e6a",
-            ),
+            ("{{with .Config}}{{.Env}}{{$.ID}}{{end}}", "[A=b c Q=]db9d92251e6a"),
+            ("{{with .Config.Cmd}}x{{else}}{{.ID}}{{end}}", "db9d92251e6a"),
             ("{{range .Config.Env}}<{{.}}>{{end}}", "<A=b c><Q=>"),
-            (
-                "{{range $i, $e := .Config.Env}}{{$i}}={{$e}};{{end}}",
-                "0=A=b c;1=Q=;",
-            ),
-            (
-                "{{range $k, $v := .Config.Labels}}{{$k}}={{$v}};{{end}}",
-                "a=z;blue=image;",
-            ),
+            ("{{range $i, $e := .Config.Env}}{{$i}}={{$e}};{{end}}", "0=A=b c;1=Q=;"),
+            ("{{range $k, $v := .Config.Labels}}{{$k}}={{$v}};{{end}}", "a=z;blue=image;"),
             ("{{range $e := .Config.Labels}}{{$e}};{{end}}", "z;image;"),
             ("{{range .Config.Cmd}}x{{else}}none{{end}}", "none"),
-            (
-                "{{range split \"a b c\" \" \"}}{{if eq . \"b\"}}{{continue}}{{end}}{{.}}{{end}}",
-                "ac",
-            ),
-            (
-                "{{range split \"a b c\" \" \"}}{{if eq . \"b\"}}{{break}}{{end}}{{.}}{{end}}",
-                "a",
-            ),
+            ("{{range split \"a b c\" \" \"}}{{if eq . \"b\"}}{{continue}}{{end}}{{.}}{{end}}", "ac"),
+            ("{{range split \"a b c\" \" \"}}{{if eq . \"b\"}}{{break}}{{end}}{{.}}{{end}}", "a"),
         ]);
     }
 
@@ -408,10 +336,7 @@ mod tests {
         check(&[
             ("{{$a := 1}}{{if true}}{{$a = 2}}{{end}}{{$a}}", "2"),
             ("{{$a := 1}}{{if true}}{{$a := 2}}{{$a}}{{end}}{{$a}}", "21"),
-            (
-                "{{$a := 0}}{{range .Config.Env}}{{$a = .}}{{end}}{{$a}}",
-                "Q=",
-            ),
+            ("{{$a := 0}}{{range .Config.Env}}{{$a = .}}{{end}}{{$a}}", "Q="),
             ("{{$.Config.Env}}", "[A=b c Q=]"),
         ]);
     }
@@ -423,10 +348,7 @@ mod tests {
             ("{{(index .RootFS.Layers 0) | len}}", "11"),
             ("{{\"a\" | printf \"%s-%s\" \"b\"}}", "b-a"),
             ("{{split \"a\" \"\" | len}}", "1"),
-            (
-                "{{(printf \"%s\" .ID) | printf \"%q\"}}",
-                "\"db9d92251e6a\"",
-            ),
+            ("{{(printf \"%s\" .ID) | printf \"%q\"}}", "\"db9d92251e6a\""),
         ]);
     }
 
@@ -444,34 +366,15 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_one_line_of_error() {
         for (text, expected) in [
-            (
-                "{{.id}}",
-                "<.id>: there is no field id; fields are Config, ID, RootFS, Size",
-            ),
-            (
-                "{{.ID.X}}",
-                "<.ID.X>: can't evaluate field X in type string",
-            ),
+            ("{{.id}}", "<.id>: there is no field id; fields are Config, ID, RootFS, Size"),
+            ("{{.ID.X}}", "<.ID.X>: can't evaluate field X in type string"),
             ("{{range 3}}{{end}}", "<3>: range can't iterate over 3"),
             ("{{nil}}", "<nil>: nil is not a command"),
-            (
-                "{{\"x\" \"y\"}}",
-                "<\"x\" \"y\">: can't give an argument to what is no function",
-            ),
-            (
-                "{{and}}",
-                "<and>: wrong number of args for and: want at least 1 got 0",
-            ),
-            (
-                "{{index\n .Config.Env 5}}",
-                "<index .Config.Env 5>: error calling index: index out of range: 5",
-            ),
+            ("{{\"x\" \"y\"}}", "<\"x\" \"y\">: can't give an argument to what is no function"),
+            ("{{and}}", "<and>: wrong number of args for and: want at least 1 got 0"),
+            ("{{index\n .Config.Env 5}}", "<index .Config.Env 5>: error calling index: index out of range: 5"),
         ] {
-            assert_eq!(
-                rendered(text),
-                Err(format!("template: {expected}")),
-                "{text}"
-            );
+            assert_eq!(rendered(text), Err(format!("template: {expected}")), "{text}");
         }
     }
 }

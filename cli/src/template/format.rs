@@ -78,16 +78,7 @@ struct Directive {
 
 impl Directive {
     fn plain(verb: char) -> Self {
-        Self {
-            verb,
-            left: false,
-            plus: false,
-            space: false,
-            zero: false,
-            sharp: false,
-            width: 0,
-            precision: None,
-        }
+        Self { verb, left: false, plus: false, space: false, zero: false, sharp: false, width: 0, precision: None }
     }
 
     /// The directive whose text after the percent sign is `text`, `None` without a verb, and what follows it.
@@ -131,9 +122,7 @@ impl Directive {
             Value::Object(fields) => {
                 let fields: Vec<_> = sorted(fields)
                     .into_iter()
-                    .map(|(name, value)| {
-                        format!("{}:{}", self.format(&Value::from(name)), self.format(value))
-                    })
+                    .map(|(name, value)| format!("{}:{}", self.format(&Value::from(name)), self.format(value)))
                     .collect();
                 format!("map[{}]", fields.join(" "))
             }
@@ -177,10 +166,7 @@ impl Directive {
     }
 
     fn integer(&self, number: &Number) -> Option<String> {
-        let value = number
-            .as_i64()
-            .map(i128::from)
-            .or_else(|| number.as_u64().map(i128::from))?;
+        let value = number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from))?;
         let magnitude = value.unsigned_abs();
         let character = || char::from_u32(u32::try_from(value).ok()?);
         let digits = match self.verb {
@@ -257,9 +243,7 @@ fn hexadecimal(text: &str) -> String {
 }
 
 fn digits(text: &str) -> Result<(usize, &str), String> {
-    let end = text
-        .find(|character: char| !character.is_ascii_digit())
-        .unwrap_or(text.len());
+    let end = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
     let (digits, rest) = text.split_at(end);
     if digits.is_empty() {
         return Ok((0, rest));
@@ -274,15 +258,8 @@ fn digits(text: &str) -> Result<(usize, &str), String> {
 /// 5 (Go's `%g`).
 fn shortest(value: f64) -> String {
     let text = format!("{value:e}");
-    let exponent: i32 = text
-        .split_once('e')
-        .and_then(|(_, exponent)| exponent.parse().ok())
-        .unwrap_or(0);
-    if (-4..6).contains(&exponent) {
-        format!("{value}")
-    } else {
-        scientific(&text)
-    }
+    let exponent: i32 = text.split_once('e').and_then(|(_, exponent)| exponent.parse().ok()).unwrap_or(0);
+    if (-4..6).contains(&exponent) { format!("{value}") } else { scientific(&text) }
 }
 
 /// Rust's `1e7` as C and Go write it: `1e+07`.
@@ -344,8 +321,7 @@ mod tests {
     use serde_json::json;
 
     fn rendered(text: &str) -> String {
-        let data =
-            json!({"Env": ["A=b c", "Q="], "Labels": {"blue": "image"}, "Mac": "/Users/e\u{301}"});
+        let data = json!({"Env": ["A=b c", "Q="], "Labels": {"blue": "image"}, "Mac": "/Users/e\u{301}"});
         Template::parse(text).unwrap().render(&data).unwrap()
     }
 
@@ -358,34 +334,13 @@ mod tests {
     #[test]
     fn verbs_print_as_in_go() {
         check(&[
-            (
-                r#"{{printf "%5.2f|%-5s|%05d|%x" 3.14159 "ab" 42 "hi"}}"#,
-                " 3.14|ab   |00042|6869",
-            ),
-            (
-                r#"{{printf "%+d % d %x %X %o %b %c %U" 5 5 255 255 8 5 65 65}}"#,
-                "+5  5 ff FF 10 101 A U+0041",
-            ),
-            (
-                r#"{{printf "%6.2f|%g|%e|%v" 1.5 1e7 1e7 1e7}}"#,
-                "  1.50|1e+07|1.000000e+07|1e+07",
-            ),
-            (
-                r#"{{printf "%t %v %5t|" true false true}}"#,
-                "true false  true|",
-            ),
-            (
-                r#"{{printf "%-8q|%8s|%.2s|" "a" "bc" "def"}}"#,
-                "\"a\"     |      bc|de|",
-            ),
-            (
-                r#"{{printf "%#v %#x %T" "a" 255 "s"}}"#,
-                "\"a\" 0xff string",
-            ),
-            (
-                r#"{{printf "%q %s %v" .Env .Labels .Labels}}"#,
-                "[\"A=b c\" \"Q=\"] map[blue:image] map[blue:image]",
-            ),
+            (r#"{{printf "%5.2f|%-5s|%05d|%x" 3.14159 "ab" 42 "hi"}}"#, " 3.14|ab   |00042|6869"),
+            (r#"{{printf "%+d % d %x %X %o %b %c %U" 5 5 255 255 8 5 65 65}}"#, "+5  5 ff FF 10 101 A U+0041"),
+            (r#"{{printf "%6.2f|%g|%e|%v" 1.5 1e7 1e7 1e7}}"#, "  1.50|1e+07|1.000000e+07|1e+07"),
+            (r#"{{printf "%t %v %5t|" true false true}}"#, "true false  true|"),
+            (r#"{{printf "%-8q|%8s|%.2s|" "a" "bc" "def"}}"#, "\"a\"     |      bc|de|"),
+            (r#"{{printf "%#v %#x %T" "a" 255 "s"}}"#, "\"a\" 0xff string"),
+            (r#"{{printf "%q %s %v" .Env .Labels .Labels}}"#, "[\"A=b c\" \"Q=\"] map[blue:image] map[blue:image]"),
             (r#"{{printf "100%% %06d" -42}}"#, "100% -00042"),
         ]);
     }
@@ -393,10 +348,7 @@ mod tests {
     #[test]
     fn quoted_text_is_a_literal() {
         check(&[
-            (
-                r#"{{printf "%q %q" "é\u202e\n" 65}}"#,
-                "\"é\\u202e\\n\" 'A'",
-            ),
+            (r#"{{printf "%q %q" "é\u202e\n" 65}}"#, "\"é\\u202e\\n\" 'A'"),
             (r#"{{printf "%q" "a\x1b\"'\\"}}"#, r#""a\x1b\"'\\""#),
             (r#"{{.Mac | printf "%q"}}"#, "\"/Users/e\u{301}\""),
             (r#"{{printf "%q %q %q" '\'' '"' '\n'}}"#, r#"'\'' '"' '\n'"#),
@@ -406,26 +358,11 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_shown_not_hidden() {
         check(&[
-            (
-                r#"{{printf "%d" "x"}} {{printf "%s" 3}}"#,
-                "%!d(string=x) %!s(int=3)",
-            ),
-            (
-                r#"{{printf "%s %d" true 1.5}}"#,
-                "%!s(bool=true) %!d(float64=1.5)",
-            ),
-            (
-                r#"{{printf "%d"}} {{printf "%d" 1 2}}"#,
-                "%!d(MISSING) 1%!(EXTRA int=2)",
-            ),
-            (
-                r#"{{printf "%z" 1}} {{printf "%s" nil}}"#,
-                "%!z(int=1) %!s(<nil>)",
-            ),
-            (
-                r#"{{printf "%!" 1}} {{printf "%"}}"#,
-                "%!!(int=1) %!(NOVERB)",
-            ),
+            (r#"{{printf "%d" "x"}} {{printf "%s" 3}}"#, "%!d(string=x) %!s(int=3)"),
+            (r#"{{printf "%s %d" true 1.5}}"#, "%!s(bool=true) %!d(float64=1.5)"),
+            (r#"{{printf "%d"}} {{printf "%d" 1 2}}"#, "%!d(MISSING) 1%!(EXTRA int=2)"),
+            (r#"{{printf "%z" 1}} {{printf "%s" nil}}"#, "%!z(int=1) %!s(<nil>)"),
+            (r#"{{printf "%!" 1}} {{printf "%"}}"#, "%!!(int=1) %!(NOVERB)"),
         ]);
     }
 

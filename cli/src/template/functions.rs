@@ -72,37 +72,22 @@ const FUNCTIONS: &[(&str, Function)] = &[
 impl Function {
     /// The function with this name.
     pub(super) fn named(name: &str) -> Option<Self> {
-        FUNCTIONS
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, function)| *function)
+        FUNCTIONS.iter().find(|(known, _)| *known == name).map(|(_, function)| *function)
     }
 
     /// Its name in templates.
     pub(super) fn name(self) -> &'static str {
-        FUNCTIONS
-            .iter()
-            .find(|(_, function)| *function == self)
-            .map_or("", |(name, _)| name)
+        FUNCTIONS.iter().find(|(_, function)| *function == self).map_or("", |(name, _)| name)
     }
 
     /// Calls it. Errors: the arguments are too few, too many or of the wrong kind; the text says so.
     pub(super) fn call(self, arguments: &[Value]) -> Result<Value, String> {
         let (least, most) = self.arity();
         if arguments.len() < least || arguments.len() > most {
-            let wanted = if least == most {
-                least.to_string()
-            } else {
-                format!("at least {least}")
-            };
-            return Err(format!(
-                "wrong number of args for {}: want {wanted} got {}",
-                self.name(),
-                arguments.len()
-            ));
+            let wanted = if least == most { least.to_string() } else { format!("at least {least}") };
+            return Err(format!("wrong number of args for {}: want {wanted} got {}", self.name(), arguments.len()));
         }
-        self.evaluate(arguments)
-            .map_err(|problem| format!("error calling {}: {problem}", self.name()))
+        self.evaluate(arguments).map_err(|problem| format!("error calling {}: {problem}", self.name()))
     }
 
     /// The least and the greatest number of arguments.
@@ -115,12 +100,7 @@ impl Function {
             | Self::Truncate => (2, 2),
             Self::Pad => (3, 3),
             Self::Print | Self::Println => (0, usize::MAX),
-            Self::And
-            | Self::Or
-            | Self::Compare(Equal)
-            | Self::Index
-            | Self::Slice
-            | Self::Printf => (1, usize::MAX),
+            Self::And | Self::Or | Self::Compare(Equal) | Self::Index | Self::Slice | Self::Printf => (1, usize::MAX),
         }
     }
 
@@ -143,12 +123,8 @@ impl Function {
             Self::Printf => Value::String(printf(text(0)?, &arguments[1..])?),
             Self::Json => Value::String(first.to_string()),
             Self::Join => {
-                let items = first
-                    .as_array()
-                    .ok_or_else(|| mismatch(first, "[]string"))?;
-                let words: Vec<_> = (0..items.len())
-                    .map(|index| string(items, index))
-                    .collect::<Result<_, _>>()?;
+                let items = first.as_array().ok_or_else(|| mismatch(first, "[]string"))?;
+                let words: Vec<_> = (0..items.len()).map(|index| string(items, index)).collect::<Result<_, _>>()?;
                 Value::String(words.join(text(1)?))
             }
             Self::Split => match text(1)? {
@@ -161,8 +137,7 @@ impl Function {
             Self::Pad => match text(0)? {
                 "" => Value::from(""),
                 padded => {
-                    let spaces =
-                        |index| Ok::<_, String>(" ".repeat(offset(&arguments[index])?.min(1024)));
+                    let spaces = |index| Ok::<_, String>(" ".repeat(offset(&arguments[index])?.min(1024)));
                     Value::String(spaces(1)? + padded + &spaces(2)?)
                 }
             },
@@ -182,22 +157,14 @@ fn string(arguments: &[Value], index: usize) -> Result<&str, String> {
 }
 
 fn mismatch(value: &Value, wanted: &str) -> String {
-    format!(
-        "wrong type for value; expected {wanted}; got {}",
-        type_name(value)
-    )
+    format!("wrong type for value; expected {wanted}; got {}", type_name(value))
 }
 
 /// An index or a length.
 fn offset(value: &Value) -> Result<usize, String> {
     match value.as_i64() {
-        Some(number) => {
-            usize::try_from(number).map_err(|_| format!("index out of range: {number}"))
-        }
-        None => Err(format!(
-            "cannot index slice/array with type {}",
-            type_name(value)
-        )),
+        Some(number) => usize::try_from(number).map_err(|_| format!("index out of range: {number}")),
+        None => Err(format!("cannot index slice/array with type {}", type_name(value))),
     }
 }
 
@@ -218,10 +185,7 @@ fn index(value: &Value, keys: &[Value]) -> Result<Value, String> {
         value = match &value {
             Value::Array(items) => {
                 let at = offset(key)?;
-                items
-                    .get(at)
-                    .cloned()
-                    .ok_or_else(|| format!("index out of range: {at}"))?
+                items.get(at).cloned().ok_or_else(|| format!("index out of range: {at}"))?
             }
             Value::String(text) => {
                 let at = offset(key)?;
@@ -267,9 +231,7 @@ fn slice(value: &Value, bounds: &[Value]) -> Result<Value, String> {
     }
     Ok(match value {
         // Go slices bytes, also through the middle of a letter; a half letter becomes U+FFFD here.
-        Value::String(text) => {
-            Value::from(String::from_utf8_lossy(&text.as_bytes()[from..to]).as_ref())
-        }
+        Value::String(text) => Value::from(String::from_utf8_lossy(&text.as_bytes()[from..to]).as_ref()),
         Value::Array(items) => Value::from(&items[from..to]),
         _ => Value::Null,
     })
@@ -301,12 +263,8 @@ fn compare(comparison: Comparison, first: &Value, others: &[Value]) -> Result<bo
 
 fn equal(one: &Value, two: &Value) -> Result<bool, String> {
     match (one, two) {
-        (Value::Array(_) | Value::Object(_), _) => {
-            Err(format!("non-comparable type {}", type_name(one)))
-        }
-        (_, Value::Array(_) | Value::Object(_)) => {
-            Err(format!("non-comparable type {}", type_name(two)))
-        }
+        (Value::Array(_) | Value::Object(_), _) => Err(format!("non-comparable type {}", type_name(one))),
+        (_, Value::Array(_) | Value::Object(_)) => Err(format!("non-comparable type {}", type_name(two))),
         (Value::Bool(one), Value::Bool(two)) => Ok(one == two),
         (Value::Null, _) | (_, Value::Null) => Ok(one.is_null() && two.is_null()),
         _ => Ok(order(one, two)? == Some(Ordering::Equal)),
@@ -328,10 +286,7 @@ fn order(one: &Value, two: &Value) -> Result<Option<Ordering>, String> {
 }
 
 fn whole(number: &Number) -> Option<i128> {
-    number
-        .as_i64()
-        .map(i128::from)
-        .or_else(|| number.as_u64().map(i128::from))
+    number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from))
 }
 
 /// The arguments one after the other, with a space between two of which neither is a string.
@@ -376,9 +331,7 @@ mod tests {
             "Size": 11472,
             "Ratio": 0.5,
         });
-        Template::parse(text)
-            .and_then(|template| template.render(&data))
-            .map_err(|error| error.to_string())
+        Template::parse(text).and_then(|template| template.render(&data)).map_err(|error| error.to_string())
     }
 
     fn check(cases: &[(&str, &str)]) {
@@ -390,18 +343,9 @@ mod tests {
     #[test]
     fn comparisons_follow_gos_rules() {
         check(&[
-            (
-                "{{eq 1 2 1}} {{eq \"a\" \"b\"}} {{ne 1 2}}",
-                "true false true",
-            ),
-            (
-                "{{lt 1 2}}{{le \"a\" \"b\"}}{{gt 2 1}}{{ge 1 1}}",
-                "truetruetruetrue",
-            ),
-            (
-                "{{eq nil nil}} {{eq .Null nil}} {{eq true true}}",
-                "true true true",
-            ),
+            ("{{eq 1 2 1}} {{eq \"a\" \"b\"}} {{ne 1 2}}", "true false true"),
+            ("{{lt 1 2}}{{le \"a\" \"b\"}}{{gt 2 1}}{{ge 1 1}}", "truetruetruetrue"),
+            ("{{eq nil nil}} {{eq .Null nil}} {{eq true true}}", "true true true"),
             ("{{gt .Size 11471}} {{lt .Ratio 0.6}}", "true true"),
         ]);
         for (text, expected) in [
@@ -418,80 +362,37 @@ mod tests {
     #[test]
     fn parts_of_values_can_be_taken() {
         check(&[
-            (
-                "{{slice \"abcdef\" 1 3}} {{slice \"abc\" 3}} {{slice .Env 1 2}}",
-                "bc  [Q=]",
-            ),
+            ("{{slice \"abcdef\" 1 3}} {{slice \"abc\" 3}} {{slice .Env 1 2}}", "bc  [Q=]"),
             ("{{index \"abc\" 1}} {{index .Env 1}}", "98 Q="),
-            (
-                "{{index .Labels \"nope\"}}|{{index .Labels \"blue\"}}",
-                "|image",
-            ),
+            ("{{index .Labels \"nope\"}}|{{index .Labels \"blue\"}}", "|image"),
             ("{{index .Ports \"80/tcp\"}}", "map[]"),
-            (
-                "{{len \"é\"}} {{len .Env}} {{len .Labels}} {{len .Null}}",
-                "2 3 1 0",
-            ),
+            ("{{len \"é\"}} {{len .Env}} {{len .Labels}} {{len .Null}}", "2 3 1 0"),
             ("{{slice \"é\" 0 1}}", "\u{fffd}"),
         ]);
         for (text, expected) in [
-            (
-                "{{slice \"abc\" 5}}",
-                "error calling slice: index out of range: 5",
-            ),
-            (
-                "{{slice \"abc\" 2 1}}",
-                "error calling slice: invalid slice index: 2 > 1",
-            ),
-            (
-                "{{index .Env -1}}",
-                "error calling index: index out of range: -1",
-            ),
-            (
-                "{{index .Env \"x\"}}",
-                "error calling index: cannot index slice/array with type string",
-            ),
+            ("{{slice \"abc\" 5}}", "error calling slice: index out of range: 5"),
+            ("{{slice \"abc\" 2 1}}", "error calling slice: invalid slice index: 2 > 1"),
+            ("{{index .Env -1}}", "error calling index: index out of range: -1"),
+            ("{{index .Env \"x\"}}", "error calling index: cannot index slice/array with type string"),
             ("{{len 3}}", "error calling len: len of type int"),
             ("{{ge 2 1 1}}", "wrong number of args for ge: want 2 got 3"),
-            (
-                "{{printf}}",
-                "wrong number of args for printf: want at least 1 got 0",
-            ),
+            ("{{printf}}", "wrong number of args for printf: want at least 1 got 0"),
         ] {
-            assert!(
-                rendered(text).unwrap_err().ends_with(expected),
-                "{text}: {:?}",
-                rendered(text)
-            );
+            assert!(rendered(text).unwrap_err().ends_with(expected), "{text}: {:?}", rendered(text));
         }
     }
 
     #[test]
     fn text_can_be_reshaped() {
         check(&[
-            (
-                "{{title \"hello world\"}} {{title \"éa b-c d_e\"}}",
-                "Hello World Éa B-C D_e",
-            ),
+            ("{{title \"hello world\"}} {{title \"éa b-c d_e\"}}", "Hello World Éa B-C D_e"),
             ("{{pad \"x\" 1 2}}|{{pad \"\" 1 2}}|", " x  ||"),
             ("{{truncate \"hello\" 2}} {{truncate \"a\" 9}}", "he a"),
-            (
-                "{{join (split \"a,b\" \",\") \"-\"}} {{join .Env \";\"}}",
-                "a-b A=b c;Q=;HOME=/root",
-            ),
+            ("{{join (split \"a,b\" \",\") \"-\"}} {{join .Env \";\"}}", "a-b A=b c;Q=;HOME=/root"),
             ("{{upper \"é\"}} {{lower \"ABC\"}}", "É abc"),
-            (
-                "{{json (split \"a,<b\" \",\")}} {{json .Null}}",
-                "[\"a\",\"<b\"] null",
-            ),
-            (
-                "{{println \"a\" 1 2 \"b\"}}{{print \"a\" 1 2 \"b\" \"c\"}}",
-                "a 1 2 b\na1 2bc",
-            ),
-            (
-                "{{print nil}} {{print .Env 1}}",
-                "<nil> [A=b c Q= HOME=/root] 1",
-            ),
+            ("{{json (split \"a,<b\" \",\")}} {{json .Null}}", "[\"a\",\"<b\"] null"),
+            ("{{println \"a\" 1 2 \"b\"}}{{print \"a\" 1 2 \"b\" \"c\"}}", "a 1 2 b\na1 2bc"),
+            ("{{print nil}} {{print .Env 1}}", "<nil> [A=b c Q= HOME=/root] 1"),
         ]);
         assert_eq!(
             rendered("{{join \"a\" \"b\"}}").unwrap_err(),

@@ -115,11 +115,7 @@ fn read_action(text: &str, start: usize) -> Result<(Option<Action>, usize, bool)
             _ => (false, after),
         };
         let Some(rest) = close.strip_prefix(RIGHT) else {
-            return Err(syntax(
-                text,
-                offset,
-                "comment ends before closing delimiter",
-            ));
+            return Err(syntax(text, offset, "comment ends before closing delimiter"));
         };
         return Ok((None, text.len() - rest.len(), marker));
     }
@@ -132,11 +128,7 @@ fn read_action(text: &str, start: usize) -> Result<(Option<Action>, usize, bool)
         at = text.len() - skipped.len();
         let marker = spaced && skipped.starts_with("-}}");
         if marker || skipped.starts_with(RIGHT) {
-            let action = Action {
-                text: text[start..at].trim().to_owned(),
-                column: column(text, start),
-                tokens,
-            };
+            let action = Action { text: text[start..at].trim().to_owned(), column: column(text, start), tokens };
             return Ok((Some(action), at + RIGHT.len() + usize::from(marker), marker));
         }
         if skipped.is_empty() {
@@ -145,12 +137,7 @@ fn read_action(text: &str, start: usize) -> Result<(Option<Action>, usize, bool)
         let (kind, length) = token(skipped).map_err(|problem| syntax(text, at, problem))?;
         let leading = text[start..].len() - text[start..].trim_start().len();
         let offset = at - start - leading;
-        tokens.push(Token {
-            kind,
-            spaced,
-            column: column(text, at),
-            range: offset..offset + length,
-        });
+        tokens.push(Token { kind, spaced, column: column(text, at), range: offset..offset + length });
         at += length;
     }
 }
@@ -181,11 +168,9 @@ fn token(text: &str) -> Result<(TokenKind, usize), String> {
         },
         '\'' => character(text),
         '$' => Ok((TokenKind::Variable(name.into()), 1 + name.len())),
-        '.' if !rest.starts_with(|next: char| next.is_ascii_digit()) => Ok(if name.is_empty() {
-            (TokenKind::Dot, 1)
-        } else {
-            (TokenKind::Field(name.into()), 1 + name.len())
-        }),
+        '.' if !rest.starts_with(|next: char| next.is_ascii_digit()) => {
+            Ok(if name.is_empty() { (TokenKind::Dot, 1) } else { (TokenKind::Field(name.into()), 1 + name.len()) })
+        }
         '.' | '+' | '-' | '0'..='9' => number(text),
         _ if is_word(first) => {
             let name = word(text);
@@ -226,13 +211,8 @@ fn character(text: &str) -> Result<(TokenKind, usize), String> {
         Some(value) if value != '\'' => (value, characters.as_str()),
         _ => return Err("malformed character constant".into()),
     };
-    let rest = rest
-        .strip_prefix('\'')
-        .ok_or("unterminated character constant")?;
-    Ok((
-        TokenKind::Integer(i64::from(u32::from(value))),
-        text.len() - rest.len(),
-    ))
+    let rest = rest.strip_prefix('\'').ok_or("unterminated character constant")?;
+    Ok((TokenKind::Integer(i64::from(u32::from(value))), text.len() - rest.len()))
 }
 
 /// The character that the escape whose text after the backslash is `text` stands for, and what follows it.
@@ -322,10 +302,7 @@ fn column(text: &str, offset: usize) -> usize {
 }
 
 fn syntax(text: &str, offset: usize, problem: impl Into<String>) -> TemplateError {
-    TemplateError::Syntax {
-        column: column(text, offset),
-        problem: problem.into(),
-    }
+    TemplateError::Syntax { column: column(text, offset), problem: problem.into() }
 }
 
 #[cfg(test)]
@@ -334,9 +311,7 @@ mod tests {
 
     fn kinds(action: &str) -> Vec<TokenKind> {
         match split(&format!("{{{{{action}}}}}")).unwrap().pop() {
-            Some(Piece::Action(action)) => {
-                action.tokens.into_iter().map(|token| token.kind).collect()
-            }
+            Some(Piece::Action(action)) => action.tokens.into_iter().map(|token| token.kind).collect(),
             other => panic!("no action: {other:?}"),
         }
     }
@@ -394,21 +369,12 @@ mod tests {
             ("{{", "template: unclosed action at column 1"),
             ("é{{.A", "template: unclosed action at column 2"),
             ("{{.}", "template: unexpected '}' in an action at column 4"),
-            (
-                "{{\"x}}",
-                "template: unterminated quoted string at column 3",
-            ),
-            (
-                "{{\"\\q\"}}",
-                "template: unknown escape \\q in a string at column 3",
-            ),
+            ("{{\"x}}", "template: unterminated quoted string at column 3"),
+            ("{{\"\\q\"}}", "template: unknown escape \\q in a string at column 3"),
             ("{{/* x }}", "template: unclosed comment at column 3"),
             ("{{1x}}", "template: bad number \"1x\" at column 3"),
             ("{{-}}", "template: bad number \"-\" at column 3"),
-            (
-                "{{99999999999999999999}}",
-                "template: integer overflow: \"99999999999999999999\" at column 3",
-            ),
+            ("{{99999999999999999999}}", "template: integer overflow: \"99999999999999999999\" at column 3"),
         ] {
             assert_eq!(problem(text), expected);
         }

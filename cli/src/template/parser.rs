@@ -65,12 +65,8 @@ pub(super) enum Operand {
 
 /// Reads a whole template.
 pub(super) fn parse(text: &str) -> Result<Vec<Node>, TemplateError> {
-    let mut parser = Parser {
-        pieces: split(text)?.into_iter(),
-        variables: vec![String::new()],
-        range_depth: 0,
-        depth: 0,
-    };
+    let mut parser =
+        Parser { pieces: split(text)?.into_iter(), variables: vec![String::new()], range_depth: 0, depth: 0 };
     match parser.block()? {
         (nodes, None) => Ok(nodes),
         (_, Some(terminator)) => Err(terminator.misplaced()),
@@ -93,10 +89,7 @@ struct Terminator {
 
 impl Terminator {
     fn misplaced(&self) -> TemplateError {
-        syntax(
-            self.action.column,
-            format!("unexpected {{{{{}}}}}", self.action.text),
-        )
+        syntax(self.action.column, format!("unexpected {{{{{}}}}}", self.action.text))
     }
 }
 
@@ -133,22 +126,12 @@ impl Parser {
                 }
                 "break" | "continue" if action.tokens.len() == 1 => {
                     if self.range_depth == 0 {
-                        return Err(syntax(
-                            action.column,
-                            format!("{{{{{keyword}}}}} outside {{{{range}}}}"),
-                        ));
+                        return Err(syntax(action.column, format!("{{{{{keyword}}}}} outside {{{{range}}}}")));
                     }
-                    nodes.push(if keyword == "break" {
-                        Node::Break
-                    } else {
-                        Node::Continue
-                    });
+                    nodes.push(if keyword == "break" { Node::Break } else { Node::Continue });
                 }
                 "define" | "template" | "block" => {
-                    return Err(syntax(
-                        action.column,
-                        format!("{{{{{keyword}}}}} is not supported"),
-                    ));
+                    return Err(syntax(action.column, format!("{{{{{keyword}}}}} is not supported")));
                 }
                 _ => nodes.push(Node::Action(self.action(&action, 0, "command")?)),
             }
@@ -167,20 +150,13 @@ impl Parser {
         };
         let pipeline = self.action(action, first, &keyword)?;
         if pipeline.variables.len() > 1 && keyword != "range" {
-            return Err(syntax(
-                action.column,
-                format!("too many variables for {keyword}"),
-            ));
+            return Err(syntax(action.column, format!("too many variables for {keyword}")));
         }
         let outer = self.variables.len();
         let (body, terminator) = self.block()?;
         self.variables.truncate(outer);
-        let terminator = terminator.ok_or_else(|| {
-            syntax(
-                action.column,
-                format!("{{{{{keyword}}}}} has no {{{{end}}}}"),
-            )
-        })?;
+        let terminator =
+            terminator.ok_or_else(|| syntax(action.column, format!("{{{{{keyword}}}}} has no {{{{end}}}}")))?;
         let otherwise = if !terminator.is_else {
             Vec::new()
         } else if terminator.action.tokens.len() == 1 {
@@ -211,20 +187,11 @@ impl Parser {
         };
         self.variables.truncate(scope);
         self.depth -= 1;
-        Ok(Branch {
-            pipeline,
-            body,
-            otherwise,
-        })
+        Ok(Branch { pipeline, body, otherwise })
     }
 
     /// The pipeline that the tokens of `action` from `first` on are.
-    fn action(
-        &mut self,
-        action: &Action,
-        first: usize,
-        context: &str,
-    ) -> Result<Pipeline, TemplateError> {
+    fn action(&mut self, action: &Action, first: usize, context: &str) -> Result<Pipeline, TemplateError> {
         let mut tokens = Unread {
             text: &action.text,
             tokens: &action.tokens[first.min(action.tokens.len())..],
@@ -238,20 +205,13 @@ impl Parser {
     }
 
     /// A pipeline that ends with the tokens or before a closing parenthesis.
-    fn pipeline(
-        &mut self,
-        tokens: &mut Unread<'_>,
-        context: &str,
-    ) -> Result<Pipeline, TemplateError> {
+    fn pipeline(&mut self, tokens: &mut Unread<'_>, context: &str) -> Result<Pipeline, TemplateError> {
         let (variables, declares) = self.assignment(tokens, context)?;
         let mut commands = Vec::new();
         loop {
             let command = self.command(tokens, context)?;
             if !commands.is_empty() && !matches!(command.operands[0], Operand::Function(_)) {
-                return Err(syntax(
-                    tokens.column,
-                    format!("non executable command <{}> in a pipeline", command.text),
-                ));
+                return Err(syntax(tokens.column, format!("non executable command <{}> in a pipeline", command.text)));
             }
             commands.push(command);
             if !tokens.take(&TokenKind::Pipe) {
@@ -262,32 +222,16 @@ impl Parser {
         if declares {
             self.variables.extend(variables.iter().cloned());
         }
-        Ok(Pipeline {
-            variables,
-            declares,
-            commands,
-        })
+        Ok(Pipeline { variables, declares, commands })
     }
 
     /// `$x :=`, `$x =` or `$i, $x :=` at the start of a pipeline.
-    fn assignment(
-        &mut self,
-        tokens: &mut Unread<'_>,
-        context: &str,
-    ) -> Result<(Vec<String>, bool), TemplateError> {
-        let kinds: Vec<_> = tokens
-            .tokens
-            .iter()
-            .take(4)
-            .map(|token| &token.kind)
-            .collect();
+    fn assignment(&mut self, tokens: &mut Unread<'_>, context: &str) -> Result<(Vec<String>, bool), TemplateError> {
+        let kinds: Vec<_> = tokens.tokens.iter().take(4).map(|token| &token.kind).collect();
         let (names, sign, length) = match kinds.as_slice() {
-            [
-                TokenKind::Variable(one),
-                TokenKind::Comma,
-                TokenKind::Variable(two),
-                sign,
-            ] => (vec![one.clone(), two.clone()], *sign, 4),
+            [TokenKind::Variable(one), TokenKind::Comma, TokenKind::Variable(two), sign] => {
+                (vec![one.clone(), two.clone()], *sign, 4)
+            }
             [TokenKind::Variable(one), sign, ..] => (vec![one.clone()], *sign, 2),
             _ => return Ok((Vec::new(), false)),
         };
@@ -308,11 +252,7 @@ impl Parser {
         Ok((names, declares))
     }
 
-    fn command(
-        &mut self,
-        tokens: &mut Unread<'_>,
-        context: &str,
-    ) -> Result<Command, TemplateError> {
+    fn command(&mut self, tokens: &mut Unread<'_>, context: &str) -> Result<Command, TemplateError> {
         let text = tokens.text;
         let before = tokens.tokens;
         let mut operands = Vec::new();
@@ -321,24 +261,15 @@ impl Parser {
                 break;
             }
             if !operands.is_empty() && !token.spaced {
-                return Err(syntax(
-                    token.column,
-                    "operands must be separated by white space",
-                ));
+                return Err(syntax(token.column, "operands must be separated by white space"));
             }
             operands.push(self.operand(tokens)?);
         }
         let taken = &before[..before.len() - tokens.tokens.len()];
         let (Some(first), Some(last)) = (taken.first(), taken.last()) else {
-            return Err(syntax(
-                tokens.column,
-                format!("missing value for {context}"),
-            ));
+            return Err(syntax(tokens.column, format!("missing value for {context}")));
         };
-        Ok(Command {
-            text: text[first.range.start..last.range.end].to_owned(),
-            operands,
-        })
+        Ok(Command { text: text[first.range.start..last.range.end].to_owned(), operands })
     }
 
     /// One operand with the fields that follow it without white space.
@@ -357,8 +288,7 @@ impl Parser {
                 "false" => Operand::Literal(Value::Bool(false)),
                 "nil" => Operand::Nil,
                 _ => Operand::Function(
-                    Function::named(word)
-                        .ok_or_else(|| syntax(column, format!("function {word:?} not defined")))?,
+                    Function::named(word).ok_or_else(|| syntax(column, format!("function {word:?} not defined")))?,
                 ),
             },
             TokenKind::Dot => Operand::Field(Vec::new()),
@@ -376,15 +306,8 @@ impl Parser {
                 self.depth -= 1;
                 Operand::Group(Box::new(pipeline), tokens.fields(Vec::new()))
             }
-            TokenKind::Pipe
-            | TokenKind::Comma
-            | TokenKind::Declare
-            | TokenKind::Assign
-            | TokenKind::Close => {
-                return Err(syntax(
-                    column,
-                    format!("unexpected {:?}", &tokens.text[token.range.clone()]),
-                ));
+            TokenKind::Pipe | TokenKind::Comma | TokenKind::Declare | TokenKind::Assign | TokenKind::Close => {
+                return Err(syntax(column, format!("unexpected {:?}", &tokens.text[token.range.clone()])));
             }
         };
         Ok(operand)
@@ -394,10 +317,7 @@ impl Parser {
         if self.variables.iter().any(|name| name == variable) {
             return Ok(());
         }
-        Err(syntax(
-            column,
-            format!("undefined variable \"${variable}\""),
-        ))
+        Err(syntax(column, format!("undefined variable \"${variable}\"")))
     }
 
     fn descend(&mut self, column: usize) -> Result<(), TemplateError> {
@@ -440,10 +360,7 @@ impl Unread<'_> {
 }
 
 fn syntax(column: usize, problem: impl Into<String>) -> TemplateError {
-    TemplateError::Syntax {
-        column,
-        problem: problem.into(),
-    }
+    TemplateError::Syntax { column, problem: problem.into() }
 }
 
 #[cfg(test)]
@@ -467,33 +384,15 @@ mod tests {
             ("{{if 1}}", "{{if}} has no {{end}} at column 3"),
             ("{{if 1}}{{else}}", "{{else}} has no {{end}} at column 11"),
             ("{{break}}", "{{break}} outside {{range}} at column 3"),
-            (
-                "{{range .}}{{else}}{{break}}{{end}}",
-                "{{break}} outside {{range}} at column 22",
-            ),
-            (
-                "{{template \"x\"}}",
-                "{{template}} is not supported at column 3",
-            ),
+            ("{{range .}}{{else}}{{break}}{{end}}", "{{break}} outside {{range}} at column 22"),
+            ("{{template \"x\"}}", "{{template}} is not supported at column 3"),
             ("{{(1}}", "unclosed left paren at column 3"),
             ("{{1)}}", "unexpected ')' at column 4"),
-            (
-                "{{1 | 2}}",
-                "non executable command <2> in a pipeline at column 3",
-            ),
+            ("{{1 | 2}}", "non executable command <2> in a pipeline at column 3"),
             ("{{1 | }}", "missing value for command at column 3"),
-            (
-                "{{\"a\"\"b\"}}",
-                "operands must be separated by white space at column 6",
-            ),
-            (
-                "{{if 1}}{{$y := 1}}{{end}}{{$y}}",
-                "undefined variable \"$y\" at column 29",
-            ),
-            (
-                "{{$i, $e := .}}",
-                "only range declares two variables at column 3",
-            ),
+            ("{{\"a\"\"b\"}}", "operands must be separated by white space at column 6"),
+            ("{{if 1}}{{$y := 1}}{{end}}{{$y}}", "undefined variable \"$y\" at column 29"),
+            ("{{$i, $e := .}}", "only range declares two variables at column 3"),
         ] {
             assert_eq!(problem(text), format!("template: {expected}"), "{text}");
         }

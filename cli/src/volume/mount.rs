@@ -129,9 +129,7 @@ pub enum VolumeError {
         whole: String,
     },
     /// `--mount` without what it needs.
-    #[error(
-        "--mount {whole:?} lacks {part}; write type=bind,source=PATH,target=PATH or type=tmpfs,target=PATH"
-    )]
+    #[error("--mount {whole:?} lacks {part}; write type=bind,source=PATH,target=PATH or type=tmpfs,target=PATH")]
     Incomplete {
         /// The argument.
         whole: String,
@@ -145,10 +143,7 @@ pub enum VolumeError {
 
 impl VolumeError {
     pub(super) fn option(option: &str, whole: &str) -> Self {
-        Self::Option {
-            option: option.into(),
-            whole: whole.into(),
-        }
+        Self::Option { option: option.into(), whole: whole.into() }
     }
 
     pub(super) fn size(value: &str, whole: &str) -> Self {
@@ -160,11 +155,7 @@ impl VolumeError {
     }
 
     fn value(value: &str, needed: &'static str, whole: &str) -> Self {
-        Self::Value {
-            value: value.into(),
-            needed,
-            whole: whole.into(),
-        }
+        Self::Value { value: value.into(), needed, whole: whole.into() }
     }
 }
 
@@ -173,11 +164,7 @@ impl VolumeError {
 ///
 /// Errors: an argument that is malformed or asks for what lrun lacks, and two mounts on one target. No path of the host
 /// is looked at.
-pub fn mounts<T: AsRef<str>>(
-    volumes: &[T],
-    specs: &[T],
-    tmpfs: &[T],
-) -> Result<Vec<Mount>, VolumeError> {
+pub fn mounts<T: AsRef<str>>(volumes: &[T], specs: &[T], tmpfs: &[T]) -> Result<Vec<Mount>, VolumeError> {
     let mut mounts = Vec::new();
     for argument in volumes {
         mounts.push(volume(argument.as_ref())?);
@@ -190,9 +177,7 @@ pub fn mounts<T: AsRef<str>>(
     }
     let mut targets = HashSet::new();
     if let Some(twice) = mounts.iter().find(|mount| !targets.insert(&mount.target)) {
-        return Err(VolumeError::Twice {
-            target: twice.target.clone(),
-        });
+        return Err(VolumeError::Twice { target: twice.target.clone() });
     }
     mounts.sort_by_key(|mount| mount.target.components().count());
     Ok(mounts)
@@ -222,12 +207,8 @@ fn volume(argument: &str) -> Result<Mount, VolumeError> {
 
 /// `--mount type=…,…`.
 fn spec(argument: &str) -> Result<Mount, VolumeError> {
-    let incomplete = |part| VolumeError::Incomplete {
-        whole: argument.into(),
-        part,
-    };
-    let fields =
-        csv::fields(argument).ok_or_else(|| VolumeError::value(argument, "list", argument))?;
+    let incomplete = |part| VolumeError::Incomplete { whole: argument.into(), part };
+    let fields = csv::fields(argument).ok_or_else(|| VolumeError::value(argument, "list", argument))?;
     let (mut kind, mut source, mut target) = (None, None, None);
     let mut options = Options::default();
     for field in &fields {
@@ -258,9 +239,7 @@ fn spec(argument: &str) -> Result<Mount, VolumeError> {
     let target = target.ok_or_else(|| incomplete("a target"))?;
     match kind {
         "bind" => {
-            let source = source
-                .filter(|source| !source.is_empty())
-                .ok_or_else(|| incomplete("a source"))?;
+            let source = source.filter(|source| !source.is_empty()).ok_or_else(|| incomplete("a source"))?;
             bind(source, target, &options, argument)
         }
         "tmpfs" => match source {
@@ -282,12 +261,7 @@ fn memory(argument: &str) -> Result<Mount, VolumeError> {
 }
 
 /// A flag that may have a value: `ro`, `ro=true`, `ro=false`.
-fn flag<'a>(
-    value: Option<&str>,
-    yes: &'a str,
-    no: &'a str,
-    whole: &str,
-) -> Result<&'a str, VolumeError> {
+fn flag<'a>(value: Option<&str>, yes: &'a str, no: &'a str, whole: &str) -> Result<&'a str, VolumeError> {
     match value {
         None | Some("true" | "1") => Ok(yes),
         Some("false" | "0") => Ok(no),
@@ -321,10 +295,7 @@ fn tmpfs(target: &str, options: &Options, whole: &str) -> Result<Mount, VolumeEr
         return Err(VolumeError::option("bind, propagation or z", whole));
     }
     Ok(Mount {
-        kind: MountKind::Tmpfs {
-            size: options.size,
-            mode: options.mode,
-        },
+        kind: MountKind::Tmpfs { size: options.size, mode: options.mode },
         target: normal(target)?,
         read_only: options.read_only.unwrap_or(false),
         nosuid: options.nosuid.unwrap_or(true),
@@ -335,9 +306,7 @@ fn tmpfs(target: &str, options: &Options, whole: &str) -> Result<Mount, VolumeEr
 
 /// A target without `.` and `..`, which are resolved as written: what links the image has there is not known yet.
 fn normal(target: &str) -> Result<PathBuf, VolumeError> {
-    let refuse = || VolumeError::Target {
-        target: target.into(),
-    };
+    let refuse = || VolumeError::Target { target: target.into() };
     if !target.starts_with('/') || target.contains('\0') {
         return Err(refuse());
     }
@@ -367,12 +336,7 @@ mod tests {
 
     fn bound(mount: &Mount) -> (&Path, bool, Propagation, bool) {
         match &mount.kind {
-            MountKind::Bind {
-                source,
-                recursive,
-                propagation,
-                relabel,
-            } => (source, *recursive, *propagation, *relabel),
+            MountKind::Bind { source, recursive, propagation, relabel } => (source, *recursive, *propagation, *relabel),
             MountKind::Tmpfs { .. } => panic!("not a bind mount"),
         }
     }
@@ -381,15 +345,7 @@ mod tests {
     fn a_volume_is_bound_recursively_and_private() {
         let mount = volume("/data:/srv/data").unwrap();
         assert_eq!(mount.target, Path::new("/srv/data"));
-        assert_eq!(
-            bound(&mount),
-            (
-                Path::new("/data"),
-                true,
-                Propagation::RecursivePrivate,
-                false
-            )
-        );
+        assert_eq!(bound(&mount), (Path::new("/data"), true, Propagation::RecursivePrivate, false));
         assert!(!mount.read_only && mount.nosuid && !mount.nodev && !mount.noexec);
     }
 
@@ -399,28 +355,19 @@ mod tests {
         assert_eq!(host.target, Path::new("/run/host"));
         assert_eq!(bound(&host).2, Propagation::RecursiveSlave);
         assert!(volume("/etc/hosts:/etc/hosts:ro").unwrap().read_only);
-        assert_eq!(
-            volume("/dev/null:/dev/ptmx").unwrap().target,
-            Path::new("/dev/ptmx")
-        );
+        assert_eq!(volume("/dev/null:/dev/ptmx").unwrap().target, Path::new("/dev/ptmx"));
     }
 
     #[test]
     fn options_are_podmans() {
         let mount = volume("./c:/y:ro,Z,noexec,nodev,suid,bind,shared").unwrap();
-        assert_eq!(
-            bound(&mount),
-            (Path::new("./c"), false, Propagation::Shared, true)
-        );
+        assert_eq!(bound(&mount), (Path::new("./c"), false, Propagation::Shared, true));
         assert!(mount.read_only && mount.noexec && mount.nodev && !mount.nosuid);
     }
 
     #[test]
     fn targets_are_made_normal() {
-        assert_eq!(
-            volume("/a:/x/../b/./c//").unwrap().target,
-            Path::new("/b/c")
-        );
+        assert_eq!(volume("/a:/x/../b/./c//").unwrap().target, Path::new("/b/c"));
         for target in ["x", "/", "/..", "/a/..", ""] {
             assert!(volume(&format!("/a:{target}")).is_err(), "{target}");
         }
@@ -429,16 +376,10 @@ mod tests {
     #[test]
     fn what_is_no_path_of_the_host_is_refused_with_a_remedy() {
         for argument in ["/tmp", "name:/y", "rel/x:/y"] {
-            assert!(
-                volume_error(argument).contains("give a path of the host"),
-                "{argument}"
-            );
+            assert!(volume_error(argument).contains("give a path of the host"), "{argument}");
         }
         for argument in [":", "/tmp:", ":/x", "/tmp:/x:ro:z"] {
-            assert!(
-                volume_error(argument).contains("not of the form"),
-                "{argument}"
-            );
+            assert!(volume_error(argument).contains("not of the form"), "{argument}");
         }
     }
 
@@ -474,29 +415,20 @@ mod tests {
         }
         let mount = spec("type=bind,\"src=/a,b\",dst=/x,bind-propagation=rslave,bind-nonrecursive");
         let mount = mount.unwrap();
-        assert_eq!(
-            bound(&mount),
-            (Path::new("/a,b"), false, Propagation::RecursiveSlave, false)
-        );
+        assert_eq!(bound(&mount), (Path::new("/a,b"), false, Propagation::RecursiveSlave, false));
     }
 
     #[test]
     fn memory_can_be_mounted_in_two_ways() {
         let expected = Mount {
-            kind: MountKind::Tmpfs {
-                size: Some(1 << 20),
-                mode: Some(0o700),
-            },
+            kind: MountKind::Tmpfs { size: Some(1 << 20), mode: Some(0o700) },
             target: "/x".into(),
             read_only: false,
             nosuid: true,
             nodev: true,
             noexec: false,
         };
-        assert_eq!(
-            spec("type=tmpfs,dst=/x,tmpfs-size=1m,tmpfs-mode=700").as_ref(),
-            Ok(&expected)
-        );
+        assert_eq!(spec("type=tmpfs,dst=/x,tmpfs-size=1m,tmpfs-mode=700").as_ref(), Ok(&expected));
         assert_eq!(memory("/x:size=1m,mode=0700,rw").as_ref(), Ok(&expected));
         assert!(memory("/x:noexec,dev,notmpcopyup").unwrap().noexec);
     }
@@ -509,14 +441,8 @@ mod tests {
             ("type=bind,dst=/x", "lacks a source"),
             ("type=tmpfs,dst=/x,src=/y", "unknown option \"source=/y\""),
             ("type=tmpfs,dst=/x,size=1m", "unknown option \"size=1m\""),
-            (
-                "type=volume,src=v,dst=/x",
-                "type \"volume\" is not supported",
-            ),
-            (
-                "type=bind,src=/a,dst=/x,bogus=1",
-                "unknown option \"bogus=1\"",
-            ),
+            ("type=volume,src=v,dst=/x", "type \"volume\" is not supported"),
+            ("type=bind,src=/a,dst=/x,bogus=1", "unknown option \"bogus=1\""),
             ("type=bind,src=/a,dst=/x,ro=maybe", "no true or false"),
             ("type=bind,\"src=/a", "is no list"),
         ] {
@@ -530,12 +456,7 @@ mod tests {
 
     #[test]
     fn parents_are_mounted_before_what_is_below_them() {
-        let all = mounts(
-            &["/1:/a/b/c", "/2:/z"],
-            &["type=bind,src=/3,dst=/a/b"],
-            &["/a"],
-        )
-        .unwrap();
+        let all = mounts(&["/1:/a/b/c", "/2:/z"], &["type=bind,src=/3,dst=/a/b"], &["/a"]).unwrap();
         let targets: Vec<_> = all.iter().map(|mount| mount.target.as_path()).collect();
         assert_eq!(targets, ["/z", "/a", "/a/b", "/a/b/c"].map(Path::new));
     }
@@ -543,10 +464,7 @@ mod tests {
     #[test]
     fn one_target_is_mounted_once() {
         let error = mounts(&["/1:/x", "/2:/y/../x"], &[], &[]).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "\"/x\" is mounted twice; leave one of them out"
-        );
+        assert_eq!(error.to_string(), "\"/x\" is mounted twice; leave one of them out");
         assert!(mounts(&["/1:/x"], &[], &["/x"]).is_err());
     }
 

@@ -60,10 +60,7 @@ impl Options {
 fn set<T>(slot: &mut Option<T>, value: T, option: &str, whole: &str) -> Result<(), VolumeError> {
     match slot.replace(value) {
         None => Ok(()),
-        Some(_) => Err(VolumeError::Contradiction {
-            option: option.into(),
-            whole: whole.into(),
-        }),
+        Some(_) => Err(VolumeError::Contradiction { option: option.into(), whole: whole.into() }),
     }
 }
 
@@ -78,17 +75,13 @@ fn size(text: &str) -> Option<u64> {
         _ => (text, 1),
     };
     let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    is_number
-        .then(|| digits.parse::<u64>().ok()?.checked_mul(factor))
-        .flatten()
+    is_number.then(|| digits.parse::<u64>().ok()?.checked_mul(factor)).flatten()
 }
 
 /// A mode of at most four octal digits.
 fn mode(text: &str) -> Option<u32> {
     let is_octal = !text.is_empty() && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
-    let mode = is_octal
-        .then(|| u32::from_str_radix(text, 8).ok())
-        .flatten()?;
+    let mode = is_octal.then(|| u32::from_str_radix(text, 8).ok()).flatten()?;
     (mode <= 0o7777).then_some(mode)
 }
 

@@ -48,16 +48,10 @@ pub fn variables<P: AsRef<Path>, A: AsRef<OsStr>>(
     host: &Environment,
     read: impl Fn(&Path) -> std::io::Result<Vec<u8>>,
 ) -> Result<Vec<(OsString, OsString)>, VariableError> {
-    let mut variables = Variables {
-        all: Vec::new(),
-        host,
-    };
+    let mut variables = Variables { all: Vec::new(), host };
     for file in files {
         let path = file.as_ref();
-        let content = read(path).map_err(|source| VariableError::File {
-            path: path.into(),
-            source,
-        })?;
+        let content = read(path).map_err(|source| VariableError::File { path: path.into(), source })?;
         for (index, line) in content.split(|byte| *byte == b'\n').enumerate() {
             let line = line.strip_suffix(b"\r").unwrap_or(line).trim_ascii_start();
             if line.is_empty() || line.starts_with(b"#") {
@@ -127,37 +121,23 @@ mod tests {
     const FILE: &str = "A=1\n# c\n  B=2 \nHOME\nZZNOPE\nPO*\nE=\n  \nQ=\"q\"\r\n";
 
     fn given(files: &[&str], arguments: &[&str]) -> Result<Vec<String>, String> {
-        let host: Environment = [("HOME", "/root"), ("POXX", "1"), ("POXY", "2")]
-            .into_iter()
-            .collect();
+        let host: Environment = [("HOME", "/root"), ("POXX", "1"), ("POXY", "2")].into_iter().collect();
         let read = |path: &Path| match path.to_str() {
             Some("missing") => Err(std::io::Error::from_raw_os_error(2)),
             Some(content) => Ok(content.as_bytes().to_vec()),
             None => Ok(Vec::new()),
         };
         match variables(files, arguments, &host, read) {
-            Ok(variables) => Ok(variables
-                .iter()
-                .map(|(name, value)| format!("{}={}", name.display(), value.display()))
-                .collect()),
+            Ok(variables) => {
+                Ok(variables.iter().map(|(name, value)| format!("{}={}", name.display(), value.display())).collect())
+            }
             Err(error) => Err(crate::report::line("lrun", &error)),
         }
     }
 
     #[test]
     fn files_are_read_as_podman_does() {
-        assert_eq!(
-            given(&[FILE], &[]).unwrap(),
-            [
-                "A=1",
-                "B=2 ",
-                "HOME=/root",
-                "POXX=1",
-                "POXY=2",
-                "E=",
-                "Q=\"q\""
-            ]
-        );
+        assert_eq!(given(&[FILE], &[]).unwrap(), ["A=1", "B=2 ", "HOME=/root", "POXX=1", "POXY=2", "E=", "Q=\"q\""]);
     }
 
     #[test]
@@ -177,20 +157,12 @@ mod tests {
     #[test]
     fn bad_names_are_refused_with_their_place() {
         for argument in ["=a", "", "X Y=1"] {
-            assert!(
-                given(&[], &[argument])
-                    .unwrap_err()
-                    .contains("invalid environment variable")
-            );
+            assert!(given(&[], &[argument]).unwrap_err().contains("invalid environment variable"));
         }
         assert_eq!(
             given(&["A=1\n=x\n"], &[]).unwrap_err(),
             "lrun: line 2 of \"A=1\\n=x\\n\": invalid environment variable \"=x\"; write NAME=VALUE, NAME or PREFIX*"
         );
-        assert!(
-            given(&["missing"], &[])
-                .unwrap_err()
-                .contains("No such file")
-        );
+        assert!(given(&["missing"], &[]).unwrap_err().contains("No such file"));
     }
 }

@@ -26,6 +26,11 @@ const SAFE_SQLITE: i32 = 3_051_003;
 /// How long a statement waits for another process's transaction.
 const BUSY: Duration = Duration::from_mins(1);
 
+/// Version of the SQLite that is built in.
+pub fn sqlite_version() -> &'static str {
+    rusqlite::version()
+}
+
 /// An open index. Each thread has its own.
 #[derive(Debug)]
 pub struct Index {

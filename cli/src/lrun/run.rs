@@ -1,0 +1,184 @@
+//! `lrun run`.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use lrun::{Container, Error, ExitStatus, Host, Plan, Rootfs, Spec, launch};
+use lstore::{Checkout, Image, Placement, Store};
+
+use super::PROGRAM;
+use super::args::{PullPolicy, RunArguments};
+use super::folder::Folder;
+use crate::bridge;
+use crate::env::Environment;
+use crate::exit::Exit;
+use crate::global::Global;
+use crate::lstore::context::placement;
+use crate::report::{self, Failure};
+
+pub(super) fn run(global: &Global, arguments: &RunArguments) -> Result<Exit, Failure> {
+    start_and_wait(global, arguments).map_err(|failure| Failure { exit: exit_of(&failure), ..failure })
+}
+
+/// podman's codes: 127 and 126 are the command's, all other failures the runner's.
+fn exit_of(failure: &Failure) -> Exit {
+    match failure.error.downcast_ref::<Error>() {
+        Some(Error::NotFound(_)) => Exit::NOT_FOUND,
+        Some(Error::NotExecutable { .. }) => Exit::NOT_EXECUTABLE,
+        _ => Exit::RUNNER,
+    }
+}
+
+fn start_and_wait(global: &Global, arguments: &RunArguments) -> Result<Exit, Failure> {
+    let environment = Environment::of_process();
+    let name = arguments.name.clone().map_or_else(random_name, Ok)?;
+    if arguments.rootfs {
+        let directory = std::path::absolute(arguments.image())?;
+        if !directory.is_dir() {
+            return Err(format!("{}: not a directory", directory.display()).into());
+        }
+        let spec = bridge::spec(arguments, &lstore::manifest::RunConfig::default(), &name, &environment)?;
+        let mut container = start(spec, &Rootfs::Directory(directory))?;
+        return Ok(exit(container.wait()?));
+    }
+
+    let is_root = rustix::process::geteuid().is_root();
+    let path = std::path::absolute(environment.store_root(global.root.as_deref(), is_root)?)?;
+    let (store, image, checkout) = provide(global, arguments, &path)?;
+    let spec = bridge::spec(arguments, &image.config.config, &name, &environment)?;
+    let folder = match Folder::make(&path, &name, arguments.rm) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            return Err(format!("the name {name} is in use by another container; choose another one").into());
+        }
+        other => other?,
+    };
+    let rootfs = bridge::overlay(&store, &checkout, folder.path());
+    let lease = checkout.into_lease();
+    match start(spec, &rootfs) {
+        Ok(mut container) => {
+            let status = container.wait();
+            remove(&path, &folder, arguments.rm, Some(&container), &lease);
+            Ok(exit(status?))
+        }
+        Err(failure) => {
+            // A container that never ran leaves nothing, with --rm or without.
+            remove(&path, &folder, true, None, &lease);
+            Err(failure)
+        }
+    }
+}
+
+fn start(spec: Spec, rootfs: &Rootfs) -> Result<Container, Failure> {
+    let plan = Plan::new(spec, Host::probe())?;
+    Ok(launch(&plan, rootfs, &mut |weaker| report::warn(PROGRAM, weaker, &mut std::io::stderr()))?)
+}
+
+fn exit(status: ExitStatus) -> Exit {
+    match status {
+        ExitStatus::Code(code) => Exit::code(code),
+        ExitStatus::Signal(signal) => Exit::signal(signal),
+    }
+}
+
+/// The image and its checkout, leased. What is missing is made by running `lstore`, which has the network and the ids.
+fn provide(global: &Global, arguments: &RunArguments, path: &Path) -> Result<(Store, Image, Checkout), Failure> {
+    let name = arguments.image().to_str().ok_or("the image's name is not UTF-8")?;
+    let wanted = global.placement.map(placement);
+    if arguments.pull == PullPolicy::Always {
+        pull(global, arguments, path, name)?;
+    }
+    let found = || -> Result<Option<(Store, Image)>, Failure> {
+        let store = match Store::open_existing(path) {
+            Err(lstore::Error::NoStore(_)) => return Ok(None),
+            other => other?,
+        };
+        match store.image(name) {
+            Err(lstore::Error::ImageNotFound(_)) => Ok(None),
+            other => Ok(Some((store, other?))),
+        }
+    };
+    let (store, image) = match found()? {
+        Some(found) => found,
+        None if arguments.pull == PullPolicy::Never => {
+            return Err(format!("{name}: image not known, and --pull=never; `lstore pull {name}` fetches it").into());
+        }
+        None => {
+            pull(global, arguments, path, name)?;
+            found()?.ok_or_else(|| format!("{name}: not there after the pull"))?
+        }
+    };
+    if let Some(checkout) = usable(&store, &image, wanted)? {
+        return Ok((store, image, checkout));
+    }
+    lstore_command(global, path, &["prepare", name])?;
+    let checkout = usable(&store, &image, wanted)?;
+    checkout.map(|checkout| (store, image, checkout)).ok_or_else(|| format!("{name}: no checkout could be made").into())
+}
+
+fn usable(store: &Store, image: &Image, wanted: Option<Placement>) -> Result<Option<Checkout>, Failure> {
+    Ok(store.find_checkout(image, wanted)?)
+}
+
+fn pull(global: &Global, arguments: &RunArguments, path: &Path, name: &str) -> Result<(), Failure> {
+    let mut words = vec!["pull".to_owned()];
+    if let Some(platform) = &arguments.registry.platform {
+        words.push(format!("--platform={platform}"));
+    }
+    if !arguments.registry.tls_verify {
+        words.push("--tls-verify=false".to_owned());
+    }
+    if let Some(file) = &arguments.registry.authfile {
+        words.push(format!("--authfile={}", file.display()));
+    }
+    words.extend(["--".to_owned(), name.to_owned()]);
+    lstore_command(global, path, &words.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// Runs `lstore`: the one beside this program, else that of PATH. Its ids are not for our output.
+fn lstore_command(global: &Global, path: &Path, words: &[&str]) -> Result<(), Failure> {
+    let beside = std::env::current_exe().ok().map(|own| own.with_file_name("lstore")).filter(|path| path.exists());
+    let program = beside.unwrap_or_else(|| PathBuf::from("lstore"));
+    let mut command = Command::new(&program);
+    command.arg("--root").arg(path).stdin(Stdio::null()).stdout(Stdio::null());
+    if let Some(placement) = global.placement {
+        command.arg(format!("--placement={}", super::super::lstore::context::placement(placement)));
+    }
+    if global.quiet {
+        command.arg("--quiet");
+    }
+    let status = command.args(words).status();
+    let status =
+        status.map_err(|error| format!("cannot run {}: {error}; lstore pulls what is missing", program.display()))?;
+    if status.success() { Ok(()) } else { Err(format!("`lstore {}` failed", words.join(" ")).into()) }
+}
+
+/// Removes the container's files, unless they are to stay, in a process of its own: the exit status is not to wait
+/// for it. Files there belong to subordinate ids, so it works within the container's user namespace.
+fn remove(store: &Path, folder: &Folder, is_ephemeral: bool, container: Option<&Container>, lease: &OwnedFd) {
+    let mut doomed = Folder::left_over(store);
+    if is_ephemeral {
+        doomed.push(folder.path().to_path_buf());
+    }
+    if doomed.is_empty() {
+        return;
+    }
+    let namespace = container.and_then(Container::namespace);
+    let keep = [folder.lock(), lease.as_fd()];
+    let removed = lrun::userns::spawn_inside(namespace, &keep, || {
+        for path in &doomed {
+            // What stays is swept by the next container.
+            let _ = lstore::remove_tree(path);
+        }
+    });
+    if let Err(error) = removed {
+        report::warn(PROGRAM, &format!("the container's files stay behind: {error}"), &mut std::io::stderr());
+    }
+}
+
+/// Twelve hexadecimal digits that no other container has.
+fn random_name() -> Result<String, Failure> {
+    let mut bytes = [0; 6];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+    Ok(bytes.iter().fold(String::new(), |name, byte| format!("{name}{byte:02x}")))
+}

@@ -1,0 +1,114 @@
+//! What every subcommand works with: the environment, the store, and how to print.
+
+use std::io::{IsTerminal, Stdout};
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use lrun::userns::Mapping;
+use lstore::{Durability, Lost, Placement, Store};
+use serde_json::Value;
+
+use crate::env::Environment;
+use crate::global::{Global, PlacementArgument};
+use crate::output::{Format, Output};
+use crate::report::{self, Failure};
+
+/// The name under which failures and warnings are told.
+pub const PROGRAM: &str = "lstore";
+
+/// A process that has entered the store's user namespace.
+#[derive(Debug)]
+pub struct Context {
+    /// The variables of the process.
+    pub environment: Environment,
+    /// Global options.
+    pub global: Global,
+    /// The ids that the process has now.
+    pub mapping: Mapping,
+    /// Where the store is.
+    pub root: PathBuf,
+}
+
+impl Context {
+    /// Finds the store and enters the user namespace in which its files have their true owners.
+    ///
+    /// # Errors
+    /// No place for a store is known; the namespace is refused.
+    pub fn enter(global: Global) -> Result<Self, Failure> {
+        let environment = Environment::of_process();
+        let is_root = rustix::process::geteuid().is_root();
+        let root = environment.store_root(global.root.as_deref(), is_root)?;
+        let root = std::path::absolute(root)?;
+        let mapping = lrun::userns::enter()?;
+        Ok(Self { environment, global, mapping, root })
+    }
+
+    /// Opens the store, making it where it is missing.
+    ///
+    /// # Errors
+    /// Those of [`Store::open`].
+    pub fn store(&self, durability: Durability) -> Result<Store, Failure> {
+        Ok(Store::open(&self.root, durability)?)
+    }
+
+    /// Opens the store for a command that changes it without need of a sync.
+    pub fn open(&self) -> Result<Store, Failure> {
+        self.store(Durability::Consistent)
+    }
+
+    /// The placement that was forced, if any.
+    pub fn forced_placement(&self) -> Option<Placement> {
+        self.global.placement.map(placement)
+    }
+
+    /// Standard output.
+    pub fn output(&self) -> Output<Stdout> {
+        let stdout = std::io::stdout();
+        let is_terminal = stdout.is_terminal();
+        Output::new(stdout, is_terminal)
+    }
+
+    /// Says what of an image could not be made here.
+    pub fn tell_lost(&self, lost: &Lost) {
+        if self.global.quiet {
+            return;
+        }
+        for sentence in lost.sentences() {
+            report::warn(PROGRAM, &sentence, &mut std::io::stderr());
+        }
+    }
+}
+
+/// The library's word for an argument.
+pub fn placement(argument: PlacementArgument) -> Placement {
+    match argument {
+        PlacementArgument::Stub => Placement::Stub,
+        PlacementArgument::Hardlink => Placement::Hardlink,
+        PlacementArgument::Reflink => Placement::Reflink,
+        PlacementArgument::Copy => Placement::Copy,
+    }
+}
+
+/// Seconds since 1970; a clock that stands before that counts as 1970.
+pub fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// Prints one value: by `--format` where it was given, else as `plain` has it.
+///
+/// # Errors
+/// A template with a mistake, or standard output that cannot be written.
+pub fn print(
+    context: &Context,
+    format: Option<&str>,
+    value: &Value,
+    plain: impl FnOnce(&mut Output<Stdout>) -> std::io::Result<()>,
+) -> Result<(), Failure> {
+    let mut output = context.output();
+    match format {
+        Some(format) => output.item(value, &Format::parse(format)?)?,
+        None => plain(&mut output)?,
+    }
+    Ok(output.flush()?)
+}

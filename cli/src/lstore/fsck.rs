@@ -1,0 +1,43 @@
+//! `lstore fsck`.
+
+use serde_json::json;
+
+use super::args::FsckArguments;
+use super::context::{Context, print};
+use crate::exit::Exit;
+use crate::output::size;
+use crate::report::Failure;
+
+pub(super) fn run(context: &Context, arguments: &FsckArguments) -> Result<Exit, Failure> {
+    let store = context.open()?;
+    let report = store.fsck(arguments.repair)?;
+    let damage: Vec<_> = report.damage.iter().map(|one| json!({ "What": one.what, "Problem": one.problem })).collect();
+    let value = json!({
+        "Clean": report.is_clean(), "Layers": report.layers, "Objects": report.objects, "Bytes": report.bytes,
+        "Trees": report.trees, "Damage": damage, "Repaired": report.repaired,
+    });
+    print(context, arguments.output.format.as_deref(), &value, |output| {
+        for one in &report.damage {
+            output.line(&format!("{}: {}", one.what, one.problem))?;
+        }
+        for one in &report.repaired {
+            output.line(&format!("repaired: {one}"))?;
+        }
+        if context.global.quiet && report.is_clean() {
+            return Ok(());
+        }
+        let verdict = match (report.is_clean(), arguments.repair) {
+            (true, _) => "clean",
+            (false, true) => "damaged parts taken out; pull their images again",
+            (false, false) => "damaged; `lstore fsck --repair` takes the damaged parts out of use",
+        };
+        output.line(&format!(
+            "{} layers, {} contents ({}), {} checkouts: {verdict}",
+            report.layers,
+            report.objects,
+            size(report.bytes),
+            report.trees
+        ))
+    })?;
+    Ok(if report.is_clean() || arguments.repair { Exit::SUCCESS } else { Exit::FAILURE })
+}

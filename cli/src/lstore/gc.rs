@@ -1,0 +1,38 @@
+//! `lstore gc`.
+
+use serde_json::json;
+
+use super::args::GcArguments;
+use super::context::{Context, print};
+use crate::exit::Exit;
+use crate::output::size;
+use crate::report::Failure;
+
+pub(super) fn run(context: &Context, arguments: &GcArguments) -> Result<Exit, Failure> {
+    let store = context.open()?;
+    let freed = store.collect(arguments.dry_run)?;
+    let value = json!({
+        "Images": freed.images, "Layers": freed.layers, "Trees": freed.trees, "Objects": freed.objects,
+        "Orphans": freed.orphans, "Bytes": freed.bytes, "Deferred": freed.deferred, "DryRun": arguments.dry_run,
+    });
+    print(context, arguments.output.format.as_deref(), &value, |output| {
+        if context.global.quiet {
+            return Ok(());
+        }
+        let verb = if arguments.dry_run { "would free" } else { "freed" };
+        output.line(&format!(
+            "{verb} {}: {} images, {} layers, {} checkouts, {} contents, {} left-over files",
+            size(freed.bytes),
+            freed.images,
+            freed.layers,
+            freed.trees,
+            freed.objects,
+            freed.orphans
+        ))?;
+        if freed.deferred > 0 {
+            output.line(&format!("{} contents wait for running pulls to end; run gc again then", freed.deferred))?;
+        }
+        Ok(())
+    })?;
+    Ok(Exit::SUCCESS)
+}
