@@ -2,7 +2,7 @@
 //! looked at, compared and tested without starting anything.
 //!
 //! The steps run in a child that is root of fresh namespaces, in this order: the root, the kernel's file systems, the
-//! caller's mounts, the new root, masks, host name, user, then everything that takes power away, and exec.
+//! caller's mounts, masks, the new root, host name, user, then everything that takes power away, and exec.
 
 use std::path::{Path, PathBuf};
 
@@ -159,7 +159,6 @@ fn steps(spec: &Spec) -> Vec<Step> {
     if spec.terminal {
         steps.push(Step::Console);
     }
-    steps.push(Step::Pivot);
     let all = spec.unmask.iter().any(|path| path == Path::new("ALL"));
     let kept = |path: &&&str| !all && !spec.unmask.iter().any(|unmask| unmask == Path::new(path));
     // What the caller mounts there is the caller's own to show.
@@ -169,6 +168,8 @@ fn steps(spec: &Spec) -> Vec<Step> {
     if spec.read_only {
         steps.push(Step::ReadOnlyRoot);
     }
+    // Last of the mounts: the null device that hides files is the host's own, and it goes with the old root.
+    steps.push(Step::Pivot);
     if !spec.hostname.is_empty() {
         steps.push(Step::Hostname(spec.hostname.clone()));
     }
@@ -244,11 +245,11 @@ mod tests {
     }
 
     #[test]
-    fn masks_come_after_the_new_root_and_before_power_is_taken_away() {
+    fn masks_come_before_the_old_root_goes() {
         let steps = plan(|_| {});
         let at = |wanted: &Step| steps.iter().position(|step| step == wanted).unwrap();
-        assert!(at(&Step::Pivot) < at(&Step::Mask("/proc/kcore".into())));
-        assert!(at(&Step::Pivot) < at(&Step::ReadOnly("/proc/sys".into())));
+        assert!(at(&Step::Mask("/proc/kcore".into())) < at(&Step::Pivot));
+        assert!(at(&Step::ReadOnly("/proc/sys".into())) < at(&Step::Pivot));
         assert!(steps.contains(&Step::Loopback));
     }
 
