@@ -45,7 +45,7 @@ pub fn spec(
         args: words(arguments, config),
         env: variables(arguments, config, environment, &hostname)?,
         cwd: Path::new("/").join(arguments.workdir.clone().unwrap_or_else(|| working_dir.into())),
-        user: arguments.user.clone().unwrap_or_else(|| config.user.clone()),
+        user: user(arguments, config),
         network,
         user_namespace: match arguments.userns {
             UserNamespaceArgument::Auto => UserNamespace::Own(lrun::idmap::Shape::Auto),
@@ -79,6 +79,17 @@ pub fn overlay(store: &Store, checkout: &Checkout, folder: &Path) -> Rootfs {
         upper: folder.join("upper"),
         work: folder.join("work"),
         mountpoint: folder.join("root"),
+    }
+}
+
+/// With `keep-id` the caller stays who it is, unless it is told otherwise.
+fn user(arguments: &RunArguments, config: &RunConfig) -> String {
+    match (&arguments.user, arguments.userns) {
+        (Some(user), _) => user.clone(),
+        (None, UserNamespaceArgument::KeepId) => {
+            format!("{}:{}", rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw())
+        }
+        (None, _) => config.user.clone(),
     }
 }
 

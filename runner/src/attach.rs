@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::libc;
-use rustix::fs::{CWD, FileType, fstat, major, minor};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, major, minor};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_fd,
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
@@ -37,7 +37,9 @@ pub(crate) fn rootfs(rootfs: &Rootfs, ephemeral: bool) -> io::Result<Root> {
         }
         Rootfs::Directory(directory) => clone_tree(directory, true)?,
     };
-    sys::set_attributes(&mount, private(), true)?;
+    // Real root may make devices, and has the capability by default: here they open nothing.
+    let set = MountAttrFlags::MOUNT_ATTR_NODEV.bits().into();
+    sys::set_attributes(&mount, sys::Attributes { set, ..private() }, true)?;
     let place = Root::open(rootfs.mountpoint())?;
     attach(&mount, &place)?;
     // The descriptor from before the mount still means what lies below it.
@@ -73,7 +75,20 @@ pub(crate) fn filesystem(
     }
     fsconfig_create(&context)?;
     let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags(attributes))?;
+    // A link where /proc or /sys belongs would put them elsewhere, and masks would then hide nothing (CVE-2023-28642).
+    if root.is_link(target)? {
+        return Err(io::Error::other("the image has a symbolic link there"));
+    }
     attach(&mount, &root.ensure(target, Kind::Directory)?)
+}
+
+/// Opens the host's null device, which hides files; anything else by that name is refused (CVE-2025-31133).
+pub(crate) fn host_null() -> io::Result<OwnedFd> {
+    let null = rustix::fs::open("/dev/null", OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let stat = fstat(&null)?;
+    let is_null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+        && (major(stat.st_rdev), minor(stat.st_rdev)) == (1, 3);
+    if is_null { Ok(null) } else { Err(io::Error::other("it is not the null device")) }
 }
 
 /// Binds a folder of the host's, with all that is mounted below, read-only where that is wished.

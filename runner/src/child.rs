@@ -78,8 +78,7 @@ fn become_container(orders: &Orders<'_>) -> Result<std::convert::Infallible, Fai
     let slave = MsFlags::MS_REC | MsFlags::MS_SLAVE;
     nix::mount::mount(None::<&str>, "/", None::<&str>, slave, None::<&str>).during(Stage::Propagation, "")?;
 
-    let null = rustix::fs::open("/dev/null", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-        .during(Stage::Device, "/dev/null")?;
+    let null = attach::host_null().during(Stage::Device, "/dev/null")?;
     let mut root = attach::rootfs(rootfs, spec.ephemeral).during(Stage::Rootfs, "")?;
     let mut terminal = None;
     nix::unistd::setsid().during(Stage::Terminal, "")?;

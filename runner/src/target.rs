@@ -41,6 +41,14 @@ impl Root {
         self.open_with(path, OFlags::PATH)
     }
 
+    /// Whether a path's last component is a symbolic link.
+    pub(crate) fn is_link(&self, path: &Path) -> io::Result<bool> {
+        match self.open_with(path, OFlags::PATH | OFlags::NOFOLLOW) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
+            other => Ok(file_type(other?)? == FileType::Symlink),
+        }
+    }
+
     /// Opens a directory for working in it.
     pub(crate) fn directory(&self, path: &Path) -> io::Result<OwnedFd> {
         self.open_with(path, OFlags::RDONLY | OFlags::DIRECTORY)

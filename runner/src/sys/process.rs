@@ -76,9 +76,14 @@ pub fn reset_signals() -> io::Result<()> {
             unsafe { sigaction(signal, &default) }?;
         }
     }
-    for signal in libc::SIGRTMIN()..=libc::SIGRTMAX() {
-        // SAFETY: as above; nix has no type for real-time signals.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    // From 32 on: the C library keeps the first two for itself and answers for them with an error, the kernel does not.
+    let disposition = [0_u64; 4];
+    for signal in 32..=64 {
+        // SAFETY: a kernel sigaction of zeros is the default disposition without flags, handler and mask; it is at most 32
+        // bytes on every architecture and lives until the call returns.
+        unsafe {
+            libc::syscall(libc::SYS_rt_sigaction, signal, disposition.as_ptr(), std::ptr::null_mut::<u64>(), 8_usize)
+        };
     }
     SigSet::empty().thread_set_mask()?;
     Ok(())
