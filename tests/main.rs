@@ -1,1 +1,29 @@
-//! End-to-end tests.
+//! End to end: the real programs, a real registry, the real kernel, an unprivileged user.
+//!
+//! The tests are named by what the project promises. Those that need root (to make that user, to mount, to be the
+//! oracle) say `SKIPPED name: reason` on standard error when they cannot run, and are never empty in silence.
+
+mod support;
+
+mod bad_input;
+mod checkouts;
+mod command_line;
+mod concurrency;
+mod containers;
+mod crashes;
+mod dedup;
+mod exit_codes;
+mod layers;
+mod root;
+
+#[test]
+fn no_test_file_is_forgotten() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests");
+    let main = std::fs::read_to_string(folder.join("main.rs")).unwrap();
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if let Some(module) = name.strip_suffix(".rs").filter(|module| *module != "main") {
+            assert!(main.contains(&format!("mod {module};")), "{name} is in no mod line");
+        }
+    }
+}
