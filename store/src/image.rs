@@ -50,10 +50,14 @@ const SHORTEST_ID: usize = 3;
 impl Store {
     /// All images, newest first.
     pub fn images(&self) -> Result<Vec<Image>> {
-        let mut index = self.read_index()?;
+        let index = self.read_index()?;
         let images = index.images()?;
         let references = index.references()?;
-        images.into_iter().map(|stored| assemble(&mut index, stored, &references)).collect()
+        let assemble = |stored: StoredImage| {
+            let diff_ids = index.diff_ids(&stored.id)?;
+            Image::assemble(stored, diff_ids, &references)
+        };
+        images.into_iter().map(assemble).collect()
     }
 
     /// The image that a name, an id, the beginning of an id, or a digest stands for. Names win over ids, as podman has it.
@@ -61,10 +65,10 @@ impl Store {
     /// # Errors
     /// [`Error::ImageNotFound`], [`Error::ImageAmbiguous`].
     pub fn image(&self, name: &str) -> Result<Image> {
-        let mut index = self.read_index()?;
+        let index = self.read_index()?;
         let stored = look_up(&index, name)?.ok_or_else(|| Error::ImageNotFound(name.to_owned()))?;
-        let references = index.references()?;
-        assemble(&mut index, stored, &references)
+        let (diff_ids, references) = (index.diff_ids(&stored.id)?, index.references()?);
+        Image::assemble(stored, diff_ids, &references)
     }
 
     /// The manifests by which an image came.
@@ -103,6 +107,29 @@ impl Store {
 }
 
 impl Image {
+    /// Puts together what the index keeps in several tables.
+    pub(crate) fn assemble(stored: StoredImage, diff_ids: Vec<Digest>, references: &[StoredReference]) -> Result<Self> {
+        let own = || references.iter().filter(|reference| reference.image == stored.id);
+        let digests = own().filter_map(|reference| {
+            let repository = Reference::parse(&reference.name).ok()?.repository_name();
+            reference.manifest.as_ref().map(|digest| format!("{repository}@{digest}"))
+        });
+        let mut digests: Vec<String> = digests.collect();
+        digests.dedup();
+        Ok(Self {
+            config: ImageConfig::parse(&stored.config)?,
+            diff_ids,
+            names: own().map(|reference| reference.name.clone()).collect(),
+            digests,
+            id: stored.id,
+            config_bytes: stored.config,
+            chain_id: stored.chain_id,
+            logical: stored.logical,
+            files: stored.files,
+            stored: stored.stored,
+        })
+    }
+
     /// The first twelve digits of its id, as engines show it.
     pub fn short_id(&self) -> String {
         self.id.hex().chars().take(12).collect()
@@ -139,26 +166,4 @@ fn look_up(index: &Index, name: &str) -> Result<Option<StoredImage>> {
         0 | 1 => Ok(found.pop()),
         _ => Err(Error::ImageAmbiguous(name.to_owned())),
     }
-}
-
-fn assemble(index: &mut Index, stored: StoredImage, references: &[StoredReference]) -> Result<Image> {
-    let own = || references.iter().filter(|reference| reference.image == stored.id);
-    let digests = own().filter_map(|reference| {
-        let repository = Reference::parse(&reference.name).ok()?.repository_name();
-        reference.manifest.as_ref().map(|digest| format!("{repository}@{digest}"))
-    });
-    let mut digests: Vec<String> = digests.collect();
-    digests.dedup();
-    Ok(Image {
-        config: ImageConfig::parse(&stored.config)?,
-        diff_ids: index.diff_ids(&stored.id)?,
-        names: own().map(|reference| reference.name.clone()).collect(),
-        digests,
-        id: stored.id,
-        config_bytes: stored.config,
-        chain_id: stored.chain_id,
-        logical: stored.logical,
-        files: stored.files,
-        stored: stored.stored,
-    })
 }

@@ -7,10 +7,9 @@ use serde_json::{Value, json};
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::events::Events;
-use crate::image::Image;
 use crate::ingest::Promise;
 use crate::manifest::Platform;
-use crate::pull::PullOptions;
+use crate::pull::{PullOptions, Pulled};
 use crate::store::Store;
 
 /// What the config of an imported image says beyond its layer; fields of the OCI image configuration's `config`.
@@ -35,7 +34,7 @@ impl Store {
         config: &ImportConfig,
         options: &PullOptions,
         events: &dyn Events,
-    ) -> Result<Image> {
+    ) -> Result<Pulled> {
         let session = self.session()?;
         let (layer, _) = self.ingest(&session, tar, Promise { blob: None, diff_id: None })?;
         let config = image_config(&layer.diff_id, config, &options.platform);

@@ -48,7 +48,7 @@ pub use import::ImportConfig;
 pub use index::Durability;
 pub use lease::Checkout;
 pub use manifest::Platform;
-pub use pull::PullOptions;
+pub use pull::{PullOptions, Pulled};
 pub use reference::Reference;
 pub use store::{Store, remove_tree};
 pub use usage::{ImageUsage, Usage};

@@ -14,7 +14,7 @@ use futures_util::StreamExt;
 use futures_util::stream;
 
 use crate::blob::{BlobReader, decompress};
-use crate::checkout::Placement;
+use crate::checkout::{Lost, Placement};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::events::{Event, Events};
@@ -43,6 +43,15 @@ pub struct PullOptions {
     pub now: i64,
 }
 
+/// An image that came.
+#[derive(Debug, Clone)]
+pub struct Pulled {
+    /// The image.
+    pub image: Image,
+    /// What its checkout lacks; nothing where none was made.
+    pub lost: Lost,
+}
+
 impl Store {
     /// Pulls an image. All that is there already is not fetched again, nor what another process is just fetching.
     ///
@@ -55,7 +64,7 @@ impl Store {
         reference: &Reference,
         options: &PullOptions,
         events: &Arc<dyn Events>,
-    ) -> Result<Image>
+    ) -> Result<Pulled>
     where
         R: Registry + Send + Sync + 'static,
     {
@@ -95,7 +104,7 @@ impl Store {
         manifest: Option<&StoredManifest>,
         options: &PullOptions,
         events: &dyn Events,
-    ) -> Result<Image> {
+    ) -> Result<Pulled> {
         let id = Digest::of(config);
         let mut index = self.index()?;
         let mut merged = None;
@@ -116,14 +125,18 @@ impl Store {
                 stored
             }
         };
-        index.insert_image(session.number(), &stored, diff_ids, manifest, &options.names)?;
-        let image = self.image(&id.to_string())?;
+        index.insert_image(&stored, diff_ids, manifest, &options.names)?;
+        // Not read back: whoever removes the image at this moment has no quarrel with us.
+        let references = index.references()?;
+        let image = Image::assemble(stored, diff_ids.to_vec(), &references)?;
+        let mut lost = Lost::default();
         if let Some(placement) = options.placement {
             events.event(Event::CheckoutStarts);
-            self.checkout_merged(&image, placement, merged.as_ref())?;
+            lost = self.checkout_merged(&image, placement, merged.as_ref())?.lost;
         }
+        index.unpin(session.number())?;
         events.event(Event::Done);
-        Ok(image)
+        Ok(Pulled { image, lost })
     }
 
     async fn config<R: Registry>(

@@ -192,7 +192,7 @@ pub fn debian() -> Result<PathBuf, String> {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let path = folder.join("debian.tar");
         if !path.exists() {
-            let fresh = folder.join("debian.tar.new");
+            let fresh = folder.join("debian.new.tar");
             let options = ["--quiet", "--variant=minbase", "--include=ca-certificates", "bookworm"];
             super::run(Command::new("mmdebstrap").args(options).arg(&fresh))
                 .map_err(|error| format!("the package mirror gives no Debian: {error}"))?;

@@ -78,8 +78,31 @@ pub fn of_layers(layers: &[Vec<u8>], scratch: &Path) -> Listing {
         )
         .unwrap();
     }
-    of_directory(&root)
+    let mut listing = of_directory(&root);
+    set_directory_times(&mut listing, layers);
+    listing
 }
+
+/// Extracting one layer over another moves the times of directories that the image itself sets once: theirs is the
+/// last that a layer names, and of directories that no layer names any.
+fn set_directory_times(listing: &mut Listing, layers: &[Vec<u8>]) {
+    let plain = |path: &[u8]| {
+        let text = String::from_utf8_lossy(path).into_owned();
+        text.trim_start_matches("./").trim_matches('/').to_owned()
+    };
+    let mut named = BTreeMap::new();
+    for layer in layers {
+        for (path, entry) in parse(layer).into_iter().filter(|(_, entry)| entry.kind == b'5') {
+            named.insert(plain(&path), entry.mtime);
+        }
+    }
+    for (path, entry) in listing.iter_mut().filter(|(_, entry)| entry.kind == b'5') {
+        entry.mtime = named.get(&plain(path)).cloned().unwrap_or_else(|| ANY_TIME.to_owned());
+    }
+}
+
+/// Stands for a time that is nobody's to say.
+const ANY_TIME: &str = "any";
 
 fn remove(path: &Path) {
     if path.is_dir() && !path.is_symlink() {
@@ -128,13 +151,21 @@ fn parse(bytes: &[u8]) -> Listing {
     listing
 }
 
+fn is_same(wanted: &Entry, found: &Entry) -> bool {
+    let mut wanted = wanted.clone();
+    if wanted.mtime == ANY_TIME {
+        wanted.mtime.clone_from(&found.mtime);
+    }
+    wanted == *found
+}
+
 /// The differences, in words.
 pub fn differences(wanted: &Listing, found: &Listing) -> Vec<String> {
     let mut differences = Vec::new();
     for (path, entry) in wanted {
         match found.get(path) {
             None => differences.push(format!("{} is missing", path.escape_ascii())),
-            Some(other) if other != entry => {
+            Some(other) if !is_same(entry, other) => {
                 differences.push(format!("{}: {entry:?} became {other:?}", path.escape_ascii()));
             }
             Some(_) => {}

@@ -1,7 +1,6 @@
 //! Debian's docker-registry, on a port and a folder of a test's own, ended by process id.
 
 use std::net::TcpListener;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -89,11 +88,6 @@ impl Registry {
         let output = Command::new("curl").args(["-fsS", "--data-binary", &data]).args(words).output().unwrap();
         assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
-    /// The digests of all blobs that it holds.
-    pub fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
     }
 }
 

@@ -24,7 +24,13 @@ impl Answer {
     }
 
     pub fn status(status: u16) -> Self {
-        Self { status, ..Self::ok(b"{\"errors\":[]}") }
+        let code = match status {
+            403 => "DENIED",
+            404 => "MANIFEST_UNKNOWN",
+            _ => "UNAUTHORIZED",
+        };
+        let body = format!("{{\"errors\":[{{\"code\":\"{code}\",\"message\":\"no\"}}]}}");
+        Self { status, ..Self::ok(if status < 500 { body.as_bytes() } else { b"out of order" }) }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use lstore::blob::decompress;
 use lstore::registry::{Archive, Kind, Layout, Registry};
-use lstore::{Durability, Image, ImportConfig, PullOptions, Reference, Store};
+use lstore::{Durability, ImportConfig, PullOptions, Pulled, Reference, Store};
 use serde_json::{Map, Value, json};
 
 use super::args::ImportArguments;
@@ -28,7 +28,7 @@ pub(super) fn run(context: &Context, arguments: &ImportArguments) -> Result<Exit
     let placement = store.placement(context.forced_placement())?;
     let names = name.iter().map(ToString::to_string).collect();
     let mut options = options(arguments.platform.as_deref(), Some(placement), names)?;
-    let image = if is_layout {
+    let pulled = if is_layout {
         let layout = Layout::open(path)?;
         let wanted = wanted(name.as_ref(), &layout.names(), &mut options)?;
         pull(context, &store, layout, &wanted, &options)?
@@ -58,10 +58,10 @@ pub(super) fn run(context: &Context, arguments: &ImportArguments) -> Result<Exit
             }
         }
     };
-    let id = image.id.hex();
-    let value = json!({ "Id": id, "Names": image.names, "Size": image.logical });
+    let id = pulled.image.id.hex();
+    let value = json!({ "Id": id, "Names": pulled.image.names, "Size": pulled.image.logical });
     print(context, arguments.output.format.as_deref(), &value, |output| output.line(&id))?;
-    context.tell_lost(&store.checkout(&image, placement)?.lost);
+    context.tell_lost(&pulled.lost);
     Ok(Exit::SUCCESS)
 }
 
@@ -83,7 +83,7 @@ fn pull<R: Registry + Send + Sync + 'static>(
     registry: R,
     reference: &Reference,
     options: &PullOptions,
-) -> Result<Image, Failure> {
+) -> Result<Pulled, Failure> {
     let events = progress(context);
     Ok(runtime()?.block_on(store.pull(&Arc::new(registry), reference, options, &events))?)
 }

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 
 use lstore::registry::{Remote, RemoteOptions};
-use lstore::{Durability, Events, Image, Placement, Platform, PullOptions, Reference, Store};
+use lstore::{Durability, Events, Placement, Platform, PullOptions, Pulled, Reference, Store};
 
 use super::args::PullArguments;
 use super::context::{Context, now};
@@ -25,10 +25,10 @@ pub(super) fn run(context: &Context, arguments: &PullArguments) -> Result<Exit, 
     let events = progress(context);
     let mut output = context.output();
     for reference in &references {
-        let image = pull(context, &store, reference, &arguments.registry, placement, &events)?;
-        output.line(image.id.hex().as_str())?;
+        let pulled = pull(context, &store, reference, &arguments.registry, placement, &events)?;
+        output.line(pulled.image.id.hex().as_str())?;
         output.flush()?;
-        context.tell_lost(&store.checkout(&image, placement)?.lost);
+        context.tell_lost(&pulled.lost);
     }
     Ok(Exit::SUCCESS)
 }
@@ -40,7 +40,7 @@ fn pull(
     registry: &RegistryArguments,
     placement: Placement,
     events: &Arc<dyn Events>,
-) -> Result<Image, Failure> {
+) -> Result<Pulled, Failure> {
     install_tls();
     let files = context.environment.credential_files(registry.authfile.as_deref());
     let remote = RemoteOptions {

@@ -109,13 +109,12 @@ impl Index {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Enters an image whose layers are all there, with its names, and ends the session's pins on them.
+    /// Enters an image whose layers are all there, with its names.
     ///
     /// # Errors
     /// [`Error::LayerMissing`] if a layer is not known.
     pub fn insert_image(
         &mut self,
-        session: u64,
         image: &StoredImage,
         diff_ids: &[Digest],
         manifest: Option<&StoredManifest>,
@@ -146,7 +145,6 @@ impl Index {
             for name in names {
                 set_reference(index, name, &image.id, manifest.map(|manifest| &manifest.digest))?;
             }
-            index.execute("DELETE FROM pin WHERE session = ?1", [session])?;
             Ok(())
         })
     }

@@ -172,7 +172,10 @@ impl Remote {
                         | Code::ManifestBlobUnknown,
                     ) => RegistryError::NotFound { reference, host },
                     Some(Code::Toomanyrequests) => RegistryError::TooManyRequests { host },
-                    code => RegistryError::Answer { reference, host, answer: format!("with error {code:?}") },
+                    Some(code) => RegistryError::Answer { reference, host, answer: format!("with error {code:?}") },
+                    None => {
+                        RegistryError::Answer { reference, host, answer: "with an error without a reason".to_owned() }
+                    }
                 }
             }
             OciError::RequestError(error) => match error.status() {
