@@ -108,7 +108,7 @@ fn compressions_that_are_unknown_or_misdeclared() {
     let diff_id = sha256(&tar);
     let xz = [&[0xfd, b'7', b'z', b'X', b'Z', 0][..], &[1; 100]].concat();
     let gzip_type = "application/vnd.oci.image.layer.v1.tar+gzip";
-    refused(&Image::from_parts(&[diff_id.clone()], vec![(xz, gzip_type)]), "xz is not supported", |_| {});
+    refused(&Image::from_parts(std::slice::from_ref(&diff_id), vec![(xz, gzip_type)]), "xz is not supported", |_| {});
     let (zstd, _) = pack(&tar, Packing::Zstd);
     refused(&Image::from_parts(&[diff_id], vec![(zstd, gzip_type)]), "declared as", |_| {});
 }

@@ -57,8 +57,8 @@ fn gc_beside_pulls_takes_nothing_that_is_needed() {
     let env = need!("gc_beside_pulls", Env::new());
     let names: Vec<String> = (0..3_u8)
         .map(|tag| {
-            let own = vec![tag; 200_000];
-            let tar = layer(&[file("own", &own), file("shared", &[9; 100_000])]);
+            let (own, shared) = (vec![tag; 200_000], vec![9; 100_000]);
+            let tar = layer(&[file("own", &own), file("shared", &shared)]);
             registry.push(&Image::new(&[tar], Packing::Gzip), &format!("churn:{tag}"))
         })
         .collect();

@@ -3,6 +3,8 @@
 //! The tests are named by what the project promises. Those that need root (to make that user, to mount, to be the
 //! oracle) say `SKIPPED name: reason` on standard error when they cannot run, and are never empty in silence.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says by its end what is wrong")]
+
 mod support;
 
 mod bad_input;

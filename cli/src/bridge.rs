@@ -97,16 +97,13 @@ fn user(arguments: &RunArguments, config: &RunConfig) -> String {
 fn words(arguments: &RunArguments, config: &RunConfig) -> Vec<OsString> {
     let own = |words: &[String]| words.iter().map(OsString::from).collect::<Vec<_>>();
     let said = arguments.command().to_vec();
-    match arguments.entrypoint() {
-        Some(mut entrypoint) => {
-            entrypoint.extend(said);
-            entrypoint
-        }
-        None => {
-            let mut words = own(&config.entrypoint);
-            words.extend(if said.is_empty() { own(&config.cmd) } else { said });
-            words
-        }
+    if let Some(mut entrypoint) = arguments.entrypoint() {
+        entrypoint.extend(said);
+        entrypoint
+    } else {
+        let mut words = own(&config.entrypoint);
+        words.extend(if said.is_empty() { own(&config.cmd) } else { said });
+        words
     }
 }
 
@@ -201,7 +198,7 @@ fn files(hostname: &str, network: Network) -> Vec<(PathBuf, Vec<u8>)> {
     {
         hosts = own;
     }
-    hosts.push_str(&format!("127.0.1.1\t{hostname}\n"));
+    hosts = format!("{hosts}127.0.1.1\t{hostname}\n");
     let mut files = vec![
         (PathBuf::from("/etc/hosts"), hosts.into_bytes()),
         (PathBuf::from("/etc/hostname"), format!("{hostname}\n").into_bytes()),

@@ -21,7 +21,9 @@ struct AuthFile {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Auth {
-    auth: String,
+    /// Name and password, joined by a colon, in base64.
+    #[serde(rename = "auth")]
+    encoded: String,
     username: String,
     password: String,
     identitytoken: String,
@@ -69,10 +71,10 @@ fn from_auth(auth: &Auth) -> Option<Credentials> {
     if !auth.registrytoken.is_empty() {
         return Some(Credentials::Bearer(auth.registrytoken.clone()));
     }
-    let (username, password) = if auth.auth.is_empty() {
+    let (username, password) = if auth.encoded.is_empty() {
         (auth.username.clone(), auth.password.clone())
     } else {
-        let decoded = base64::engine::general_purpose::STANDARD.decode(auth.auth.trim()).ok()?;
+        let decoded = base64::engine::general_purpose::STANDARD.decode(auth.encoded.trim()).ok()?;
         let text = String::from_utf8(decoded).ok()?;
         let (username, password) = text.split_once(':')?;
         (username.to_owned(), password.trim_end_matches('\0').to_owned())

@@ -95,7 +95,7 @@ fn become_container(orders: &Orders<'_>) -> Result<std::convert::Infallible, Fai
     }
     drop((root, workdir, null));
     if let Some(terminal) = terminal {
-        pty::take(terminal, plan.user_namespace.is_none().then_some(identity.uid)).during(Stage::Terminal, "")?;
+        pty::take(&terminal, plan.user_namespace.is_none().then_some(identity.uid)).during(Stage::Terminal, "")?;
     } else if !spec.interactive {
         let empty = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
         rustix::stdio::dup2_stdin(empty.during(Stage::Terminal, "")?).during(Stage::Terminal, "")?;

@@ -117,7 +117,9 @@ impl Container {
             if has_ended {
                 // What the command wrote last is still in the terminal; with nothing there, all is done.
                 let Some(terminal) = &self.terminal else { return Ok(()) };
-                if !outward.is_pending() {
+                if outward.is_pending() {
+                    outward.write(&stdout);
+                } else {
                     let mut last = [PollFd::new(terminal, PollFlags::IN)];
                     let ready =
                         rustix::event::poll(&mut last, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 }));
@@ -128,8 +130,6 @@ impl Container {
                         return Ok(());
                     }
                     outward.read(terminal);
-                } else {
-                    outward.write(&stdout);
                 }
                 continue;
             }

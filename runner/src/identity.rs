@@ -44,10 +44,7 @@ fn resolve(text: &str, passwd: &str, group: &str) -> io::Result<Identity> {
     });
     let field = |index: usize| entry.as_ref().and_then(|fields| fields.get(index)).copied();
     let id = |index: usize| field(index).and_then(|field| field.parse::<u32>().ok()).filter(|&id| id <= LARGEST_ID);
-    let uid = match (number, id(2)) {
-        (Some(id), _) | (None, Some(id)) => id,
-        (None, None) => return Err(unknown("user", user, "/etc/passwd")),
-    };
+    let uid = number.or_else(|| id(2)).ok_or_else(|| unknown("user", user, "/etc/passwd"))?;
     let gid = match wanted_group.filter(|group| !group.is_empty()) {
         Some(wanted) => group_id(wanted, group)?,
         None => id(3).unwrap_or(0),

@@ -27,14 +27,14 @@ pub(crate) fn make(root: &Root, channel: &Channel) -> io::Result<OwnedFd> {
 }
 
 /// Makes the inner end the controlling terminal and the standard streams of this session leader.
-pub(crate) fn take(inner: OwnedFd, owner: Option<u32>) -> io::Result<()> {
-    rustix::process::ioctl_tiocsctty(&inner)?;
+pub(crate) fn take(inner: &OwnedFd, owner: Option<u32>) -> io::Result<()> {
+    rustix::process::ioctl_tiocsctty(inner)?;
     if let Some(uid) = owner {
-        rustix::fs::fchown(&inner, Some(rustix::fs::Uid::from_raw(uid)), None)?;
+        rustix::fs::fchown(inner, Some(rustix::fs::Uid::from_raw(uid)), None)?;
     }
-    rustix::stdio::dup2_stdin(&inner)?;
-    rustix::stdio::dup2_stdout(&inner)?;
-    rustix::stdio::dup2_stderr(&inner)?;
+    rustix::stdio::dup2_stdin(inner)?;
+    rustix::stdio::dup2_stdout(inner)?;
+    rustix::stdio::dup2_stderr(inner)?;
     Ok(())
 }
 

@@ -18,7 +18,7 @@ pub(crate) const LEASE: &[u8] = b"lease";
 pub(crate) const ROOT: &[u8] = b"root";
 
 /// A checkout on disk, kept from collection for as long as this value, or a descriptor made by
-/// [`Checkout::lease_fd`], lives.
+/// [`Checkout::into_lease`], lives.
 #[derive(Debug)]
 pub struct Checkout {
     /// Names its folder in `trees/`.

@@ -70,12 +70,12 @@ impl Store {
     {
         let session = Arc::new(self.session()?);
         let (raw, manifest) = resolve(registry.as_ref(), reference, &options.platform).await?;
-        events.event(Event::Resolved { manifest: raw.digest.clone() });
+        events.event(Event::Resolved { manifest: raw.digest });
         let config = self.config(registry, reference, &manifest).await?;
         let parsed = ImageConfig::parse(&config)?;
         manifest.check_config(&parsed)?;
 
-        let layers = manifest.layers.iter().cloned().zip(parsed.diff_ids().iter().cloned());
+        let layers = manifest.layers.iter().cloned().zip(parsed.diff_ids().iter().copied());
         let tasks = layers.map(|(blob, diff_id)| {
             let (store, session, registry) = (Arc::clone(self), Arc::clone(&session), Arc::clone(registry));
             let (reference, events) = (reference.clone(), Arc::clone(events));
@@ -109,21 +109,20 @@ impl Store {
         let mut index = self.index()?;
         let mut merged = None;
         let known = index.image(&id)?;
-        let stored = match known {
-            Some(known) => known,
-            None => {
-                let tree = self.tree(diff_ids)?;
-                let stored = StoredImage {
-                    id: id.clone(),
-                    config: config.to_vec(),
-                    chain_id: chain_id(diff_ids),
-                    logical: tree.logical_bytes(),
-                    files: tree.len() as u64,
-                    stored: options.now,
-                };
-                merged = Some(tree);
-                stored
-            }
+        let stored = if let Some(known) = known {
+            known
+        } else {
+            let tree = self.tree(diff_ids)?;
+            let stored = StoredImage {
+                id,
+                config: config.to_vec(),
+                chain_id: chain_id(diff_ids),
+                logical: tree.logical_bytes(),
+                files: tree.len() as u64,
+                stored: options.now,
+            };
+            merged = Some(tree);
+            stored
         };
         index.insert_image(&stored, diff_ids, manifest, &options.names)?;
         // Not read back: whoever removes the image at this moment has no quarrel with us.
@@ -165,31 +164,31 @@ impl Store {
         R: Registry + Send + Sync + 'static,
     {
         if let Some(layer) = self.known_layer(session, blob, diff_id)? {
-            events.event(Event::LayerExists { blob: blob.digest.clone() });
+            events.event(Event::LayerExists { blob: blob.digest });
             return Ok(layer);
         }
         let (store, name) = (Arc::clone(self), format!("blob-{}", blob.digest.hex()));
-        events.event(Event::LayerWaits { blob: blob.digest.clone() });
+        events.event(Event::LayerWaits { blob: blob.digest });
         let alone = blocking(move || store.lock(&name)).await?;
         // Whoever held the lock before may have brought the layer.
         if let Some(layer) = self.known_layer(session, blob, diff_id)? {
-            events.event(Event::LayerExists { blob: blob.digest.clone() });
+            events.event(Event::LayerExists { blob: blob.digest });
             return Ok(layer);
         }
-        events.event(Event::LayerStarts { blob: blob.digest.clone(), size: blob.size });
+        events.event(Event::LayerStarts { blob: blob.digest, size: blob.size });
         let progress = {
-            let (events, digest) = (Arc::clone(events), blob.digest.clone());
-            move |bytes: u64| events.event(Event::LayerProgress { blob: digest.clone(), bytes })
+            let (events, digest) = (Arc::clone(events), blob.digest);
+            move |bytes: u64| events.event(Event::LayerProgress { blob: digest, bytes })
         };
         let received = BlobReader::start(Arc::clone(registry), reference.clone(), blob.clone(), progress);
         let (store, session, events) = (Arc::clone(self), Arc::clone(session), Arc::clone(events));
-        let (blob, diff_id) = (blob.clone(), diff_id.clone());
+        let (blob, diff_id) = (blob.clone(), *diff_id);
         blocking(move || {
             let _alone = alone;
             let mut tar: Box<dyn Read + Send> = decompress::reader(received, &blob)?;
             let promise = Promise { blob: Some(&blob.digest), diff_id: Some(&diff_id) };
             let (layer, new) = store.ingest(&session, &mut tar, promise)?;
-            events.event(Event::LayerDone { blob: blob.digest.clone(), new });
+            events.event(Event::LayerDone { blob: blob.digest, new });
             Ok(layer)
         })
         .await
@@ -200,11 +199,7 @@ impl Store {
     fn known_layer(&self, session: &Session, blob: &Descriptor, diff_id: &Digest) -> Result<Option<StoredLayer>> {
         match self.index()?.find_layer_of_blob(&blob.digest, Some(session.number()))? {
             Some(layer) if layer.diff_id == *diff_id => Ok(Some(layer)),
-            Some(layer) => Err(Error::DiffIdMismatch {
-                blob: blob.digest.clone(),
-                found: layer.diff_id,
-                promised: diff_id.clone(),
-            }),
+            Some(layer) => Err(Error::DiffIdMismatch { blob: blob.digest, found: layer.diff_id, promised: *diff_id }),
             None => Ok(None),
         }
     }
@@ -224,7 +219,7 @@ async fn resolve<R: Registry>(
             let raw = registry.manifest_by_digest(reference, &chosen.digest).await?;
             match Document::parse(&raw.bytes, &raw.media_type)? {
                 Document::Manifest(manifest) => Ok((raw, manifest)),
-                Document::Index(_) => Err(crate::manifest::ManifestError::NestedIndex(chosen.digest.clone()).into()),
+                Document::Index(_) => Err(crate::manifest::ManifestError::NestedIndex(chosen.digest).into()),
             }
         }
     }
@@ -235,7 +230,7 @@ pub(crate) fn chain_id(diff_ids: &[Digest]) -> String {
     let mut chain: Option<Digest> = None;
     for diff_id in diff_ids {
         chain = Some(match chain {
-            None => diff_id.clone(),
+            None => *diff_id,
             Some(below) => Digest::of(format!("{below} {diff_id}").as_bytes()),
         });
     }
@@ -259,8 +254,8 @@ mod tests {
     fn chain_ids_are_those_of_the_specification() {
         let a: Digest = Digest::of(b"a");
         let b = Digest::of(b"b");
-        assert_eq!(chain_id(&[a.clone()]), a.to_string());
-        assert_eq!(chain_id(&[a.clone(), b.clone()]), Digest::of(format!("{a} {b}").as_bytes()).to_string());
+        assert_eq!(chain_id(&[a]), a.to_string());
+        assert_eq!(chain_id(&[a, b]), Digest::of(format!("{a} {b}").as_bytes()).to_string());
         assert_eq!(chain_id(&[]), "");
     }
 }

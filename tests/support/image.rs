@@ -142,7 +142,7 @@ pub fn layer(members: &[Member<'_>]) -> Vec<u8> {
 /// Two layers with everything in them that a file system can hold.
 pub fn everything() -> Vec<Vec<u8>> {
     use tar::EntryType as Type;
-    let large: Vec<u8> = (0..700_000_u32).flat_map(|number| number.to_le_bytes()).collect();
+    let large: Vec<u8> = (0..700_000_u32).flat_map(u32::to_le_bytes).collect();
     let lower = layer(&[
         dir("./"),
         dir("bin"),

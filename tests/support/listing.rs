@@ -132,7 +132,7 @@ fn parse(bytes: &[u8]) -> Listing {
                 let extension = extension.unwrap();
                 let key = extension.key().unwrap().to_owned();
                 if key == "mtime" {
-                    mtime = extension.value().unwrap().to_owned();
+                    extension.value().unwrap().clone_into(&mut mtime);
                 } else if let Some(name) = key.strip_prefix("SCHILY.xattr.") {
                     xattrs.insert(name.to_owned(), extension.value_bytes().to_vec());
                 }
@@ -140,7 +140,7 @@ fn parse(bytes: &[u8]) -> Listing {
         }
         let path = entry.path_bytes().into_owned();
         let kind = entry.header().entry_type().as_byte();
-        let link = entry.link_name_bytes().map(|link| link.into_owned()).unwrap_or_default();
+        let link = entry.link_name_bytes().map(std::borrow::Cow::into_owned).unwrap_or_default();
         let header = entry.header();
         let (mode, owner) = (header.mode().unwrap() & 0o7777, (header.uid().unwrap(), header.gid().unwrap()));
         let mut content = Vec::new();

@@ -126,7 +126,7 @@ fn serve(stream: &TcpStream, answers: &HashMap<String, Answer>, log: &Mutex<Vec<
         let answer = answers.get(path).cloned().unwrap_or_else(|| Answer::status(404));
         let mut text = format!("HTTP/1.1 {} X\r\nContent-Length: {}\r\n", answer.status, answer.body.len());
         for (name, value) in &answer.headers {
-            text.push_str(&format!("{name}: {value}\r\n"));
+            text.extend([name, ": ", value, "\r\n"]);
         }
         writer.write_all(text.as_bytes())?;
         writer.write_all(b"\r\n")?;

@@ -36,22 +36,21 @@ pub(super) fn run(arguments: &ReportArguments) -> Result<Exit, Failure> {
     });
     let stdout = std::io::stdout();
     let mut output = Output::new(&stdout, std::io::IsTerminal::is_terminal(&stdout));
-    match &arguments.output.format {
-        Some(format) => output.item(&value, &Format::parse(format)?)?,
-        None => {
-            let mut table = Table::with_header(["", ""]);
-            for (name, text) in [
-                ("lrun", env!("CARGO_PKG_VERSION")),
-                ("kernel", kernel.as_str()),
-                ("ids", &ids),
-                ("id helpers", helpers),
-                ("user namespaces", &namespaces),
-                ("AppArmor", apparmor),
-            ] {
-                table.row([name, text]);
-            }
-            output.table(&table)?;
+    if let Some(format) = &arguments.output.format {
+        output.item(&value, &Format::parse(format)?)?;
+    } else {
+        let mut table = Table::with_header(["", ""]);
+        for (name, text) in [
+            ("lrun", env!("CARGO_PKG_VERSION")),
+            ("kernel", kernel.as_str()),
+            ("ids", &ids),
+            ("id helpers", helpers),
+            ("user namespaces", &namespaces),
+            ("AppArmor", apparmor),
+        ] {
+            table.row([name, text]);
         }
+        output.table(&table)?;
     }
     output.flush()?;
     Ok(Exit::SUCCESS)

@@ -14,16 +14,15 @@ pub(super) fn run(context: &Context, arguments: &ReportArguments) -> Result<Exit
     let support = store.support()?;
     let chosen = Placement::choose(&support, context.forced_placement())?;
     let why = |placement| support.refusal(placement).map_or_else(|| "works here".to_owned(), str::to_owned);
-    let reason = match context.forced_placement() {
-        Some(_) => "asked for".to_owned(),
-        None => {
-            let better: Vec<String> = Placement::ALL
-                .into_iter()
-                .take_while(|placement| *placement != chosen)
-                .map(|placement| format!("{placement}: {}", why(placement)))
-                .collect();
-            if better.is_empty() { "the best that there is".to_owned() } else { better.join("; ") }
-        }
+    let reason = if context.forced_placement().is_some() {
+        "asked for".to_owned()
+    } else {
+        let better: Vec<String> = Placement::ALL
+            .into_iter()
+            .take_while(|placement| *placement != chosen)
+            .map(|placement| format!("{placement}: {}", why(placement)))
+            .collect();
+        if better.is_empty() { "the best that there is".to_owned() } else { better.join("; ") }
     };
     let (images, uname) = (store.images()?.len(), rustix::system::uname());
     let kernel = uname.release().to_string_lossy().into_owned();

@@ -30,11 +30,11 @@ pub enum Compression {
 impl Compression {
     /// What a layer's media type says; `None` for one that is no layer's. Docker's name gzip in full.
     pub fn declared(media_type: &str) -> Option<Self> {
-        let packed = ["+gzip", ".tar.gzip"].iter().any(|end| media_type.ends_with(end));
-        match media_type {
-            _ if packed => Some(Self::Gzip),
-            _ if media_type.ends_with("+zstd") || media_type.ends_with(".tar.zstd") => Some(Self::Zstd),
-            _ if media_type.ends_with(".tar") => Some(Self::None),
+        let (_, packing) = media_type.split_once(".tar")?;
+        match packing {
+            "+gzip" | ".gzip" => Some(Self::Gzip),
+            "+zstd" | ".zstd" => Some(Self::Zstd),
+            "" => Some(Self::None),
             _ => None,
         }
     }
@@ -134,7 +134,7 @@ enum Members<R: BufRead> {
     /// Before the first member, or behind one.
     Between(R),
     /// Within a member.
-    Within(GzDecoder<R>),
+    Within(Box<GzDecoder<R>>),
     /// Behind the last byte.
     Ended,
 }
@@ -146,7 +146,7 @@ impl<R: BufRead> Read for Members<R> {
                 Self::Ended => return Ok(0),
                 Self::Between(mut blob) => match blob.fill_buf()?.first() {
                     None => return Ok(0),
-                    Some(0x1f) => *self = Self::Within(GzDecoder::new(blob)),
+                    Some(0x1f) => *self = Self::Within(Box::new(GzDecoder::new(blob))),
                     Some(0) => return only_zeros(blob),
                     Some(_) => return Err(junk()),
                 },

@@ -154,5 +154,9 @@ async fn transfer(
 
 /// The client's own check of the digest, which is made again here with a message that names both.
 fn is_wrong_content(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<oci_distribution::errors::DigestError>())
+    error.get_ref().is_some_and(
+        <dyn std::error::Error + std::marker::Send + std::marker::Sync + 'static>::is::<
+            oci_distribution::errors::DigestError,
+        >,
+    )
 }

@@ -10,7 +10,7 @@ mod verify;
 mod writer;
 
 pub use lost::Lost;
-pub use metadata::Owners;
+pub use metadata::{Owners, Unmapped};
 pub use placement::Placement;
 pub use probe::Support;
 pub use verify::verify;

@@ -29,7 +29,7 @@ const ACCEPTED: [&str; 4] = [
 /// A host that does not answer for so long does not answer.
 const CONNECT: Duration = Duration::from_secs(20);
 /// A transfer that brings no byte for so long is broken.
-const SILENCE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_mins(1);
 
 /// How to reach registries.
 pub struct RemoteOptions {
