@@ -151,7 +151,6 @@ async fn transfer(
     while let Some(chunk) = stream.next().await {
         let mut chunk = match chunk {
             Ok(chunk) => chunk,
-            Err(error) if is_wrong_content(&error) => break,
             Err(error) => return Ok(Ended::Broken(error)),
         };
         let skipped = known.min(chunk.len() as u64);
@@ -171,11 +170,6 @@ async fn transfer(
         }
     }
     Ok(Ended::Stopped)
-}
-
-/// The client's own check of the digest, which is made again here with a message that names both.
-fn is_wrong_content(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<oci_distribution::errors::DigestError>())
 }
 
 #[cfg(test)]
