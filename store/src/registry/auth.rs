@@ -2,6 +2,10 @@
 
 use std::net::IpAddr;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::Url;
+
 /// Credentials for one registry.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Credentials {
@@ -29,59 +33,122 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
-/// The realm of a `WWW-Authenticate: Bearer` challenge (RFC 6750; distribution specification, "Authentication").
-pub(super) fn realm(challenge: &str) -> Option<&str> {
-    let parameters =
-        challenge.get(..7).filter(|scheme| scheme.eq_ignore_ascii_case("bearer ")).map(|_| &challenge[7..])?;
-    let start = parameters.find("realm=\"")? + "realm=\"".len();
-    parameters[start..].split('"').next()
+/// One way to log in that a registry offers.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Challenge {
+    /// In lowercase: `bearer`, `basic`.
+    pub(super) scheme: String,
+    /// By lowercase name, in order.
+    parameters: Vec<(String, String)>,
 }
 
-/// Whether a registry may send its clients to a token server there: over TLS where it is reached over TLS itself, and
-/// never into the machine or its surroundings from outside of them.
-pub(super) fn is_trustworthy(realm: &str, registry_host: &str, registry_is_plain: bool) -> bool {
-    let (scheme, rest) = realm.split_once("://").unwrap_or_default();
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    if authority.is_empty() || authority.contains('@') {
-        return false;
+impl Challenge {
+    /// The first value of a parameter.
+    pub(super) fn parameter(&self, name: &str) -> Option<&str> {
+        self.parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
-    if host_of(authority) == host_of(registry_host) {
-        return scheme == "https" || registry_is_plain;
-    }
-    scheme == "https" && !is_near(host_of(authority))
 }
 
-/// Whether a host is this machine.
-pub(super) fn is_loopback(host: &str) -> bool {
-    let host = host_of(host);
-    host == "localhost"
-        || host.ends_with(".localhost")
-        || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-fn is_near(host: &str) -> bool {
-    let address = match host.parse::<IpAddr>() {
-        Ok(IpAddr::V6(six)) => six.to_ipv4_mapped().map_or(IpAddr::V6(six), IpAddr::V4),
-        Ok(address) => address,
-        Err(_) => return is_loopback(host),
-    };
-    match address {
-        IpAddr::V4(four) => four.is_loopback() || four.is_private() || four.is_link_local() || four.is_unspecified(),
-        IpAddr::V6(six) => {
-            six.is_loopback() || six.is_unspecified() || six.is_unique_local() || six.is_unicast_link_local()
+/// Reads a `WWW-Authenticate` header (RFC 9110, section 11.6.1): several challenges in any order, values with or without
+/// quotes. What is no parameter of a challenge begins the next one.
+pub(super) fn challenges(header: &str) -> Vec<Challenge> {
+    let mut found: Vec<Challenge> = Vec::new();
+    let mut rest = header;
+    loop {
+        rest = rest.trim_start_matches([' ', '\t', ',']);
+        let end = rest.find([' ', '\t', ',', '=']).unwrap_or(rest.len());
+        let (word, behind) = rest.split_at(end);
+        let word = word.to_ascii_lowercase();
+        match (behind.trim_start().strip_prefix('='), found.last_mut()) {
+            (Some(behind), Some(challenge)) => {
+                let (value, behind) = value(behind.trim_start());
+                challenge.parameters.push((word, value));
+                rest = behind;
+            }
+            _ if word.is_empty() => return found,
+            _ => {
+                found.push(Challenge { scheme: word, parameters: Vec::new() });
+                rest = behind;
+            }
         }
     }
 }
 
-/// A host without its port, an IPv6 address without its brackets.
-fn host_of(authority: &str) -> &str {
-    if let Some(bracketed) = authority.strip_prefix('[') {
-        return bracketed.split(']').next().unwrap_or_default();
+/// A token or a quoted string, and what follows it.
+fn value(text: &str) -> (String, &str) {
+    let Some(quoted) = text.strip_prefix('"') else {
+        let (value, rest) = text.split_at(text.find([' ', '\t', ',']).unwrap_or(text.len()));
+        return (value.to_owned(), rest);
+    };
+    let mut value = String::new();
+    let mut letters = quoted.char_indices();
+    while let Some((at, letter)) = letters.next() {
+        match letter {
+            '"' => return (value, &quoted[at + 1..]),
+            '\\' => value.extend(letters.next().map(|(_, letter)| letter)),
+            letter => value.push(letter),
+        }
     }
-    match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-        _ => authority,
+    (value, "")
+}
+
+/// The value of an `Authorization` header for name and password (RFC 7617).
+pub(super) fn basic(username: &str, password: &str) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{username}:{password}")))
+}
+
+/// The token server of a challenge, if a registry may send its clients there: over TLS where the registry is reached
+/// over TLS itself, and never into the machine or its surroundings from outside of them, nor to a link-local address.
+///
+/// The host is judged as the URL parser understands it, by which the request goes out: `https://2130706433/` is loopback.
+pub(super) fn token_server(realm: &str, registry: &str, registry_is_plain: bool) -> Option<Url> {
+    let url = Url::parse(realm).ok()?;
+    let registry = Url::parse(&format!("https://{registry}")).ok()?;
+    let (host, own) = (url.host_str()?, registry.host_str()?);
+    let is_safe = match url.scheme() {
+        "https" => true,
+        "http" => registry_is_plain && (host == own || is_near(host)),
+        _ => false,
+    };
+    let is_clean = url.username().is_empty() && url.password().is_none();
+    let is_reachable = host == own || !is_near(host) || (is_near(own) && !is_link_local(host));
+    (is_safe && is_clean && is_reachable).then_some(url)
+}
+
+/// Whether a host, with or without a port, is this machine.
+pub(super) fn is_loopback(host: &str) -> bool {
+    let url = Url::parse(&format!("https://{host}"));
+    url.ok().and_then(|url| url.host_str().map(is_this_machine)).unwrap_or(false)
+}
+
+fn is_this_machine(host: &str) -> bool {
+    let name = host.trim_end_matches('.');
+    name == "localhost" || name.ends_with(".localhost") || address(host).is_some_and(|address| address.is_loopback())
+}
+
+/// Whether a host is this machine, or an address that has no meaning outside of its network.
+fn is_near(host: &str) -> bool {
+    is_link_local(host)
+        || match address(host) {
+            Some(IpAddr::V4(four)) => four.is_loopback() || four.is_private() || four.is_unspecified(),
+            Some(IpAddr::V6(six)) => six.is_loopback() || six.is_unspecified() || six.is_unique_local(),
+            None => is_this_machine(host),
+        }
+}
+
+/// Link-local addresses are where clouds tell machines their secrets.
+fn is_link_local(host: &str) -> bool {
+    match address(host) {
+        Some(IpAddr::V4(four)) => four.is_link_local(),
+        Some(IpAddr::V6(six)) => six.is_unicast_link_local(),
+        None => false,
     }
+}
+
+/// The address that a host of a URL is, an IPv4 one in the clothes of IPv6 as itself.
+fn address(host: &str) -> Option<IpAddr> {
+    let address: IpAddr = host.trim_start_matches('[').trim_end_matches(']').parse().ok()?;
+    Some(address.to_canonical())
 }
 
 #[cfg(test)]
@@ -89,30 +156,66 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_realm_is_found_in_a_challenge() {
-        let challenge = "Bearer realm=\"https://auth.docker.io/token\",service=\"registry.docker.io\"";
-        assert_eq!(realm(challenge), Some("https://auth.docker.io/token"));
-        assert_eq!(realm("Basic realm=\"x\""), None);
+    fn challenges_are_read_in_any_form() {
+        let bearer = |realm: &str, service: Option<&str>| Challenge {
+            scheme: "bearer".to_owned(),
+            parameters: [("realm", Some(realm)), ("service", service)]
+                .into_iter()
+                .filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())))
+                .collect(),
+        };
+        let hub = r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io""#;
+        assert_eq!(challenges(hub), [bearer("https://auth.docker.io/token", Some("registry.docker.io"))]);
+        assert_eq!(challenges("BEARER REALM = https://a/?b=c , Service=x"), [bearer("https://a/?b=c", Some("x"))]);
+        assert_eq!(challenges(r#"bearer realm="a\"b, c""#), [bearer("a\"b, c", None)]);
+        let both = challenges(r#"Basic realm="x", Bearer realm="y""#);
+        assert_eq!((both[0].scheme.as_str(), both[0].parameter("realm")), ("basic", Some("x")));
+        assert_eq!(both[1], bearer("y", None));
+        for odd in ["", ",,", "=", "=x", "Bearer", r#"Bearer realm="unclosed"#, "Bearer =,=", r#"Bearer realm="\"#] {
+            assert!(challenges(odd).iter().all(|challenge| challenge.parameter("service").is_none()), "{odd}");
+        }
     }
 
     #[test]
     fn token_servers_are_not_in_our_own_surroundings() {
+        let trusted = |realm: &str, registry: &str, plain| token_server(realm, registry, plain).is_some();
         for bad in [
             "http://169.254.169.254/latest",
+            "https://169.254.169.254/latest",
             "https://127.0.0.1/token",
+            "https://127.1/token",
+            "https://2130706433/token",
+            "https://0x7f.0.0.1/token",
+            "https://%31%32%37.0.0.1/token",
             "https://[::1]:8080/token",
             "https://[::ffff:127.0.0.1]/token",
+            "https://[fe80::1]/token",
             "https://10.0.0.1/token",
             "https://localhost/token",
+            "https://localhost./token",
             "http://auth.example.com/token",
             "https://user@auth.example.com/",
+            "https://auth.example.com:1@127.0.0.1/",
             "file:///etc/passwd",
             "",
         ] {
-            assert!(!is_trustworthy(bad, "registry.example.com", false), "{bad}");
+            assert!(!trusted(bad, "registry.example.com", false), "{bad}");
         }
-        assert!(is_trustworthy("https://auth.docker.io/token", "index.docker.io", false));
-        assert!(is_trustworthy("http://127.0.0.1:5001/token", "127.0.0.1:5000", true));
-        assert!(!is_trustworthy("http://registry.example.com/token", "registry.example.com", false));
+        assert!(trusted("https://auth.docker.io/token", "registry-1.docker.io", false));
+        assert!(trusted("http://localhost:5001/token", "127.0.0.1:5000", true));
+        assert!(trusted("https://10.0.0.2/token", "10.0.0.1:5000", false));
+        assert!(!trusted("http://169.254.169.254/", "10.0.0.1:5000", true));
+        assert!(!trusted("http://registry.example.com/token", "registry.example.com", false));
+        assert!(!trusted("http://elsewhere.example.com/token", "registry.example.com", true));
+    }
+
+    #[test]
+    fn loopback_has_many_names() {
+        for host in ["localhost", "localhost:5000", "127.0.0.2:5000", "[::1]:5000", "a.localhost"] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in ["localhost.example.com", "128.0.0.1", "example.com:127"] {
+            assert!(!is_loopback(host), "{host}");
+        }
     }
 }

@@ -99,3 +99,10 @@ pub enum RegistryError {
     #[error(transparent)]
     Manifest(#[from] ManifestError),
 }
+
+impl RegistryError {
+    /// Whether the same request may succeed a little later.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::TooManyRequests { .. } | Self::Answer { .. })
+    }
+}

@@ -1,35 +1,37 @@
-//! A registry over the network (OCI distribution specification), by the crate oci-distribution.
+//! A registry over the network (OCI distribution specification, "Pulling").
+//!
+//! A request goes out with what is known of the repository's login; a 401 brings the challenge that tells how to log in,
+//! and the request is made once more. So an open registry costs no request beyond those for content, and the challenge
+//! that is judged is the very one that is answered. Where a login may go is for [`super::auth`] to say.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Mutex;
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use oci_distribution::client::{BlobResponse, Client, ClientConfig, ClientProtocol};
-use oci_distribution::errors::OciDistributionError as OciError;
-use oci_distribution::manifest::OciDescriptor;
-use oci_distribution::secrets::RegistryAuth;
-use oci_distribution::{Reference as OciReference, RegistryOperation};
+use futures_util::{StreamExt, TryStreamExt};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE};
+use reqwest::header::{HeaderName, WWW_AUTHENTICATE};
+use reqwest::redirect::Policy;
+use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode};
+use tokio::sync::Mutex;
 
-use super::auth::{self, Credentials};
+use super::auth::{self, Challenge, Credentials};
 use super::{RawManifest, Registry, RegistryError};
 use crate::blob::BlobStream;
 use crate::digest::Digest;
-use crate::manifest::Descriptor;
+use crate::manifest::{DOCKER_INDEX, DOCKER_MANIFEST, Descriptor, MAX_BYTES, ManifestError, OCI_INDEX, OCI_MANIFEST};
 use crate::reference::Reference;
 
-/// What manifests are asked for.
-const ACCEPTED: [&str; 4] = [
-    "application/vnd.oci.image.index.v1+json",
-    "application/vnd.oci.image.manifest.v1+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-    "application/vnd.docker.distribution.manifest.v2+json",
-];
+/// Where the registry that is named docker.io answers.
+const DOCKER_HUB: &str = "registry-1.docker.io";
 /// A host that does not answer for so long does not answer.
 const CONNECT: Duration = Duration::from_secs(20);
 /// A transfer that brings no byte for so long is broken.
 const SILENCE: Duration = Duration::from_mins(1);
+/// Redirects that are followed for one request.
+const REDIRECTS: usize = 5;
+/// Largest answer of a token server, in bytes.
+const MAX_TOKEN: usize = 1 << 20;
 
 /// How to reach registries.
 pub struct RemoteOptions {
@@ -47,12 +49,18 @@ impl fmt::Debug for RemoteOptions {
 
 /// A registry.
 pub struct Remote {
+    /// For content: follows redirects, which is how registries hand out blobs.
     client: Client,
-    probe: reqwest::Client,
+    /// For logins: follows none.
+    login: Client,
+    /// As the reference names it.
+    name: String,
+    /// As it is reached.
     host: String,
     is_plain: bool,
     options: RemoteOptions,
-    authorized: Mutex<HashSet<String>>,
+    /// What to send for a repository, once it is known.
+    authorizations: Mutex<HashMap<String, HeaderValue>>,
 }
 
 impl fmt::Debug for Remote {
@@ -62,177 +70,229 @@ impl fmt::Debug for Remote {
 }
 
 impl Remote {
-    /// A client for the registry of a reference.
+    /// A client for the registry of a reference. The cryptography of TLS must have been chosen for the process before,
+    /// as by `rustls::crypto::ring::default_provider().install_default()`.
     ///
     /// # Errors
     /// A TLS set-up that cannot be made: no root certificates, say.
     pub fn new(reference: &Reference, options: RemoteOptions) -> Result<Self, RegistryError> {
-        let host = oci_reference(reference, None).resolve_registry().to_owned();
+        let name = reference.registry.clone();
+        let host = if name == "docker.io" { DOCKER_HUB.to_owned() } else { name.clone() };
         let is_plain = options.plain_http || auth::is_loopback(&host);
-        let unreachable =
-            |error: &dyn std::error::Error| RegistryError::Unreachable { host: host.clone(), cause: innermost(error) };
-        let protocol = if is_plain { ClientProtocol::Http } else { ClientProtocol::Https };
-        let config = ClientConfig {
-            protocol,
-            connect_timeout: Some(CONNECT),
-            read_timeout: Some(SILENCE),
-            user_agent: concat!("lstore/", env!("CARGO_PKG_VERSION")),
-            ..ClientConfig::default()
+        let build = |builder: ClientBuilder| {
+            builder
+                .connect_timeout(CONNECT)
+                .read_timeout(SILENCE)
+                .referer(false)
+                .user_agent(concat!("lstore/", env!("CARGO_PKG_VERSION")))
+                .build()
+                .map_err(|error| RegistryError::Unreachable { host: name.clone(), cause: innermost(&error) })
         };
-        let probe = reqwest::Client::builder()
-            .connect_timeout(CONNECT)
-            .read_timeout(SILENCE)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(|error| unreachable(&error))?;
-        let client = Client::try_from(config).map_err(|error| unreachable(&error))?;
-        Ok(Self { client, probe, host, is_plain, options, authorized: Mutex::default() })
+        let client = build(Client::builder().redirect(redirects()))?;
+        let login = build(Client::builder().redirect(Policy::none()))?;
+        Ok(Self { client, login, name, host, is_plain, options, authorizations: Mutex::default() })
     }
 
-    /// Authenticates once for a repository, before anything is asked of it. The challenge is looked at first: no
-    /// credentials, nor even a request, go to a token server in a place where none can be meant.
-    async fn authorize(&self, reference: &Reference) -> Result<(), RegistryError> {
-        let known = |set: &Mutex<HashSet<String>>| set.lock().is_ok_and(|set| set.contains(&reference.repository));
-        if known(&self.authorized) {
-            return Ok(());
-        }
+    /// Asks for something of the repository, after a login where one is wanted.
+    async fn get(
+        &self,
+        reference: &Reference,
+        path: &str,
+        headers: &[(HeaderName, String)],
+    ) -> Result<Response, RegistryError> {
         let scheme = if self.is_plain { "http" } else { "https" };
-        let answer = self.probe.get(format!("{scheme}://{}/v2/", self.host)).send().await;
-        let answer = answer.map_err(|error| self.unreachable(&error))?;
-        let challenge = answer.headers().get("www-authenticate").and_then(|value| value.to_str().ok());
-        if let Some(realm) = challenge.and_then(auth::realm)
-            && !auth::is_trustworthy(realm, &self.host, self.is_plain)
-        {
-            return Err(RegistryError::Realm { host: self.host.clone(), realm: realm.to_owned() });
-        }
-        let credentials = match (self.options.credentials)(&reference.registry) {
-            Credentials::Anonymous => RegistryAuth::Anonymous,
-            Credentials::Basic { username, password } => RegistryAuth::Basic(username, password),
-            Credentials::Bearer(token) => RegistryAuth::Bearer(token),
+        let url = format!("{scheme}://{}/v2/{}/{path}", self.host, reference.repository);
+        let request = |authorization: Option<&HeaderValue>| {
+            let request =
+                headers.iter().fold(self.client.get(&url), |request, (name, value)| request.header(name, value));
+            authorization.into_iter().fold(request, |request, value| request.header(AUTHORIZATION, value))
         };
-        let oci = oci_reference(reference, None);
-        let outcome = self.client.auth(&oci, &credentials, RegistryOperation::Pull).await;
-        outcome.map_err(|error| self.explain(error, reference))?;
-        if let Ok(mut authorized) = self.authorized.lock() {
-            authorized.insert(reference.repository.clone());
+        let known = self.authorizations.lock().await.get(&reference.repository).cloned();
+        let answer = self.send(request(known.as_ref())).await?;
+        if answer.status() != StatusCode::UNAUTHORIZED {
+            return self.judge(answer, reference);
         }
-        Ok(())
+        // A token may have expired since it was given.
+        let authorization = self.authorize(reference, answer.headers(), known.as_ref()).await?;
+        let answer = self.send(request(Some(&authorization))).await?;
+        self.judge(answer, reference)
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Response, RegistryError> {
+        request.send().await.map_err(|error| self.unreachable(&error))
+    }
+
+    /// Answers the challenge of a 401, unless another request of the repository just did.
+    async fn authorize(
+        &self,
+        reference: &Reference,
+        headers: &HeaderMap,
+        refused: Option<&HeaderValue>,
+    ) -> Result<HeaderValue, RegistryError> {
+        let unauthorized = || RegistryError::Unauthorized { reference: reference.to_string(), host: self.name.clone() };
+        let mut authorizations = self.authorizations.lock().await;
+        if let Some(newer) = authorizations.get(&reference.repository).filter(|newer| Some(*newer) != refused) {
+            return Ok(newer.clone());
+        }
+        let texts = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
+        let challenges: Vec<Challenge> = texts.flat_map(auth::challenges).collect();
+        let with = |scheme: &str| challenges.iter().find(|challenge| challenge.scheme == scheme);
+        let credentials = (self.options.credentials)(&self.name);
+        let text = match (with("bearer"), &credentials) {
+            (Some(_), Credentials::Bearer(token)) => format!("Bearer {token}"),
+            (Some(challenge), _) => format!("Bearer {}", self.token(reference, challenge, &credentials).await?),
+            (None, Credentials::Basic { username, password }) if with("basic").is_some() => {
+                auth::basic(username, password)
+            }
+            _ => return Err(unauthorized()),
+        };
+        let mut value = HeaderValue::try_from(text).map_err(|_| unauthorized())?;
+        value.set_sensitive(true);
+        authorizations.insert(reference.repository.clone(), value.clone());
+        Ok(value)
+    }
+
+    /// Gets a token for reading the repository (distribution's "Token Authentication Specification").
+    async fn token(
+        &self,
+        reference: &Reference,
+        challenge: &Challenge,
+        credentials: &Credentials,
+    ) -> Result<String, RegistryError> {
+        let realm = challenge.parameter("realm").unwrap_or_default();
+        let Some(mut url) = auth::token_server(realm, &self.host, self.is_plain) else {
+            let realm = realm.chars().filter(|letter| !letter.is_control()).take(200).collect();
+            return Err(RegistryError::Realm { host: self.name.clone(), realm });
+        };
+        if let Some(service) = challenge.parameter("service") {
+            url.query_pairs_mut().append_pair("service", service);
+        }
+        url.query_pairs_mut().append_pair("scope", &format!("repository:{}:pull", reference.repository));
+        let mut request = self.login.get(url);
+        if let Credentials::Basic { username, password } = credentials {
+            request = request.header(AUTHORIZATION, auth::basic(username, password));
+        }
+        let answer = self.judge(self.send(request).await?, reference)?;
+        let bytes = self.body(answer, MAX_TOKEN).await?;
+        let token = bytes.and_then(|bytes| serde_json::from_slice::<Token>(&bytes).ok());
+        token.and_then(|token| token.token.or(token.access_token)).ok_or_else(|| RegistryError::Answer {
+            reference: reference.to_string(),
+            host: self.name.clone(),
+            answer: "a login with something that is no token".to_owned(),
+        })
+    }
+
+    /// Reads an answer whole; `None` if it has more than `limit` bytes.
+    async fn body(&self, mut answer: Response, limit: usize) -> Result<Option<Vec<u8>>, RegistryError> {
+        let mut bytes = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(|error| self.unreachable(&error))? {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() > limit {
+                return Ok(None);
+            }
+        }
+        Ok(Some(bytes))
     }
 
     async fn fetch_manifest(
         &self,
         reference: &Reference,
-        digest: Option<&Digest>,
+        wanted: Option<&Digest>,
     ) -> Result<RawManifest, RegistryError> {
-        self.authorize(reference).await?;
-        let oci = oci_reference(reference, digest);
-        let pulled = self.client.pull_manifest_raw(&oci, &RegistryAuth::Anonymous, &ACCEPTED).await;
-        let (bytes, _) = pulled.map_err(|error| self.explain(error, reference))?;
-        let bytes = bytes.to_vec();
-        let found = Digest::of(&bytes);
-        if let Some(wanted) = digest.copied().or(reference.digest)
-            && wanted != found
-        {
-            return Err(RegistryError::WrongManifest { wanted, found });
+        let wanted = wanted.or(reference.digest.as_ref());
+        let name = match (wanted, &reference.tag) {
+            (Some(digest), _) => digest.to_string(),
+            (None, tag) => tag.clone().unwrap_or_else(|| "latest".to_owned()),
+        };
+        let accept = [OCI_INDEX, OCI_MANIFEST, DOCKER_INDEX, DOCKER_MANIFEST].join(", ");
+        let answer = self.get(reference, &format!("manifests/{name}"), &[(ACCEPT, accept)]).await?;
+        let stated = answer.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let media_type = stated.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        // Registries made of plain files send any type; then the manifest's own word is all there is.
+        let media_type = if media_type.starts_with("application/vnd.") { media_type } else { String::new() };
+        let too_large = ManifestError::TooLarge { what: "manifest", size: MAX_BYTES + 1 };
+        let bytes = self.body(answer, MAX_BYTES).await?.ok_or(too_large)?;
+        // Docker-Content-Digest is the server's word too: only the bytes count.
+        let digest = Digest::of(&bytes);
+        match wanted {
+            Some(wanted) if *wanted != digest => Err(RegistryError::WrongManifest { wanted: *wanted, found: digest }),
+            _ => Ok(RawManifest { bytes, media_type, digest }),
         }
-        // What the manifest says of itself decides; the header is the server's word.
-        let stated = serde_json::from_slice::<Stated>(&bytes).ok().and_then(|stated| stated.media_type);
-        Ok(RawManifest { bytes, media_type: stated.unwrap_or_default(), digest: found })
+    }
+
+    /// Lets a good answer through.
+    fn judge(&self, answer: Response, reference: &Reference) -> Result<Response, RegistryError> {
+        let (reference, host) = (reference.to_string(), self.name.clone());
+        Err(match answer.status() {
+            status if status.is_success() => return Ok(answer),
+            StatusCode::UNAUTHORIZED => RegistryError::Unauthorized { reference, host },
+            StatusCode::FORBIDDEN => RegistryError::Denied { reference, host },
+            StatusCode::NOT_FOUND => RegistryError::NotFound { reference, host },
+            StatusCode::TOO_MANY_REQUESTS => RegistryError::TooManyRequests { host },
+            status => RegistryError::Answer { reference, host, answer: format!("with status {}", status.as_u16()) },
+        })
     }
 
     fn unreachable(&self, error: &dyn std::error::Error) -> RegistryError {
-        RegistryError::Unreachable { host: self.host.clone(), cause: innermost(error) }
-    }
-
-    fn explain(&self, error: OciError, reference: &Reference) -> RegistryError {
-        use oci_distribution::errors::OciErrorCode as Code;
-        let (reference, host) = (reference.to_string(), self.host.clone());
-        let by_status = |code: u16, reference: String, host: String| match code {
-            401 => RegistryError::Unauthorized { reference, host },
-            403 => RegistryError::Denied { reference, host },
-            404 => RegistryError::NotFound { reference, host },
-            429 => RegistryError::TooManyRequests { host },
-            code => RegistryError::Answer { reference, host, answer: format!("with status {code}") },
-        };
-        match error {
-            OciError::UnauthorizedError { .. } | OciError::AuthenticationFailure(_) => {
-                RegistryError::Unauthorized { reference, host }
-            }
-            OciError::ImageManifestNotFoundError(_) => RegistryError::NotFound { reference, host },
-            OciError::ServerError { code, .. } => by_status(code, reference, host),
-            OciError::RegistryError { envelope, .. } => {
-                match envelope.errors.into_iter().next().map(|error| error.code) {
-                    Some(Code::Unauthorized) => RegistryError::Unauthorized { reference, host },
-                    Some(Code::Denied) => RegistryError::Denied { reference, host },
-                    Some(
-                        Code::ManifestUnknown
-                        | Code::NameUnknown
-                        | Code::NotFound
-                        | Code::BlobUnknown
-                        | Code::ManifestBlobUnknown,
-                    ) => RegistryError::NotFound { reference, host },
-                    Some(Code::Toomanyrequests) => RegistryError::TooManyRequests { host },
-                    Some(code) => RegistryError::Answer { reference, host, answer: format!("with error {code:?}") },
-                    None => {
-                        RegistryError::Answer { reference, host, answer: "with an error without a reason".to_owned() }
-                    }
-                }
-            }
-            OciError::RequestError(error) => match error.status() {
-                Some(status) => by_status(status.as_u16(), reference, host),
-                None => self.unreachable(&error),
-            },
-            other => RegistryError::Answer { reference, host, answer: other.to_string().replace('\n', " ") },
-        }
+        RegistryError::Unreachable { host: self.name.clone(), cause: innermost(error) }
     }
 }
 
+/// What a token server answers; either name is in use.
 #[derive(serde::Deserialize)]
-struct Stated {
-    #[serde(rename = "mediaType")]
-    media_type: Option<String>,
+struct Token {
+    token: Option<String>,
+    access_token: Option<String>,
 }
 
 impl Registry for Remote {
     async fn manifest(&self, reference: &Reference) -> Result<RawManifest, RegistryError> {
-        self.fetch_manifest(reference, reference.digest.as_ref()).await
+        self.fetch_manifest(reference, None).await
     }
 
     async fn manifest_by_digest(&self, reference: &Reference, digest: &Digest) -> Result<RawManifest, RegistryError> {
         self.fetch_manifest(reference, Some(digest)).await
     }
 
+    /// Never asks the `urls` of a descriptor: a manifest could name any host (CVE-2020-15157).
     async fn blob(&self, reference: &Reference, blob: &Descriptor, offset: u64) -> Result<BlobStream, RegistryError> {
-        self.authorize(reference).await?;
-        // Foreign places are never asked: a manifest could name any host (CVE-2020-15157).
-        let layer = OciDescriptor {
-            media_type: blob.media_type.clone(),
-            digest: blob.digest.to_string(),
-            size: i64::try_from(blob.size).unwrap_or(i64::MAX),
-            ..OciDescriptor::default()
-        };
-        let oci = oci_reference(reference, None);
-        let asked = async {
-            if offset == 0 {
-                return self.client.pull_blob_stream(&oci, &layer).await.map(BlobResponse::Full);
+        let range = (offset > 0).then(|| (RANGE, format!("bytes={offset}-")));
+        let answer = self.get(reference, &format!("blobs/{}", blob.digest), range.as_slice()).await?;
+        let begins_at = match answer.status() {
+            StatusCode::PARTIAL_CONTENT => {
+                let range = answer.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
+                if range.and_then(first_byte) != Some(offset) {
+                    let (reference, host) = (reference.to_string(), self.name.clone());
+                    let answer = "with another part of the blob than was asked for".to_owned();
+                    return Err(RegistryError::Answer { reference, host, answer });
+                }
+                offset
             }
-            self.client.pull_blob_stream_partial(&oci, &layer, offset, None).await
+            _ => 0,
         };
-        let (begins_at, stream) = match asked.await.map_err(|error| self.explain(error, reference))? {
-            BlobResponse::Full(stream) => (0, stream),
-            BlobResponse::Partial(stream) => (offset, stream),
-        };
-        Ok(BlobStream::new(begins_at, stream.boxed()))
+        let bytes = answer.bytes_stream().map_err(|error| std::io::Error::other(innermost(&error)));
+        Ok(BlobStream::new(begins_at, bytes.boxed()))
     }
 }
 
-fn oci_reference(reference: &Reference, digest: Option<&Digest>) -> OciReference {
-    let (registry, repository) = (reference.registry.clone(), reference.repository.clone());
-    match (digest, &reference.tag) {
-        (Some(digest), _) => OciReference::with_digest(registry, repository, digest.to_string()),
-        (None, Some(tag)) => OciReference::with_tag(registry, repository, tag.clone()),
-        (None, None) => OciReference::with_tag(registry, repository, "latest".to_owned()),
-    }
+/// Follows a few, and none out of TLS. The client leaves the authorization behind at another host.
+fn redirects() -> Policy {
+    Policy::custom(|attempt| {
+        let leaves_tls =
+            attempt.url().scheme() != "https" && attempt.previous().iter().any(|url| url.scheme() == "https");
+        if leaves_tls {
+            attempt.error("it redirects from https to plain http, which is refused")
+        } else if attempt.previous().len() > REDIRECTS {
+            attempt.error("it redirects again and again")
+        } else {
+            attempt.follow()
+        }
+    })
+}
+
+/// The first position of `bytes 5-9/10` (RFC 9110, section 14.4).
+fn first_byte(content_range: &str) -> Option<u64> {
+    content_range.strip_prefix("bytes ")?.split('-').next()?.parse().ok()
 }
 
 fn innermost(error: &dyn std::error::Error) -> String {
@@ -242,3 +302,6 @@ fn innermost(error: &dyn std::error::Error) -> String {
     }
     error.to_string().replace('\n', " ")
 }
+
+#[cfg(test)]
+mod tests;
