@@ -1,23 +1,27 @@
-/*
- * The start floor: the least kernel work of a default `lrun run --rm IMAGE true`, and nothing else.
+/* Start floor: the kernel work of `lrun run --rm IMAGE true`, and nothing else.
  *
- *     floor LOWER DATA|- UPPER WORK MOUNTPOINT
+ *   floor [--single | --range FIRST:COUNT] [--host-net] LOWER DATA|- UPPER WORK MOUNTPOINT
  *
- * User, mount, pid, uts, ipc, net and cgroup namespaces with an id range mapped by newuidmap and newgidmap side by side,
- * an overlay root, proc, sysfs, cgroup2, /dev with six bound nodes, devpts, shm, mqueue, the same masks and read-only
- * paths mounted one by one, pivot_root, the bounding set, a seccomp filter, exec of /bin/true, wait. No argument parsing,
- * no image, no store. Exits with the command's status, or 125 and the line at which a call failed.
+ * No store, no image, no command line worth the name, no checks of what an image could do, no message: what is left is
+ * what the kernel and newuidmap cost. Static; exits with the status of /bin/true, 125 when a step fails.
+ *
+ * UPPER, WORK and MOUNTPOINT are made where they are missing, and WORK is left such that the next run can use it.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
+#include <linux/audit.h>
+#include <linux/capability.h>
 #include <linux/filter.h>
-#include <linux/mount.h>
+#include <linux/openat2.h>
 #include <linux/sched.h>
 #include <linux/seccomp.h>
 #include <net/if.h>
-#include <pwd.h>
+#include <sched.h>
 #include <signal.h>
+#include <spawn.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,162 +34,365 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static void fail(int line) {
-	fprintf(stderr, "floor: line %d: %s\n", line, strerror(errno));
-	_exit(125);
-}
-#define CHECK(call) do { if ((call) < 0) fail(__LINE__); } while (0)
+/* As DEVICES, DEVICE_LINKS, MASKED and READ_ONLY of runner/src/plan.rs. */
+static const char *const devices[] = {"null", "zero", "full", "random", "urandom", "tty"};
+static const char *const links[][2] = {{"/proc/self/fd", "fd"},
+                                       {"/proc/self/fd/0", "stdin"},
+                                       {"/proc/self/fd/1", "stdout"},
+                                       {"/proc/self/fd/2", "stderr"},
+                                       {"pts/ptmx", "ptmx"}};
+static const char *const masked[] = {"/proc/acpi",          "/proc/asound",
+                                     "/proc/interrupts",    "/proc/kcore",
+                                     "/proc/keys",          "/proc/latency_stats",
+                                     "/proc/sched_debug",   "/proc/scsi",
+                                     "/proc/timer_list",    "/proc/timer_stats",
+                                     "/sys/dev/block",      "/sys/devices/virtual/powercap",
+                                     "/sys/firmware",       "/sys/fs/selinux",
+                                     "/sys/kernel/debug",   "/sys/kernel/tracing"};
+static const char *const read_only[] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"};
 
-static int config(int fs, unsigned command, const char *key, const char *value, int aux) {
-	return syscall(SYS_fsconfig, fs, command, key, value, aux);
-}
+/* Capabilities that stay, as those of containers do by default. */
+static const int kept[] = {CAP_CHOWN,  CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_FSETID,           CAP_KILL,    CAP_SETGID,
+                           CAP_SETUID, CAP_SETPCAP,      CAP_SETFCAP, CAP_NET_BIND_SERVICE, CAP_SYS_CHROOT};
 
-static int mount_fs(const char *kind, const char *options[][2], unsigned attributes) {
-	int fs = syscall(SYS_fsopen, kind, 1);
-	if (fs < 0) return -1;
-	for (; options && (*options)[0]; options++)
-		if (config(fs, (*options)[1] ? 1 : 0, (*options)[0], (*options)[1], 0) < 0) return -1;
-	if (config(fs, 6, NULL, NULL, 0) < 0) return -1;
-	int mount = syscall(SYS_fsmount, fs, 1, attributes);
-	close(fs);
-	return mount;
-}
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+#define PLAIN (MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)
 
-static void attach(int mount, const char *target) {
-	CHECK(syscall(SYS_move_mount, mount, "", AT_FDCWD, target, 4));
-	close(mount);
-}
-
-static void layer(int fs, const char *key, const char *path) {
-	int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	CHECK(fd);
-	CHECK(config(fs, 5, key, NULL, fd));
-	close(fd);
-}
-
-static void bind_at(const char *source, const char *target) {
-	int tree = syscall(SYS_open_tree, AT_FDCWD, source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-	CHECK(tree);
-	attach(tree, target);
+static void check(int is_good, const char *what)
+{
+    if (is_good)
+        return;
+    fprintf(stderr, "floor: %s: %s\n", what, strerror(errno));
+    _exit(125);
 }
 
-static void container(char **argv) {
-	char path[4096];
-	CHECK(setresgid(0, 0, 0));
-	CHECK(setresuid(0, 0, 0));
-	CHECK(unshare(CLONE_NEWCGROUP));
-	CHECK(mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL));
-	int overlay = syscall(SYS_fsopen, "overlay", 1);
-	CHECK(overlay);
-	CHECK(config(overlay, 0, "userxattr", NULL, 0));
-	layer(overlay, "lowerdir+", argv[1]);
-	if (strcmp(argv[2], "-")) layer(overlay, "datadir+", argv[2]);
-	layer(overlay, "upperdir", argv[3]);
-	layer(overlay, "workdir", argv[4]);
-	CHECK(config(overlay, 0, "volatile", NULL, 0));
-	CHECK(config(overlay, 6, NULL, NULL, 0));
-	int root = syscall(SYS_fsmount, overlay, 1, 0);
-	CHECK(root);
-	attach(root, argv[5]);
-	CHECK(chdir(argv[5]));
-
-	unsigned plain = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
-	const char *dev[][2] = {{"mode", "755"}, {"size", "65536k"}, {NULL, NULL}};
-	const char *pts[][2] = {{"newinstance", NULL}, {"ptmxmode", "0666"}, {"mode", "0620"}, {"gid", "5"}, {NULL, NULL}};
-	const char *shm[][2] = {{"mode", "1777"}, {"size", "65536k"}, {NULL, NULL}};
-	const char *empty[][2] = {{"size", "0"}, {"mode", "555"}, {NULL, NULL}};
-	attach(mount_fs("proc", NULL, plain), "proc");
-	attach(mount_fs("sysfs", NULL, plain | MOUNT_ATTR_RDONLY), "sys");
-	int cgroup = mount_fs("cgroup2", NULL, plain | MOUNT_ATTR_RDONLY);
-	if (cgroup >= 0) attach(cgroup, "sys/fs/cgroup");
-	attach(mount_fs("tmpfs", dev, MOUNT_ATTR_NOSUID), "dev");
-	const char *nodes[] = {"null", "zero", "full", "random", "urandom", "tty"};
-	for (int i = 0; i < 6; i++) {
-		char target[64];
-		snprintf(path, sizeof path, "/dev/%s", nodes[i]);
-		snprintf(target, sizeof target, "dev/%s", nodes[i]);
-		close(open(target, O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
-		bind_at(path, target);
-	}
-	CHECK(mkdir("dev/pts", 0755));
-	CHECK(mkdir("dev/shm", 0755));
-	CHECK(mkdir("dev/mqueue", 0755));
-	attach(mount_fs("devpts", pts, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC), "dev/pts");
-	attach(mount_fs("tmpfs", shm, plain), "dev/shm");
-	attach(mount_fs("mqueue", NULL, plain), "dev/mqueue");
-
-	const char *read_only[] = {"proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger"};
-	for (int i = 0; i < 5; i++) {
-		int tree = syscall(SYS_open_tree, AT_FDCWD, read_only[i], OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
-		if (tree < 0) continue;
-		struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY};
-		CHECK(syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof attr));
-		attach(tree, read_only[i]);
-	}
-	const char *masked[] = {"proc/acpi", "proc/asound", "proc/interrupts", "proc/kcore", "proc/keys", "proc/latency_stats",
-		"proc/sched_debug", "proc/scsi", "proc/timer_list", "proc/timer_stats", "sys/dev/block",
-		"sys/devices/virtual/powercap", "sys/firmware", "sys/fs/selinux", "sys/kernel/debug", "sys/kernel/tracing"};
-	for (int i = 0; i < 16; i++) {
-		struct stat st;
-		if (stat(masked[i], &st) < 0) continue;
-		if (S_ISDIR(st.st_mode)) attach(mount_fs("tmpfs", empty, plain | MOUNT_ATTR_RDONLY), masked[i]);
-		else bind_at("/dev/null", masked[i]);
-	}
-	CHECK(syscall(SYS_pivot_root, ".", "."));
-	CHECK(umount2(".", MNT_DETACH));
-	CHECK(chdir("/"));
-	CHECK(sethostname("floor", 5));
-	int s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	struct ifreq lo = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
-	CHECK(ioctl(s, SIOCSIFFLAGS, &lo));
-	for (int cap = 0; cap <= 40; cap++)
-		if (!(0xa80425fbULL >> cap & 1)) CHECK(prctl(PR_CAPBSET_DROP, cap, 0, 0, 0));
-	struct sock_filter allow[] = {BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
-	struct sock_fprog filter = {1, allow};
-	CHECK(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filter));
-	char *command[] = {"true", NULL}, *environment[] = {"PATH=/bin", NULL};
-	execve("/bin/true", command, environment);
-	fail(__LINE__);
+static int place(int root, const char *path)
+{
+    struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
+    return (int)syscall(SYS_openat2, root, path, &how, sizeof(how));
 }
 
-static pid_t map(const char *helper, pid_t target, unsigned own, const char *ranges, const char *name) {
-	unsigned first = 0, count = 0;
-	char line[512], pid[16], id[16], begin[16], length[16];
-	FILE *file = fopen(ranges, "re");
-	while (file && fgets(line, sizeof line, file))
-		if (!strncmp(line, name, strlen(name)) && line[strlen(name)] == ':') sscanf(line + strlen(name) + 1, "%u:%u", &first, &count);
-	if (file) fclose(file);
-	snprintf(pid, sizeof pid, "%d", target);
-	snprintf(id, sizeof id, "%u", own);
-	snprintf(begin, sizeof begin, "%u", first);
-	snprintf(length, sizeof length, "%u", count);
-	pid_t child = vfork();
-	if (!child) {
-		execl(helper, helper, pid, "0", id, "1", "1", begin, length, NULL);
-		_exit(127);
-	}
-	return child;
+static void attach(int mount, int at, const char *what)
+{
+    check(move_mount(mount, "", at, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) == 0, what);
+    close(mount);
 }
 
-int main(int argc, char **argv) {
-	if (argc != 6) return 125;
-	int release[2], status;
-	CHECK(pipe2(release, O_CLOEXEC));
-	struct clone_args args = {.flags = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET,
-		.exit_signal = SIGCHLD};
-	pid_t child = syscall(SYS_clone3, &args, sizeof args);
-	CHECK(child);
-	if (!child) {
-		char byte;
-		if (read(release[0], &byte, 1) != 1) _exit(125);
-		container(argv);
-	}
-	struct passwd *user = getpwuid(getuid());
-	pid_t users = map("/usr/bin/newuidmap", child, getuid(), "/etc/subuid", user->pw_name);
-	pid_t groups = map("/usr/bin/newgidmap", child, getgid(), "/etc/subgid", user->pw_name);
-	CHECK(waitpid(users, NULL, 0));
-	CHECK(waitpid(groups, NULL, 0));
-	CHECK(write(release[1], "x", 1));
-	CHECK(waitpid(child, &status, 0));
-	return WIFEXITED(status) ? WEXITSTATUS(status) : 125;
+/* Options are pairs of key and value, ended by NULL; a value of NULL makes a flag. */
+static int filesystem(const char *kind, const char *const options[], unsigned attributes)
+{
+    int context = fsopen(kind, FSOPEN_CLOEXEC);
+    if (context < 0)
+        return -1;
+    for (int i = 0; options != NULL && options[i] != NULL; i += 2)
+        check(fsconfig(context, options[i + 1] ? FSCONFIG_SET_STRING : FSCONFIG_SET_FLAG, options[i], options[i + 1],
+                       0) == 0,
+              options[i]);
+    int mount = fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0
+                    ? fsmount(context, FSMOUNT_CLOEXEC, attributes)
+                    : -1;
+    close(context);
+    return mount;
+}
+
+static void add(int root, const char *kind, const char *const options[], const char *path, unsigned attributes)
+{
+    int at = place(root, path);
+    if (at < 0) {
+        check(mkdirat(root, path + 1, 0755) == 0, path);
+        at = place(root, path);
+    }
+    int mount = filesystem(kind, options, attributes);
+    if (mount < 0 && strcmp(kind, "cgroup2") == 0) {
+        close(at);
+        return;
+    }
+    if (mount < 0 && (strcmp(kind, "proc") == 0 || strcmp(kind, "sysfs") == 0))
+        /* Sysfs with the host's network: the host's, bound. */
+        mount = open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
+    check(at >= 0 && mount >= 0, path);
+    attach(mount, at, path);
+    close(at);
+}
+
+static void layer(int overlay, const char *key, const char *path)
+{
+    int folder = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    check(folder >= 0, path);
+    if (fsconfig(overlay, FSCONFIG_SET_FD, key, NULL, folder) != 0)
+        check(fsconfig(overlay, FSCONFIG_SET_STRING, strcmp(key, "lowerdir+") == 0 ? "lowerdir" : key, path, 0) == 0,
+              key);
+    close(folder);
+}
+
+static int overlay(char *const folders[])
+{
+    int context = fsopen("overlay", FSOPEN_CLOEXEC);
+    check(context >= 0, "overlay");
+    check(fsconfig(context, FSCONFIG_SET_FLAG, "userxattr", NULL, 0) == 0, "userxattr");
+    layer(context, "lowerdir+", folders[0]);
+    if (strcmp(folders[1], "-") != 0)
+        layer(context, "datadir+", folders[1]);
+    layer(context, "upperdir", folders[2]);
+    layer(context, "workdir", folders[3]);
+    check(fsconfig(context, FSCONFIG_SET_FLAG, "volatile", NULL, 0) == 0, "volatile");
+    check(fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0, "make the overlay");
+    int mount = fsmount(context, FSMOUNT_CLOEXEC, MOUNT_ATTR_NODEV);
+    check(mount >= 0, "mount the overlay");
+    close(context);
+    int at = open(folders[4], O_PATH | O_DIRECTORY | O_CLOEXEC);
+    check(at >= 0, folders[4]);
+    attach(mount, at, "attach the overlay");
+    close(at);
+    /* The descriptor from before still means what lies below the mount. */
+    int root = open(folders[4], O_PATH | O_DIRECTORY | O_CLOEXEC);
+    check(root >= 0, folders[4]);
+    return root;
+}
+
+static void put(int root, const char *path, const char *text)
+{
+    unlinkat(root, path, 0);
+    int file = openat(root, path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    check(file >= 0 && write(file, text, strlen(text)) == (ssize_t)strlen(text), path);
+    close(file);
+}
+
+static void bind_devices(int root)
+{
+    int dev = place(root, "/dev");
+    for (size_t i = 0; i < COUNT(devices); i++) {
+        char path[32];
+        snprintf(path, sizeof(path), "/dev/%s", devices[i]);
+        int node = open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+        struct mount_attr attributes = {.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, .propagation = MS_PRIVATE};
+        check(node >= 0 && mount_setattr(node, "", AT_EMPTY_PATH, &attributes, sizeof(attributes)) == 0, path);
+        close(openat(dev, devices[i], O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
+        int at = place(root, path);
+        attach(node, at, path);
+        close(at);
+    }
+    for (size_t i = 0; i < COUNT(links); i++)
+        check(symlinkat(links[i][0], dev, links[i][1]) == 0, links[i][1]);
+    close(dev);
+}
+
+static void mask_all(int root, int null)
+{
+    for (size_t i = 0; i < COUNT(read_only); i++) {
+        int at = place(root, read_only[i]);
+        if (at < 0)
+            continue;
+        int tree = open_tree(at, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE);
+        struct mount_attr attributes = {.attr_set = MOUNT_ATTR_RDONLY, .propagation = MS_PRIVATE};
+        check(tree >= 0 && mount_setattr(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attributes, sizeof(attributes)) == 0,
+              read_only[i]);
+        attach(tree, at, read_only[i]);
+        close(at);
+    }
+    for (size_t i = 0; i < COUNT(masked); i++) {
+        int at = place(root, masked[i]);
+        if (at < 0)
+            continue;
+        struct stat stat;
+        check(fstat(at, &stat) == 0, masked[i]);
+        static const char *const empty[] = {"size", "0", "mode", "555", NULL};
+        int cover = S_ISDIR(stat.st_mode) ? filesystem("tmpfs", empty, PLAIN | MOUNT_ATTR_RDONLY)
+                                          : open_tree(null, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+        check(cover >= 0, masked[i]);
+        attach(cover, at, masked[i]);
+        close(at);
+    }
+}
+
+static void loopback_up(void)
+{
+    int socket_ = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
+    check(socket_ >= 0 && ioctl(socket_, SIOCSIFFLAGS, &request) == 0, "lo");
+    close(socket_);
+}
+
+static int is_kept(int capability)
+{
+    for (size_t i = 0; i < COUNT(kept); i++)
+        if (kept[i] == capability)
+            return 1;
+    return 0;
+}
+
+static void give_up_power(void)
+{
+    for (int capability = 0; prctl(PR_CAPBSET_READ, capability) >= 0; capability++)
+        if (!is_kept(capability))
+            check(prctl(PR_CAPBSET_DROP, capability) == 0, "drop a capability");
+
+    /* Small: it refuses three calls. That of lrun is longer, which is work of lrun's. */
+    struct sock_filter program[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_kexec_load, 2, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_init_module, 1, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_bpf, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog filter = {.len = COUNT(program), .filter = program};
+    check(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filter) == 0, "seccomp");
+
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2] = {0};
+    for (size_t i = 0; i < COUNT(kept); i++) {
+        data[kept[i] / 32].effective |= 1U << (kept[i] % 32);
+        data[kept[i] / 32].permitted |= 1U << (kept[i] % 32);
+    }
+    check(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) == 0, "ambient set");
+    check(syscall(SYS_capset, &header, data) == 0, "capset");
+}
+
+static void child(int released, int has_range, int has_host_net, char *const folders[])
+{
+    char byte;
+    check(read(released, &byte, 1) == 1, "wait for the parent");
+    check(prctl(PR_SET_PDEATHSIG, SIGKILL) == 0, "die with the parent");
+    if (has_range)
+        check(setgroups(0, NULL) == 0, "setgroups");
+    check(setresgid(0, 0, 0) == 0 && setresuid(0, 0, 0) == 0, "become root");
+    check(prctl(PR_SET_DUMPABLE, 0) == 0, "not dumpable");
+    umask(022);
+    check(unshare(CLONE_NEWCGROUP) == 0, "cgroup namespace");
+    check(mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) == 0, "propagation");
+
+    int null = open("/dev/null", O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    int root = overlay(folders);
+    setsid();
+    static const char *const dev[] = {"mode", "755", "size", "65536k", NULL};
+    static const char *const pts[] = {"newinstance", NULL, "ptmxmode", "0666", "mode", "0620", "gid", "5", NULL};
+    /* A single id has no group 5. */
+    static const char *const pts_single[] = {"newinstance", NULL, "ptmxmode", "0666", "mode", "0620", NULL};
+    static const char *const shm[] = {"mode", "1777", "size", "65536k", NULL};
+    add(root, "proc", NULL, "/proc", PLAIN);
+    add(root, "sysfs", NULL, "/sys", PLAIN | MOUNT_ATTR_RDONLY);
+    add(root, "cgroup2", NULL, "/sys/fs/cgroup", PLAIN | MOUNT_ATTR_RDONLY);
+    add(root, "tmpfs", dev, "/dev", MOUNT_ATTR_NOSUID);
+    bind_devices(root);
+    add(root, "devpts", has_range ? pts : pts_single, "/dev/pts", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
+    add(root, "tmpfs", shm, "/dev/shm", PLAIN);
+    add(root, "mqueue", NULL, "/dev/mqueue", PLAIN);
+    put(root, "etc/hosts", "127.0.0.1 localhost\n");
+    put(root, "etc/hostname", "floor\n");
+    put(root, "etc/resolv.conf", "");
+    mask_all(root, null);
+
+    check(fchdir(root) == 0 && syscall(SYS_pivot_root, ".", ".") == 0, "pivot_root");
+    check(umount2(".", MNT_DETACH) == 0 && chdir("/") == 0, "leave the old root");
+    check(sethostname("floor", 5) == 0, "host name");
+    if (!has_host_net)
+        loopback_up();
+    give_up_power();
+    close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
+    char *const arguments[] = {"true", NULL}, *const environment[] = {"PATH=/usr/bin:/bin", NULL};
+    execve("/bin/true", arguments, environment);
+    check(0, "/bin/true");
+}
+
+static pid_t start_helper(const char *helper, pid_t target, unsigned own, const char *range)
+{
+    char id[16], outer[16], first[16], *count;
+    snprintf(id, sizeof(id), "%d", target);
+    snprintf(outer, sizeof(outer), "%u", own);
+    snprintf(first, sizeof(first), "%lu", strtoul(range, &count, 10));
+    check(*count == ':', "--range FIRST:COUNT");
+    char *const arguments[] = {(char *)helper, id, "0", outer, "1", "1", first, count + 1, NULL};
+    char *const environment[] = {NULL};
+    pid_t process;
+    errno = posix_spawn(&process, helper, NULL, NULL, arguments, environment);
+    check(errno == 0, helper);
+    return process;
+}
+
+static int status_of(pid_t process)
+{
+    int status;
+    check(waitpid(process, &status, 0) == process, "wait");
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static void put_map(pid_t target, const char *file, const char *text)
+{
+    char path[64];
+    snprintf(path, sizeof(path), "/proc/%d/%s", target, file);
+    int map = open(path, O_WRONLY | O_CLOEXEC);
+    check(map >= 0 && write(map, text, strlen(text)) == (ssize_t)strlen(text), path);
+    close(map);
+}
+
+/* What a volatile overlay leaves behind keeps the next from starting. */
+static void clean(const char *work)
+{
+    int folder = open(work, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (folder < 0)
+        return;
+    fchmodat(folder, "work", 0700, 0);
+    fchmodat(folder, "work/incompat", 0700, 0);
+    fchmodat(folder, "work/incompat/volatile", 0700, 0);
+    unlinkat(folder, "work/incompat/volatile/dirty", 0);
+    unlinkat(folder, "work/incompat/volatile", AT_REMOVEDIR);
+    unlinkat(folder, "work/incompat", AT_REMOVEDIR);
+    unlinkat(folder, "work", AT_REMOVEDIR);
+    close(folder);
+}
+
+int main(int count, char **words)
+{
+    const char *range = NULL;
+    int has_host_net = 0, at = 1;
+    for (; at < count && strncmp(words[at], "--", 2) == 0; at++) {
+        if (strcmp(words[at], "--host-net") == 0)
+            has_host_net = 1;
+        else if (strcmp(words[at], "--single") == 0)
+            range = NULL;
+        else if (strcmp(words[at], "--range") == 0 && at + 1 < count)
+            range = words[++at];
+        else
+            break;
+    }
+    if (count - at != 5) {
+        fputs("usage: floor [--single | --range FIRST:COUNT] [--host-net] LOWER DATA|- UPPER WORK MOUNTPOINT\n", stderr);
+        return 125;
+    }
+    char *const *folders = words + at;
+    for (int i = 2; i < 5; i++)
+        check(mkdir(folders[i], 0755) == 0 || errno == EEXIST, folders[i]);
+
+    int released[2];
+    check(pipe2(released, O_CLOEXEC) == 0, "pipe");
+    int pidfd = -1;
+    struct clone_args arguments = {
+        .flags = CLONE_PIDFD | CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS |
+                 (has_host_net ? 0 : CLONE_NEWNET),
+        .pidfd = (unsigned long)&pidfd,
+        .exit_signal = SIGCHLD,
+    };
+    pid_t process = (pid_t)syscall(SYS_clone3, &arguments, sizeof(arguments));
+    check(process >= 0, "clone3");
+    if (process == 0)
+        child(released[0], range != NULL, has_host_net, folders);
+
+    if (range != NULL) {
+        pid_t users = start_helper("/usr/bin/newuidmap", process, getuid(), range);
+        pid_t groups = start_helper("/usr/bin/newgidmap", process, getgid(), range);
+        errno = 0;
+        check((status_of(users) | status_of(groups)) == 0, "newuidmap and newgidmap");
+    } else {
+        char map[32];
+        put_map(process, "setgroups", "deny");
+        snprintf(map, sizeof(map), "0 %u 1", getgid());
+        put_map(process, "gid_map", map);
+        snprintf(map, sizeof(map), "0 %u 1", getuid());
+        put_map(process, "uid_map", map);
+    }
+    check(write(released[1], "x", 1) == 1, "release the child");
+    int status = status_of(process);
+    clean(folders[3]);
+    return status;
 }

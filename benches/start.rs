@@ -1,73 +1,71 @@
-//! Starts: `lrun run --rm IMAGE true` against the floor, the least kernel work that a start is.
+//! How long a container takes from its start to the end of `true`: lrun, and the floor under it.
 
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 use criterion::Criterion;
-use lstore_benches::Bench;
+use lstore_benches::{Bench, Reason, compile_floor, main as bench_main, run, time};
 
-fn main() {
-    let bench = match Bench::new() {
-        Ok(bench) => bench,
-        Err(reason) => return skip(&reason),
-    };
-    if !bench.lstore("store", &["pull", "-q", &bench.image]) {
-        return skip("the image cannot be pulled");
-    }
-    let mut criterion = Criterion::default().configure_from_args();
+fn main() -> ExitCode {
+    bench_main(|| {
+        let mut criterion = Criterion::default().configure_from_args();
+        let result = start(&mut criterion);
+        criterion.final_summary();
+        result
+    })
+}
+
+fn start(criterion: &mut Criterion) -> Result<(), Reason> {
+    let bench = Bench::prepare()?;
+    let store = bench.store("store");
+    bench.lstore(&store, ["pull", "--quiet", "--tls-verify=false", bench.image()])?;
+    let mut failed = None;
     let mut group = criterion.benchmark_group("start");
-    group.bench_function("lrun run --rm IMAGE true", |bencher| {
-        bencher.iter(|| assert!(bench.lrun("store", &["run", "--rm", &bench.image, "true"]), "a start failed"));
-    });
-    group.bench_function("lrun run --rm --network host IMAGE true", |bencher| {
-        let words = ["run", "--rm", "--network", "host", bench.image.as_str(), "true"];
-        bencher.iter(|| assert!(bench.lrun("store", &words), "a start failed"));
-    });
-    match floor(&bench) {
-        Ok((program, folders)) => {
-            group.bench_function("floor", |bencher| {
-                bencher.iter(|| {
-                    // As for a container of its own: fresh folders, removed by nobody within the time.
-                    let upper = fresh(&bench, "upper");
-                    let work = fresh(&bench, "work");
-                    let mut command = bench.command(&program, "store");
-                    command.args([&folders[0], &folders[1], &upper, &work, &folders[2]]);
-                    assert!(command.status().is_ok_and(|status| status.success()), "the floor failed");
-                });
-            });
-        }
-        Err(reason) => skip(&format!("floor: {reason}")),
+    for network in ["none", "host"] {
+        let words = ["run", "--rm", "--network", network, bench.image(), "true"];
+        // The first makes the tree.
+        bench.lrun(&store, words)?;
+        group.bench_function(format!("lrun/{network}"), |bencher| {
+            bencher.iter_custom(|times| time(times, &mut failed, || Ok(()), |()| bench.lrun(&store, words), Ok));
+        });
+    }
+    let floor = bench.install(&compile_floor()?)?;
+    for network in ["none", "host"] {
+        let mut command = floor_command(&bench, &floor, &store, network == "host")?;
+        group.bench_function(format!("floor/{network}"), |bencher| {
+            bencher.iter_custom(|times| time(times, &mut failed, || Ok(()), |()| run(&mut command), Ok));
+        });
     }
     group.finish();
-    bench.remove("store");
-    criterion.final_summary();
+    failed.map_or(Ok(()), Err)
 }
 
-fn skip(reason: &str) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stdout(), "skipped: {reason}");
-}
-
-/// Compiles the floor; tree, pool and mountpoint for it.
-fn floor(bench: &Bench) -> Result<(PathBuf, [PathBuf; 3]), String> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("floor.c");
-    let program = bench.programs.join("floor");
-    let built = Command::new("cc").args(["-O2", "-static", "-w", "-o"]).arg(&program).arg(source).status();
-    if !built.is_ok_and(|status| status.success()) {
-        return Err("cc cannot compile it".to_owned());
+/// The floor over the tree that lrun made; tried once, with the objects of the store below for a tree of stubs.
+fn floor_command(bench: &Bench, floor: &Path, store: &Path, has_host_network: bool) -> Result<Command, Reason> {
+    let program = floor.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let mut tried = Ok(());
+    for data in [store.join("objects"), PathBuf::from("-")] {
+        let mut command = bench.command(&program);
+        match bench.range() {
+            Some(range) => command.arg("--range").arg(range),
+            None => command.arg("--single"),
+        };
+        if has_host_network {
+            command.arg("--host-net");
+        }
+        command.arg(tree(store)?).arg(data);
+        command.args(["upper", "work", "root"].map(|name| bench.store(&format!("floor-{name}"))));
+        tried = run(&mut command);
+        if tried.is_ok() {
+            return Ok(command);
+        }
     }
-    let store = bench.scratch.join("store");
-    let trees = std::fs::read_dir(store.join("trees")).map_err(|error| error.to_string())?;
-    let tree = trees.flatten().next().ok_or("no checkout")?.path().join("root");
-    Ok((program, [tree, store.join("objects"), fresh(bench, "mountpoint")]))
+    Err(tried.err().unwrap_or_default())
 }
 
-/// A folder of the user's that nobody has used.
-fn fresh(bench: &Bench, name: &str) -> PathBuf {
-    static NUMBER: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-    let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    let path = bench.scratch.join(format!("{name}-{number}"));
-    let made = bench.command(Path::new("mkdir"), "store").arg(&path).status();
-    assert!(made.is_ok_and(|status| status.success()), "mkdir failed");
-    path
+fn tree(store: &Path) -> Result<PathBuf, Reason> {
+    let trees = fs::read_dir(store.join("trees")).map_err(|error| error.to_string())?;
+    let roots = trees.flatten().map(|tree| tree.path().join("root"));
+    roots.into_iter().find(|root| root.is_dir()).ok_or_else(|| "the store has no tree".to_owned())
 }
