@@ -174,18 +174,18 @@ impl Store {
                 if dry_run {
                     left += 1;
                 } else {
-                    folder.unlink(&file).context("remove an orphan of", &path)?;
+                    ignore_gone(folder.unlink(&file)).context("remove an orphan of", &path)?;
                 }
             }
             if left == 0 && !dry_run {
-                self.pool.dir().remove_dir(&name).context("remove", &path)?;
+                ignore_gone(self.pool.dir().remove_dir(&name)).context("remove", &path)?;
             }
             if !self.layers.exists(&name).context("look into", &path)? || self.index()?.has_layer(ingest)? {
                 continue;
             }
             collected.orphans += 1;
             if !dry_run {
-                self.layers.unlink(&name).context("remove an orphan of", self.path().join("layers"))?;
+                ignore_gone(self.layers.unlink(&name)).context("remove an orphan of", self.path().join("layers"))?;
             }
         }
         self.sweep_records(dry_run, collected)?;
@@ -222,7 +222,7 @@ impl Store {
             }
             collected.orphans += 1;
             if !dry_run {
-                self.trees.rename(&name, &self.tmp, &name).context("move away", &path)?;
+                ignore_gone(self.trees.rename(&name, &self.tmp, &name)).context("move away", &path)?;
             }
         }
         Ok(())
@@ -254,6 +254,14 @@ impl Store {
             }
         }
         Ok(())
+    }
+}
+
+/// What another collector was faster with is done.
+fn ignore_gone(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
     }
 }
 

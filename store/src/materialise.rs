@@ -1,6 +1,7 @@
 //! Layers → merged tree → checkout.
 
 use std::path::Path;
+use std::time::Duration;
 
 use crate::checkout::{Lost, Placement, Writer};
 use crate::digest::Digest;
@@ -12,8 +13,10 @@ use crate::store::{Scratch, Store};
 use crate::sys::dir::Dir;
 use crate::tree::Tree;
 
-/// How often a checkout that is collected under our hands is made again before that is an error.
-const ATTEMPTS: u32 = 3;
+/// How often a checkout that a collector is looking at is asked for again, and the pause between: a collector holds the
+/// leases of idle checkouts for as long as it looks, some milliseconds, and then has either left or removed them.
+const ATTEMPTS: u32 = 1000;
+const PAUSE: Duration = Duration::from_millis(10);
 
 impl Store {
     /// Merges the layers with these diff IDs, lowest first.
@@ -49,13 +52,17 @@ impl Store {
             if let Some(checkout) = self.find_checkout(image, Some(placement))? {
                 return Ok(checkout);
             }
-            let _alone = self.lock(&format!("tree-{}-{placement}", image.chain_id))?;
-            if self.index()?.find_tree(&image.chain_id, placement)?.is_none() {
-                match merged {
-                    Some(tree) => self.make_checkout(tree, image, placement)?,
-                    None => self.make_checkout(&self.tree(&image.diff_ids)?, image, placement)?,
+            {
+                let _alone = self.lock(&format!("tree-{}-{placement}", image.chain_id))?;
+                if self.index()?.find_tree(&image.chain_id, placement)?.is_none() {
+                    match merged {
+                        Some(tree) => self.make_checkout(tree, image, placement)?,
+                        None => self.make_checkout(&self.tree(&image.diff_ids)?, image, placement)?,
+                    }
+                    continue;
                 }
             }
+            std::thread::sleep(PAUSE);
         }
         Err(Error::ImageNotFound(image.id.to_string()))
     }

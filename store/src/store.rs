@@ -55,7 +55,11 @@ impl Store {
         if !path.join(INDEX).exists() && !objects.is_empty() {
             return Err(Error::IndexMissing(path.to_path_buf()));
         }
-        store.index()?;
+        {
+            // Switching a fresh index to WAL cannot be waited for by SQLite's own means: the first processes take turns.
+            let _first = store.lock("index")?;
+            store.index()?;
+        }
         store.settle_after_boot()?;
         Ok(store)
     }
@@ -179,7 +183,11 @@ impl Scratch {
             let number = store.index()?.next(Counter::Tree)?;
             let name = number.to_string().into_bytes();
             let path = || store.path.join("tmp");
-            let dir = store.tmp.ensure_dir(&name, 0o700).context("create", path())?;
+            let dir = match store.tmp.ensure_dir(&name, 0o700) {
+                // A collector took the folder for a left-over in the instant before it was opened.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                other => other.context("create", path())?,
+            };
             let ours = crate::sys::flock::try_exclusive(&dir).context("lock", path())?;
             if ours && store.tmp.exists(&name).context("look into", path())? {
                 return Ok(Self { dir, number, tmp: store.tmp.try_clone().context("open", path())? });

@@ -94,7 +94,9 @@ fn programs() -> &'static Path {
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::set_permissions(&folder, PermissionsExt::from_mode(0o755)).unwrap();
         for (name, built) in [("lstore", env!("CARGO_BIN_EXE_lstore")), ("lrun", env!("CARGO_BIN_EXE_lrun"))] {
-            std::fs::copy(built, folder.join(name)).unwrap();
+            // By another process: a descriptor open for writing here would pass to a child of another test's, and keep
+            // the program from being executed.
+            run(Command::new("cp").arg(built).arg(folder.join(name))).unwrap();
             std::fs::set_permissions(folder.join(name), PermissionsExt::from_mode(0o755)).unwrap();
         }
         folder

@@ -39,10 +39,14 @@ impl Ingest {
         let objects = pool.dir().try_clone()?;
         let name = format!("{number:x}").into_bytes();
         objects.make_dir(&name, 0o700)?;
-        let folder = objects.open_dir(&name)?;
+        // A collector may take the new folder for a left-over in the instant before the lock.
+        let collected = || io::Error::new(io::ErrorKind::Interrupted, "the folder was collected before it was locked");
+        let folder = match objects.open_dir(&name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(collected()),
+            other => other?,
+        };
         if !flock::try_exclusive(&folder)? || !objects.exists(&name)? {
-            // A collector took the new folder for a left-over in the instant before the lock.
-            return Err(io::Error::new(io::ErrorKind::Interrupted, "the folder was collected before it was locked"));
+            return Err(collected());
         }
         Ok(Self {
             number,

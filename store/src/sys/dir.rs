@@ -189,28 +189,38 @@ impl Dir {
             }
             Err(_) => {}
         }
-        // A stack of open directories instead of recursion: the depth is the image's choice.
-        let mut stack = vec![(self.open_passable(name)?, name.to_vec())];
+        // A stack of open directories instead of recursion: the depth is the image's choice. What another process
+        // removes at the same time is gone as well as by our hand.
+        let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+        let mut stack = match self.open_passable(name) {
+            Err(error) if gone(&error) => return Ok(()),
+            other => vec![(other?, name.to_vec())],
+        };
         while let Some((dir, own_name)) = stack.pop() {
             let mut deeper = None;
             for (entry, _) in dir.entries()? {
-                if let Err(error) = dir.unlink(&entry) {
-                    match error.raw_os_error() {
-                        Some(ENOENT) => {}
-                        Some(EISDIR | EPERM) => {
-                            deeper = Some((dir.open_passable(&entry)?, entry));
+                let Err(error) = dir.unlink(&entry) else { continue };
+                match error.raw_os_error() {
+                    Some(ENOENT) => {}
+                    Some(EISDIR | EPERM) => match dir.open_passable(&entry) {
+                        Err(error) if gone(&error) => {}
+                        other => {
+                            deeper = Some((other?, entry));
                             break;
                         }
-                        _ => return Err(error),
-                    }
+                    },
+                    _ => return Err(error),
                 }
             }
             if let Some(child) = deeper {
                 stack.push((dir, own_name));
                 stack.push(child);
-            } else {
-                drop(dir);
-                stack.last().map_or(self, |(parent, _)| parent).remove_dir(&own_name)?;
+                continue;
+            }
+            drop(dir);
+            match stack.last().map_or(self, |(parent, _)| parent).remove_dir(&own_name) {
+                Err(error) if !gone(&error) => return Err(error),
+                _ => {}
             }
         }
         Ok(())
