@@ -46,6 +46,18 @@ pub enum IdMapError {
         /// The file that was looked into.
         file: &'static str,
     },
+    /// A set-id program that maps ranges is not there.
+    #[error("{0} is missing: install the package uidmap")]
+    NoHelper(&'static str),
+}
+
+/// The name of a user in the text of a passwd file (`passwd(5)`); `None` for a user that has no line there.
+pub fn user_name(passwd: &str, id: u32) -> Option<&str> {
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let (name, _password, uid) = (fields.next()?, fields.next()?, fields.next()?);
+        (uid.parse() == Ok(id)).then_some(name)
+    })
 }
 
 impl SubordinateRanges {
@@ -74,6 +86,8 @@ impl SubordinateRanges {
         let mut extents = Vec::new();
         let mut skip = skip;
         for &(first, count) in &self.0 {
+            // The last number of all is no id; a range that runs over it ends before it.
+            let count = count.min(u32::MAX - first);
             let skipped = skip.min(count);
             skip -= skipped;
             let count = (count - skipped).min(most);
@@ -146,6 +160,20 @@ mod tests {
     fn ranges_are_found_by_name_and_by_id() {
         assert_eq!(ranges().0, [(100_000, 65_536), (300_000, 10)]);
         assert!(SubordinateRanges::parse("bob:1:1", "alice", 1000).is_empty());
+    }
+
+    #[test]
+    fn a_name_is_that_of_the_first_line_with_the_id() {
+        let passwd = "root:x:0:0::/root:/bin/sh\nbroken\nalice:x:1000:100::/:\nother:x:1000:100::/:\n";
+        assert_eq!(user_name(passwd, 1000), Some("alice"));
+        assert_eq!(user_name(passwd, 100), None);
+    }
+
+    #[test]
+    fn a_range_past_the_last_id_is_cut_short() {
+        let ranges = SubordinateRanges(vec![(u32::MAX - 10, 65_536)]);
+        assert_eq!(IdMap::plan(Shape::Auto, 5, &ranges).to_string(), "0 5 1\n1 4294967285 10\n");
+        assert_eq!(IdMap::plan(Shape::KeepId, 5, &ranges).to_string(), "0 4294967285 5\n5 5 1\n6 4294967290 5\n");
     }
 
     #[test]

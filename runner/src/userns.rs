@@ -6,15 +6,19 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::process::{Child, Command, Stdio};
 
 use nix::sched::CloneFlags;
-use nix::unistd::{Gid, Uid, User};
+use nix::unistd::{Gid, Uid};
 
 use crate::error::{Action, Error};
-use crate::idmap::{IdMap, IdMapError, Shape, SubordinateRanges};
+use crate::idmap::{IdMap, IdMapError, Shape, SubordinateRanges, user_name};
 use crate::sys::process::{self, Fork};
 
 /// Files with subordinate ranges, `subuid(5)` and `subgid(5)`.
 const SUBUID: &str = "/etc/subuid";
 const SUBGID: &str = "/etc/subgid";
+/// The users of this machine, `passwd(5)`.
+const PASSWD: &str = "/etc/passwd";
+/// The set-id programs that map a range.
+const HELPERS: [&str; 2] = ["newuidmap", "newgidmap"];
 /// Where the set-id helpers are looked for: never through the caller's PATH.
 const HELPER_FOLDERS: [&str; 4] = ["/usr/bin", "/bin", "/usr/sbin", "/usr/local/bin"];
 
@@ -54,10 +58,16 @@ impl fmt::Display for Mapping {
 /// The maps that a caller can have in a shape.
 ///
 /// # Errors
-/// [`IdMapError::NoRange`].
+/// [`IdMapError::NoRange`], [`IdMapError::NoHelper`].
 pub fn maps_of_caller(shape: Shape) -> Result<Maps, IdMapError> {
     let (uid, gid) = (Uid::current().as_raw(), Gid::current().as_raw());
-    let name = User::from_uid(Uid::current()).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name);
+    // By the file, not by the name services: those load modules, which a static program must not (it crashes in them). A
+    // user known to them alone is found by its number.
+    let passwd = std::fs::read(PASSWD).unwrap_or_default();
+    let name = user_name(&String::from_utf8_lossy(&passwd), uid).map_or_else(|| uid.to_string(), str::to_owned);
+    if let Some(helper) = HELPERS.into_iter().find(|helper| find_helper(helper).is_none()) {
+        return Err(IdMapError::NoHelper(helper));
+    }
     let ranges = |file: &'static str| {
         let text = std::fs::read_to_string(file).unwrap_or_default();
         let ranges = SubordinateRanges::parse(&text, &name, uid);
@@ -77,9 +87,6 @@ pub fn enter() -> Result<Mapping, Error> {
     }
     let (uid, gid) = (Uid::current().as_raw(), Gid::current().as_raw());
     let mapping = match maps_of_caller(Shape::Auto) {
-        Ok(_) if find_helper("newuidmap").is_none() => {
-            Mapping::Single("newuidmap is missing: install the package uidmap".to_owned())
-        }
         Ok(maps) => {
             map_self_by_helpers(&maps)?;
             Mapping::Range(maps)
@@ -195,7 +202,11 @@ pub fn spawn_inside(
     keep: &[BorrowedFd<'_>],
     work: impl FnOnce(),
 ) -> Result<(), Error> {
-    if let Fork::Child = process::fork().action("fork")? {
+    let fork = process::fork().action("fork")?;
+    if let Fork::Parent(id) = fork {
+        // It forks and exits: this is short.
+        process::wait_for(id).action("wait for a fork")?;
+    } else {
         // A fork of the fork belongs to no one who would have to wait for it.
         if let Ok(Fork::Child) = process::fork() {
             let entered = nix::unistd::setsid().is_ok()
@@ -209,7 +220,6 @@ pub fn spawn_inside(
         }
         process::exit_now(0);
     }
-    process::reap_one();
     Ok(())
 }
 
