@@ -57,6 +57,11 @@ impl Channel {
         }
     }
 
+    /// Whether the parent has gone.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        matches!(recv(&self.0, &mut [0], RecvFlags::DONTWAIT | RecvFlags::PEEK), Ok((_, 0)))
+    }
+
     /// Tells of a failed step.
     pub(crate) fn fail(&self, stage: Stage, what: &str, error: &io::Error) {
         let errno = error.raw_os_error().unwrap_or(0);
@@ -132,6 +137,14 @@ mod tests {
         child.fail(Stage::Mount, "/proc", &io::Error::from_raw_os_error(1));
         let Heard::Failed(stage, what, error) = parent.hear().unwrap() else { panic!() };
         assert_eq!((stage, what.as_str(), error.raw_os_error()), (Stage::Mount, "/proc", Some(1)));
+    }
+
+    #[test]
+    fn a_parent_that_has_gone_is_noticed() {
+        let (parent, child) = Channel::pair().unwrap();
+        assert!(!child.is_abandoned());
+        drop(parent);
+        assert!(child.is_abandoned());
     }
 
     #[test]

@@ -16,6 +16,7 @@ use rustix::process::{DumpableBehavior, Signal};
 use crate::channel::Channel;
 use crate::error::Stage;
 use crate::identity::{self, Identity};
+use crate::idmap::IdMap;
 use crate::plan::{Plan, Refused, Step};
 use crate::rootfs::Rootfs;
 use crate::sys::{network, process, seccomp};
@@ -49,8 +50,17 @@ pub(crate) struct Orders<'a> {
     pub(crate) rootfs: &'a Rootfs,
     /// Its end of the channel.
     pub(crate) channel: &'a Channel,
-    /// Whether groups may be set: not under a single mapping.
-    pub(crate) may_set_groups: bool,
+    /// The groups of its user namespace, if it has one of its own.
+    pub(crate) groups: Option<&'a Groups>,
+}
+
+/// The groups of a user namespace.
+#[derive(Debug)]
+pub(crate) struct Groups {
+    /// Those that exist.
+    pub(crate) map: IdMap,
+    /// Whether a process may choose among them: not under a single mapping.
+    pub(crate) may_be_set: bool,
 }
 
 /// Does all, and never comes back.
@@ -64,9 +74,14 @@ pub(crate) fn run(orders: &Orders<'_>) -> ! {
 }
 
 fn become_container(orders: &Orders<'_>) -> Result<std::convert::Infallible, Failure> {
-    let Orders { plan, rootfs, channel, may_set_groups } = *orders;
+    let Orders { plan, rootfs, channel, groups } = *orders;
+    let may_set_groups = groups.is_none_or(|groups| groups.may_be_set);
     let spec = &plan.spec;
     die_with_parent().during(Stage::Identity, "")?;
+    if channel.is_abandoned() {
+        // It went before the kernel had noted the wish.
+        process::exit_now(1);
+    }
     if plan.user_namespace.is_some() {
         userns::become_root(may_set_groups).during(Stage::Identity, "")?;
     }
@@ -83,7 +98,7 @@ fn become_container(orders: &Orders<'_>) -> Result<std::convert::Infallible, Fai
     let mut terminal = None;
     nix::unistd::setsid().during(Stage::Terminal, "")?;
     for step in &plan.steps {
-        take(step, &mut root, rootfs, null.as_fd(), channel, &mut terminal)?;
+        take(step, &mut root, orders, null.as_fd(), &mut terminal)?;
     }
 
     let identity = identity::look_up(&root, &spec.user).during(Stage::User, &spec.user)?;
@@ -120,14 +135,18 @@ fn die_with_parent() -> rustix::io::Result<()> {
 fn take(
     step: &Step,
     root: &mut Root,
-    rootfs: &Rootfs,
+    orders: &Orders<'_>,
     null: std::os::fd::BorrowedFd<'_>,
-    channel: &Channel,
     terminal: &mut Option<OwnedFd>,
 ) -> Result<(), Failure> {
     match step {
         Step::Filesystem { kind, options, target, attributes, refused } => {
-            let mounted = attach::filesystem(root, kind, options, target, *attributes);
+            // A group that does not exist here cannot own terminals: they stay the user's own.
+            let exists = |&&(key, ref value): &&(&str, String)| {
+                key != "gid" || orders.groups.is_none_or(|groups| value.parse().is_ok_and(|id| groups.map.contains(id)))
+            };
+            let options: Vec<_> = options.iter().filter(exists).cloned().collect();
+            let mounted = attach::filesystem(root, kind, &options, target, *attributes);
             match (mounted, refused) {
                 (Err(error), Refused::BindHost) if is_refusal(&error) => {
                     attach::host_folder(root, target, *attributes).during(Stage::Mount, target)
@@ -139,10 +158,10 @@ fn take(
         Step::Devices => attach::devices(root).during(Stage::Device, "/dev"),
         Step::Mount(mount) => attach::volume(root, mount).during(Stage::Mount, &mount.target),
         // A directory of the caller's stays as it is.
-        Step::File(..) if matches!(rootfs, Rootfs::Directory(_)) => Ok(()),
+        Step::File(..) if matches!(orders.rootfs, Rootfs::Directory(_)) => Ok(()),
         Step::File(path, content) => root.write(path, content).during(Stage::File, path),
         Step::Console => {
-            let inner = pty::make(root, channel).during(Stage::Terminal, "")?;
+            let inner = pty::make(root, orders.channel).during(Stage::Terminal, "")?;
             attach::file(root, inner.as_fd(), Path::new("/dev/console")).during(Stage::Terminal, "/dev/console")?;
             *terminal = Some(inner);
             Ok(())

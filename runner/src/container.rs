@@ -12,6 +12,7 @@ use crate::error::{Action, Error};
 use crate::launch::poll;
 use crate::pty::{Raw, Relay, copy_size};
 use crate::sys::process;
+use crate::watch::Watch;
 
 /// Signals that are passed on to the command instead of acting here.
 pub(crate) const FORWARDED: [Signal; 10] = [
@@ -36,7 +37,7 @@ pub enum ExitStatus {
     Signal(u8),
 }
 
-/// A container whose command runs. It is killed when this process ends.
+/// A container whose command runs. It is killed when this value is dropped, and when this process ends.
 #[derive(Debug)]
 pub struct Container {
     id: i32,
@@ -44,6 +45,7 @@ pub struct Container {
     signals: SignalFd,
     terminal: Option<OwnedFd>,
     namespace: Option<OwnedFd>,
+    watch: Option<Watch>,
 }
 
 impl Container {
@@ -53,8 +55,9 @@ impl Container {
         signals: SignalFd,
         terminal: Option<OwnedFd>,
         namespace: Option<OwnedFd>,
+        watch: Watch,
     ) -> Self {
-        Self { id, pidfd, signals, terminal, namespace }
+        Self { id, pidfd, signals, terminal, namespace, watch: Some(watch) }
     }
 
     /// Its process 1 by descriptor.
@@ -83,6 +86,7 @@ impl Container {
         }
         self.serve().action("serve the container")?;
         drop(raw);
+        self.watch = None;
         match process::wait_for(self.id).action("wait for the container")? {
             WaitStatus::Exited(_, code) => Ok(ExitStatus::Code(code.to_le_bytes()[0])),
             WaitStatus::Signaled(_, signal, _) => Ok(ExitStatus::Signal((signal as i32).to_le_bytes()[0])),

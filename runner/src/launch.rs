@@ -9,14 +9,17 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{Gid, Uid};
 
 use crate::channel::{Channel, Heard};
-use crate::child::{self, Orders};
+use crate::child::{self, Groups, Orders};
 use crate::container::{Container, FORWARDED};
 use crate::error::{Action, Error, Stage};
+use crate::idmap::IdMap;
 use crate::plan::Plan;
 use crate::rootfs::Rootfs;
 use crate::spec::Network;
 use crate::sys::clone::{Cloned, clone3};
+use crate::sys::process;
 use crate::userns::{self, Maps};
+use crate::watch::Watch;
 
 /// Starts a container, and returns when its command runs. `warn` hears what is weaker than was hoped for.
 ///
@@ -40,11 +43,26 @@ pub fn launch(plan: &Plan, rootfs: &Rootfs, warn: &mut dyn FnMut(&str)) -> Resul
     })?;
     let Cloned::Parent { id, pidfd } = cloned else {
         drop(parent);
-        let may_set_groups = !matches!(maps, Wanted::Single);
-        child::run(&Orders { plan, rootfs, channel: &child, may_set_groups })
+        let groups = maps.groups();
+        child::run(&Orders { plan, rootfs, channel: &child, groups: groups.as_ref() })
     };
     drop(child);
-    let namespace = match &maps {
+    finish(plan, &maps, id, pidfd, signals, parent).inspect_err(|_| {
+        // The channel is closed by now, and the child goes with it; its mounts are gone once it is.
+        let _ = process::wait_for(id);
+    })
+}
+
+/// From the clone to the running command. The channel ends with it.
+fn finish(
+    plan: &Plan,
+    maps: &Wanted,
+    id: i32,
+    pidfd: OwnedFd,
+    signals: SignalFd,
+    parent: Channel,
+) -> Result<Container, Error> {
+    let namespace = match maps {
         Wanted::None => None,
         Wanted::Range(maps) => {
             userns::write_by_helpers(id, maps)?;
@@ -56,8 +74,11 @@ pub fn launch(plan: &Plan, rootfs: &Rootfs, warn: &mut dyn FnMut(&str)) -> Resul
         }
     };
     parent.release().action("release the child")?;
+    // While the child is busy, so that it costs no time.
+    let watch = Watch::over(pidfd.as_fd()).action("watch over the container")?;
     let terminal = answer(&parent, plan)?;
-    Ok(Container::new(id, pidfd, signals, terminal, namespace))
+    drop(parent);
+    Ok(Container::new(id, pidfd, signals, terminal, namespace, watch))
 }
 
 /// Waits until the command runs.
@@ -83,6 +104,17 @@ enum Wanted {
     None,
     Range(Maps),
     Single,
+}
+
+impl Wanted {
+    /// The groups that will exist inside; `None` for all of the host's.
+    fn groups(&self) -> Option<Groups> {
+        match self {
+            Self::None => None,
+            Self::Range(maps) => Some(Groups { map: maps.groups.clone(), may_be_set: true }),
+            Self::Single => Some(Groups { map: IdMap::single(Gid::current().as_raw()), may_be_set: false }),
+        }
+    }
 }
 
 fn maps(plan: &Plan, warn: &mut dyn FnMut(&str)) -> Result<Wanted, Error> {

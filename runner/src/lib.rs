@@ -25,6 +25,7 @@ mod identity;
 mod init;
 mod pty;
 mod target;
+mod watch;
 
 pub mod sys;
 

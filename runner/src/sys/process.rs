@@ -57,12 +57,6 @@ pub fn wait_for(child: i32) -> io::Result<WaitStatus> {
     }
 }
 
-/// Takes note of one child that ends at once.
-pub fn reap_one() {
-    // The child forks and exits: this is short. Another child that ended meanwhile is noted by its own waiter's error.
-    let _ = waitpid(None, None);
-}
-
 /// Signals as a fresh program expects them: none blocked, none ignored. Rust ignores SIGPIPE, and what is ignored
 /// stays so across exec.
 ///
