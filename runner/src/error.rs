@@ -78,6 +78,8 @@ fn detail(what: &str) -> String {
 pub enum Stage {
     /// Becoming root of the new user namespace.
     Identity,
+    /// A session keyring of the container's own.
+    Keyring,
     /// `unshare(CLONE_NEWCGROUP)`.
     Cgroup,
     /// Keeping mounts from travelling to the host.
@@ -117,8 +119,9 @@ pub enum Stage {
 }
 
 impl Stage {
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 20] = [
         Self::Identity,
+        Self::Keyring,
         Self::Cgroup,
         Self::Propagation,
         Self::Rootfs,
@@ -149,6 +152,7 @@ impl fmt::Display for Stage {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Self::Identity => "become root of the user namespace",
+            Self::Keyring => "make a session keyring",
             Self::Cgroup => "make a cgroup namespace",
             Self::Propagation => "make mounts private",
             Self::Rootfs => "mount the root file system",

@@ -39,11 +39,11 @@ fn resolve(text: &str, passwd: &str, group: &str) -> io::Result<Identity> {
     let number = number(user)?;
     let entry = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| match number {
         // A number is an id even where a user has that name: an image must not turn 1000 into root.
-        Some(id) => fields.get(2).and_then(|field| field.parse().ok()) == Some(id),
+        Some(id) => fields.get(2).and_then(|field| decimal(field)) == Some(id),
         None => fields.first() == Some(&user),
     });
     let field = |index: usize| entry.as_ref().and_then(|fields| fields.get(index)).copied();
-    let id = |index: usize| field(index).and_then(|field| field.parse::<u32>().ok()).filter(|&id| id <= LARGEST_ID);
+    let id = |index: usize| field(index).and_then(decimal);
     let uid = number.or_else(|| id(2)).ok_or_else(|| unknown("user", user, "/etc/passwd"))?;
     let gid = match wanted_group.filter(|group| !group.is_empty()) {
         Some(wanted) => group_id(wanted, group)?,
@@ -61,14 +61,14 @@ fn group_id(wanted: &str, group: &str) -> io::Result<u32> {
     }
     let line =
         group.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| fields.first() == Some(&wanted));
-    let id = line.and_then(|fields| fields.get(2)?.parse().ok()).filter(|&id| id <= LARGEST_ID);
+    let id = line.and_then(|fields| decimal(fields.get(2)?));
     id.ok_or_else(|| unknown("group", wanted, "/etc/group"))
 }
 
 fn memberships(user: &str, group: &str) -> Vec<u32> {
     let lines = group.lines().map(|line| line.split(':').collect::<Vec<_>>());
     let own = lines.filter(|fields| fields.get(3).is_some_and(|members| members.split(',').any(|name| name == user)));
-    own.filter_map(|fields| fields.get(2)?.parse().ok()).filter(|&id| id <= LARGEST_ID).collect()
+    own.filter_map(|fields| decimal(fields.get(2)?)).collect()
 }
 
 /// The number that a text is; `None` for a name.
@@ -80,6 +80,11 @@ fn number(text: &str) -> io::Result<Option<u32>> {
         Some(id) => Ok(Some(id)),
         None => Err(io::Error::other(format!("the id {text} is too large"))),
     }
+}
+
+/// An id in a file of the image: digits alone, not the sign that Rust's own parser lets pass.
+fn decimal(text: &str) -> Option<u32> {
+    number(text).ok().flatten()
 }
 
 fn unknown(kind: &str, name: &str, file: &str) -> io::Error {
@@ -114,6 +119,12 @@ mod tests {
     fn a_number_is_never_a_name() {
         let identity = of("1001").unwrap();
         assert_eq!((identity.uid, identity.gid, identity.home), (1001, 0, None));
+    }
+
+    #[test]
+    fn an_id_with_a_sign_is_none() {
+        assert!(resolve("eve", "eve:x:+0:0::/:\n", "").is_err());
+        assert!(resolve("0:eve", "", "eve:x:+5:\n").is_err());
     }
 
     #[test]

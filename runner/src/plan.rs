@@ -50,6 +50,8 @@ const TTY_GROUP: u32 = 5;
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
+    /// A session keyring in place of the caller's, whose keys would be the container's to read.
+    Keyring,
     /// A file system of the kernel.
     Filesystem {
         /// Its type.
@@ -153,7 +155,13 @@ impl Plan {
 }
 
 fn steps(spec: &Spec) -> Vec<Step> {
-    let mut steps = kernel_filesystems(spec);
+    let mut steps = Vec::new();
+    // The default program refuses all calls that reach keys, whoever runs. A keyring counts against the caller's quota of
+    // 200, and is freed late: not made where nothing could use it.
+    if spec.seccomp != Seccomp::Default {
+        steps.push(Step::Keyring);
+    }
+    steps.extend(kernel_filesystems(spec));
     steps.extend(spec.mounts.iter().cloned().map(Step::Mount));
     steps.extend(spec.files.iter().map(|(path, content)| Step::File(path.clone(), content.clone())));
     if spec.terminal {
@@ -256,6 +264,13 @@ mod tests {
     #[test]
     fn the_host_network_keeps_its_loopback_device() {
         assert!(!plan(|spec| spec.network = Network::Host).contains(&Step::Loopback));
+    }
+
+    #[test]
+    fn keys_of_the_caller_are_left_behind_where_the_filter_does_not_hide_them() {
+        assert!(!plan(|_| {}).contains(&Step::Keyring));
+        assert!(plan(|spec| spec.seccomp = Seccomp::Unconfined).contains(&Step::Keyring));
+        assert!(plan(|spec| spec.seccomp = Seccomp::Program(Vec::new())).contains(&Step::Keyring));
     }
 
     #[test]

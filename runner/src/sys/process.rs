@@ -83,6 +83,17 @@ pub fn reset_signals() -> io::Result<()> {
     Ok(())
 }
 
+/// Puts an empty session keyring in place of the inherited one (`keyctl(2)`, `KEYCTL_JOIN_SESSION_KEYRING`).
+///
+/// # Errors
+/// EDQUOT when the user has too many keys; ENOSYS without keys in the kernel; EPERM under a filter that refuses them.
+pub fn new_session_keyring() -> io::Result<()> {
+    // SAFETY: a null name asks for an anonymous keyring; nothing is read or written.
+    let result =
+        unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>()) };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Closes every descriptor from 3 on at the next exec (`close_range(2)`, Linux 5.11).
 ///
 /// # Errors
