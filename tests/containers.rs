@@ -291,3 +291,29 @@ fn a_missing_image_is_pulled() {
     let exported = env.json(&["inspect", &name])[0]["RootFS"]["Layers"][0].as_str().unwrap().to_owned();
     assert_eq!(crate::support::image::sha256(&env.lstore(&["export", "--layer", &exported]).stdout), exported);
 }
+
+#[test]
+fn without_a_subordinate_range_root_is_the_only_user() {
+    let mut env = need!("without_a_range", Env::new());
+    let tar = need!("without_a_range", debian_tar());
+    let nobody = crate::support::User { uid: 65_534, gid: 65_534, home: "/nonexistent".into() };
+    std::os::unix::fs::chown(&env.scratch, Some(nobody.uid), Some(nobody.gid)).unwrap();
+    env.user = Some(nobody);
+    let import =
+        env.command("sh").args(["-c", "lstore import -q - alone:1"]).stdin(std::fs::File::open(tar).unwrap()).output();
+    said(&import.unwrap());
+    let output = env.lrun(&[
+        "run",
+        "--rm",
+        "alone:1",
+        "sh",
+        "-c",
+        "id -u; cat /proc/self/uid_map; stat -c %u /bin/sh; ls /dev/pts",
+    ]);
+    let told = all(&output);
+    assert!(output.status.success() && told.contains("a single user id"), "{told}");
+    assert!(
+        told.split_ascii_whitespace().collect::<Vec<_>>().windows(3).any(|map| map == ["0", "65534", "1"]),
+        "{told}"
+    );
+}

@@ -49,6 +49,7 @@ fn a_pull_killed_at_fifty_random_moments_leaves_a_sound_store() {
             assert_eq!(env.pool_files(), objects, "kill {kill} after {moment:?}");
             env.ok(&["rmi", &name]);
             env.ok(&["gc"]);
+            assert_eq!(env.shared_inodes(), 0, "kill {kill} after {moment:?}");
         }
     }
 }
@@ -108,4 +109,36 @@ fn layers_of_an_unclean_boot_are_hashed_before_use() {
     let exported = env.scratch.join("a.tar");
     env.ok(&["export", "-o", exported.to_str().unwrap(), &name]);
     assert!(std::fs::metadata(exported).unwrap().len() > 5000);
+}
+
+#[test]
+fn one_collection_after_a_kill_leaves_nothing() {
+    let registry = need!("one_collection_after_a_kill", Registry::start());
+    let bodies: Vec<Vec<u8>> = (0..3000_u32).map(|number| number.to_le_bytes().repeat(40)).collect();
+    let paths: Vec<String> = (0..3000).map(|number| format!("f{number}")).collect();
+    let members: Vec<_> = paths.iter().zip(&bodies).map(|(path, body)| file(path, body)).collect();
+    let name = registry.push(&Image::new(&[layer(&members)], Packing::Gzip), "collected:1");
+    let mut caught = 0;
+    for _ in 0..20 {
+        let env = need!("one_collection_after_a_kill", Env::new());
+        let mut pull = env.spawn("lstore", &["pull", "-q", &name]);
+        // Killed while the checkout is in the making: its folder is in tmp/, and shares inodes already.
+        let half_made = || std::fs::read_dir(env.store.join("nodes")).is_ok_and(|mut nodes| nodes.next().is_some());
+        while !half_made() && pull.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        pull.kill().unwrap();
+        pull.wait().unwrap();
+        if std::fs::read_dir(env.store.join("trees")).unwrap().next().is_some() {
+            continue;
+        }
+        caught += 1;
+        env.ok(&["gc"]);
+        assert_eq!(env.shared_inodes(), 0);
+        env.assert_no_trace();
+        if caught == 3 {
+            return;
+        }
+    }
+    assert!(caught > 0, "no kill met a checkout in the making");
 }

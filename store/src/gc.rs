@@ -62,8 +62,9 @@ impl Store {
         self.sweep_condemned(&living, dry_run, &mut collected)?;
         self.sweep_orphans(dry_run, &mut collected)?;
         if !dry_run {
-            self.sweep_nodes()?;
+            // Half-made checkouts first: the inodes that only they still share are free once they are gone.
             self.sweep_scratch()?;
+            self.sweep_nodes()?;
         }
         Ok(collected)
     }

@@ -209,6 +209,12 @@ impl Env {
         folders.map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap().count()).sum()
     }
 
+    /// Inodes that checkouts share.
+    pub fn shared_inodes(&self) -> usize {
+        let folders = std::fs::read_dir(self.store.join("nodes")).unwrap();
+        folders.map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap().count()).sum()
+    }
+
     /// How an id of the image shows on disk.
     pub fn shifted(&self, id: u32, own: u32) -> u32 {
         match (&self.user, id) {
