@@ -22,7 +22,7 @@ use crate::pool::ObjectId;
 use crate::session;
 use crate::store::Store;
 use crate::sys::dir::Dir;
-use crate::sys::flock;
+use crate::sys::flock::{self, NamedLock};
 
 /// What a collection freed, or would free.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -65,6 +65,7 @@ impl Store {
             // Half-made checkouts first: the inodes that only they still share are free once they are gone.
             self.sweep_scratch()?;
             self.sweep_nodes()?;
+            self.sweep_locks()?;
         }
         Ok(collected)
     }
@@ -243,6 +244,15 @@ impl Store {
                     }
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Lock files whose holder was killed: each is removed as by a holder who lets go.
+    fn sweep_locks(&self) -> Result<()> {
+        let path = self.path().join("locks");
+        for (name, _) in self.locks.entries().context("list", &path)? {
+            drop(NamedLock::try_acquire(&self.locks, &name).context("lock", &path)?);
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 
-use rustix::fs::{AtFlags, FlockOperation, flock, fstat, statat};
+use rustix::fs::{FlockOperation, flock, fstat};
 use rustix::io::Errno;
 
 use crate::sys::dir::Dir;
@@ -45,17 +45,28 @@ impl NamedLock {
                 Err(Errno::INTR) => continue,
                 Err(error) => return Err(error.into()),
             }
-            // The holder before us removed the file: ours is then a lock on a nameless inode that no newcomer sees.
-            let (ours, named) =
-                (fstat(&file)?, statat(locks, std::ffi::OsStr::from_bytes(name), AtFlags::SYMLINK_NOFOLLOW));
-            if named.is_ok_and(|named| named.st_ino == ours.st_ino) {
-                return Ok(Self { file, dir: locks.try_clone()?, name: name.to_vec() });
+            if let Some(lock) = Self::of_named(file, locks, name)? {
+                return Ok(lock);
             }
         }
     }
-}
 
-use std::os::unix::ffi::OsStrExt;
+    /// Takes the exclusive lock `name` if nobody holds it.
+    pub fn try_acquire(locks: &Dir, name: &[u8]) -> io::Result<Option<Self>> {
+        let file = locks.open_lock(name)?;
+        if try_exclusive(&file)? { Self::of_named(file, locks, name) } else { Ok(None) }
+    }
+
+    /// The lock on a file that still has its name. A holder before us removes the file: ours is then a lock on a
+    /// nameless inode that no newcomer sees, and the name may be another's by now.
+    fn of_named(file: File, locks: &Dir, name: &[u8]) -> io::Result<Option<Self>> {
+        let (ours, named) = (fstat(&file)?, locks.stat(name));
+        if named.is_ok_and(|named| named.st_ino == ours.st_ino) {
+            return Ok(Some(Self { file, dir: locks.try_clone()?, name: name.to_vec() }));
+        }
+        Ok(None)
+    }
+}
 
 impl Drop for NamedLock {
     fn drop(&mut self) {
@@ -77,8 +88,18 @@ mod tests {
         let held = NamedLock::acquire(&locks, b"x").unwrap();
         let other = locks.open_lock(b"x").unwrap();
         assert!(!try_exclusive(&other).unwrap());
+        assert!(NamedLock::try_acquire(&locks, b"x").unwrap().is_none());
         drop(held);
         assert!(try_exclusive(&other).unwrap());
+        assert!(locks.entries().unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_file_of_a_holder_that_was_killed_goes_with_the_next_lock() {
+        let scratch = tempfile::tempdir().unwrap();
+        let locks = Dir::open(scratch.path()).unwrap();
+        drop(locks.open_lock(b"x").unwrap());
+        drop(NamedLock::try_acquire(&locks, b"x").unwrap().unwrap());
         assert!(locks.entries().unwrap().is_empty());
     }
 
