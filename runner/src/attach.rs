@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::libc;
-use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, major, minor};
+use rustix::fs::{CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, fstat, fstatfs, major, minor};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_fd,
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
@@ -66,6 +66,12 @@ pub(crate) fn filesystem(
     target: &Path,
     attributes: Attributes,
 ) -> io::Result<()> {
+    let mount = detached(kind, options, attributes)?;
+    attach(&mount, &own_place(root, target)?)
+}
+
+/// A new file system that is mounted nowhere yet.
+fn detached(kind: &str, options: &[(&'static str, String)], attributes: Attributes) -> io::Result<OwnedFd> {
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
     for (key, value) in options {
         match (value.as_str(), fsconfig_set_string(&context, *key, value)) {
@@ -74,12 +80,26 @@ pub(crate) fn filesystem(
         }
     }
     fsconfig_create(&context)?;
-    let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags(attributes))?;
-    // A link where /proc or /sys belongs would put them elsewhere, and masks would then hide nothing (CVE-2023-28642).
+    Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags(attributes))?)
+}
+
+/// Where a file system of ours goes, whether it is new or the host's. A link where /proc or /sys belongs would put them
+/// elsewhere, and masks would then hide nothing (CVE-2023-28642).
+fn own_place(root: &Root, target: &Path) -> io::Result<OwnedFd> {
     if root.is_link(target)? {
         return Err(io::Error::other("the image has a symbolic link there"));
     }
-    attach(&mount, &root.ensure(target, Kind::Directory)?)
+    root.ensure(target, Kind::Directory)
+}
+
+/// Where a volume goes. The caller may name a place in /proc, but a link in the image must not lead there: what reads
+/// /proc would then believe files of the volume (CVE-2019-16884).
+fn volume_place(root: &Root, target: &Path, kind: Kind) -> io::Result<OwnedFd> {
+    let place = root.ensure(target, kind)?;
+    if fstatfs(&place)?.f_type == PROC_SUPER_MAGIC && !target.starts_with("/proc") {
+        return Err(io::Error::other("the image has a symbolic link to /proc there"));
+    }
+    Ok(place)
 }
 
 /// Opens the host's null device, which hides files; anything else by that name is refused (CVE-2025-31133).
@@ -96,7 +116,7 @@ pub(crate) fn host_folder(root: &Root, source: &Path, attributes: Attributes) ->
     let mount = clone_tree(source, true)?;
     let set = flags(Attributes { nodev: false, noexec: false, ..attributes }).bits();
     sys::set_attributes(&mount, sys::Attributes { set: set.into(), ..private() }, true)?;
-    attach(&mount, &root.ensure(source, Kind::Directory)?)
+    attach(&mount, &own_place(root, source)?)
 }
 
 /// The nodes of `/dev`: the host's, bound one by one, each looked at first.
@@ -125,9 +145,12 @@ pub(crate) fn volume(root: &Root, mount: &Mount) -> io::Result<()> {
         let MountKind::Tmpfs { size, mode } = mount.kind else { return Ok(()) };
         let mut options = vec![("mode", format!("{mode:o}"))];
         options.extend(size.map(|size| ("size", size.to_string())));
-        return filesystem(root, "tmpfs", &options, &mount.target, mount.attributes());
+        let tmpfs = detached("tmpfs", &options, mount.attributes())?;
+        return attach(&tmpfs, &volume_place(root, &mount.target, Kind::Directory)?);
     };
-    let tree = clone_tree(source, *recursive)?;
+    // The step's error names the target, which is not what is missing.
+    let tree = clone_tree(source, *recursive)
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", source.display())))?;
     let propagation = match propagation {
         Propagation::Private => libc::MS_PRIVATE,
         Propagation::Slave => libc::MS_SLAVE,
@@ -136,7 +159,7 @@ pub(crate) fn volume(root: &Root, mount: &Mount) -> io::Result<()> {
     let attributes = sys::Attributes { set: flags(mount.attributes()).bits().into(), propagation };
     sys::set_attributes(&tree, attributes, true)?;
     let kind = if file_type(&tree)? == FileType::Directory { Kind::Directory } else { Kind::File };
-    attach(&tree, &root.ensure(&mount.target, kind)?)
+    attach(&tree, &volume_place(root, &mount.target, kind)?)
 }
 
 /// Binds an open file onto a place.
