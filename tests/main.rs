@@ -16,6 +16,7 @@ mod crashes;
 mod dedup;
 mod exit_codes;
 mod layers;
+mod logins;
 mod root;
 
 #[test]

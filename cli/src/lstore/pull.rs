@@ -44,7 +44,7 @@ fn pull(
     install_tls();
     let files = context.environment.credential_files(registry.authfile.as_deref());
     let remote = RemoteOptions {
-        plain_http: !registry.tls_verify,
+        insecure: !registry.tls_verify,
         credentials: Box::new(move |host| credentials::look_up(&files, host)),
     };
     let remote = Arc::new(Remote::new(reference, remote)?);

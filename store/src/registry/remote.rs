@@ -3,9 +3,13 @@
 //! A request goes out with what is known of the repository's login; a 401 brings the challenge that tells how to log in,
 //! and the request is made once more. So an open registry costs no request beyond those for content, and the challenge
 //! that is judged is the very one that is answered. Where a login may go is for [`super::auth`] to say.
+//!
+//! Which of HTTP and HTTPS a registry speaks is known by its name, save for those on this machine and those that the
+//! caller trusts without TLS: they are tried by one and then by the other, and the first answer decides.
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt};
@@ -35,15 +39,40 @@ const MAX_TOKEN: usize = 1 << 20;
 
 /// How to reach registries.
 pub struct RemoteOptions {
-    /// Plain HTTP for every registry; loopback ones have it anyway.
-    pub plain_http: bool,
+    /// No certificate is verified, and a registry that speaks no TLS is spoken to in plain HTTP.
+    pub insecure: bool,
     /// Credentials by registry host.
     pub credentials: Box<dyn Fn(&str) -> Credentials + Send + Sync>,
 }
 
 impl fmt::Debug for RemoteOptions {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("RemoteOptions").field("plain_http", &self.plain_http).finish_non_exhaustive()
+        formatter.debug_struct("RemoteOptions").field("insecure", &self.insecure).finish_non_exhaustive()
+    }
+}
+
+/// What a registry speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scheme {
+    Http,
+    Https,
+}
+
+impl Scheme {
+    /// What to try, in order. This machine's own registries rarely speak TLS; others are asked for it first.
+    fn candidates(host: &str, insecure: bool) -> &'static [Self] {
+        match (auth::is_loopback(host), insecure) {
+            (true, _) => &[Self::Http, Self::Https],
+            (false, true) => &[Self::Https, Self::Http],
+            (false, false) => &[Self::Https],
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
     }
 }
 
@@ -57,7 +86,9 @@ pub struct Remote {
     name: String,
     /// As it is reached.
     host: String,
-    is_plain: bool,
+    schemes: &'static [Scheme],
+    /// The one of them by which it answered.
+    spoken: OnceLock<Scheme>,
     options: RemoteOptions,
     /// What to send for a repository, once it is known.
     authorizations: Mutex<HashMap<String, HeaderValue>>,
@@ -78,19 +109,21 @@ impl Remote {
     pub fn new(reference: &Reference, options: RemoteOptions) -> Result<Self, RegistryError> {
         let name = reference.registry.clone();
         let host = if name == "docker.io" { DOCKER_HUB.to_owned() } else { name.clone() };
-        let is_plain = options.plain_http || auth::is_loopback(&host);
+        let schemes = Scheme::candidates(&host, options.insecure);
         let build = |builder: ClientBuilder| {
             builder
                 .connect_timeout(CONNECT)
                 .read_timeout(SILENCE)
                 .referer(false)
+                .tls_danger_accept_invalid_certs(options.insecure)
                 .user_agent(concat!("lstore/", env!("CARGO_PKG_VERSION")))
                 .build()
                 .map_err(|error| RegistryError::Unreachable { host: name.clone(), cause: innermost(&error) })
         };
         let client = build(Client::builder().redirect(redirects()))?;
         let login = build(Client::builder().redirect(Policy::none()))?;
-        Ok(Self { client, login, name, host, is_plain, options, authorizations: Mutex::default() })
+        let (spoken, authorizations) = (OnceLock::new(), Mutex::default());
+        Ok(Self { client, login, name, host, schemes, spoken, options, authorizations })
     }
 
     /// Asks for something of the repository, after a login where one is wanted.
@@ -100,22 +133,53 @@ impl Remote {
         path: &str,
         headers: &[(HeaderName, String)],
     ) -> Result<Response, RegistryError> {
-        let scheme = if self.is_plain { "http" } else { "https" };
-        let url = format!("{scheme}://{}/v2/{}/{path}", self.host, reference.repository);
-        let request = |authorization: Option<&HeaderValue>| {
+        let request = |scheme: Scheme, authorization: Option<&HeaderValue>| {
+            let url = format!("{}://{}/v2/{}/{path}", scheme.name(), self.host, reference.repository);
             let request =
-                headers.iter().fold(self.client.get(&url), |request, (name, value)| request.header(name, value));
+                headers.iter().fold(self.client.get(url), |request, (name, value)| request.header(name, value));
             authorization.into_iter().fold(request, |request, value| request.header(AUTHORIZATION, value))
         };
         let known = self.authorizations.lock().await.get(&reference.repository).cloned();
-        let answer = self.send(request(known.as_ref())).await?;
+        let (scheme, answer) = self.first_answer(|scheme| request(scheme, known.as_ref())).await?;
         if answer.status() != StatusCode::UNAUTHORIZED {
             return self.judge(answer, reference);
         }
         // A token may have expired since it was given.
         let authorization = self.authorize(reference, answer.headers(), known.as_ref()).await?;
-        let answer = self.send(request(Some(&authorization))).await?;
+        let answer = self.send(request(scheme, Some(&authorization))).await?;
         self.judge(answer, reference)
+    }
+
+    /// Sends a request by the scheme that the registry speaks, which the first answer of all tells.
+    async fn first_answer(
+        &self,
+        request: impl Fn(Scheme) -> RequestBuilder,
+    ) -> Result<(Scheme, Response), RegistryError> {
+        if let Some(&scheme) = self.spoken.get() {
+            return Ok((scheme, self.send(request(scheme)).await?));
+        }
+        let mut failure = None;
+        let mut is_refused = false;
+        for &scheme in self.schemes {
+            match self.send(request(scheme)).await {
+                // What servers of TLS say to who speaks none.
+                Ok(answer) if scheme == Scheme::Http && answer.status() == StatusCode::BAD_REQUEST => is_refused = true,
+                Ok(answer) => {
+                    // Another request may have been first to set it, with the same answer.
+                    let _ = self.spoken.set(scheme);
+                    return Ok((scheme, answer));
+                }
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        Err(match failure {
+            Some(RegistryError::Unreachable { host, cause }) if is_refused => {
+                let cause = format!("plain HTTP is answered with status 400, and HTTPS fails: {cause}");
+                RegistryError::Unreachable { host, cause }
+            }
+            Some(error) => error,
+            None => self.unreachable(&std::io::Error::other("it answers with status 400")),
+        })
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, RegistryError> {
@@ -160,7 +224,7 @@ impl Remote {
         credentials: &Credentials,
     ) -> Result<String, RegistryError> {
         let realm = challenge.parameter("realm").unwrap_or_default();
-        let Some(mut url) = auth::token_server(realm, &self.host, self.is_plain) else {
+        let Some(mut url) = auth::token_server(realm, &self.host, self.spoken.get() == Some(&Scheme::Http)) else {
             let realm = realm.chars().filter(|letter| !letter.is_control()).take(200).collect();
             return Err(RegistryError::Realm { host: self.name.clone(), realm });
         };

@@ -51,7 +51,7 @@ impl Server {
     fn remote(&self) -> Remote {
         let credentials =
             Box::new(|_: &str| Credentials::Basic { username: "me".to_owned(), password: "secret".to_owned() });
-        Remote::new(&self.reference(), RemoteOptions { plain_http: false, credentials }).unwrap()
+        Remote::new(&self.reference(), RemoteOptions { insecure: false, credentials }).unwrap()
     }
 }
 
@@ -205,7 +205,7 @@ async fn failures_say_what_to_do() {
 async fn a_whole_layer_arrives_from_a_real_registry() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let reference = Reference::parse("127.0.0.1:5000/debian:12").unwrap();
-    let options = RemoteOptions { plain_http: false, credentials: Box::new(|_| Credentials::Anonymous) };
+    let options = RemoteOptions { insecure: false, credentials: Box::new(|_| Credentials::Anonymous) };
     let remote = Arc::new(Remote::new(&reference, options).unwrap());
     let raw = match remote.manifest(&reference).await {
         Ok(raw) => raw,
