@@ -89,6 +89,31 @@ fn gc_frees_everything_that_nothing_needs() {
 }
 
 #[test]
+fn idle_checkouts_can_go_and_come_back() {
+    let registry = need!("idle_checkouts_can_go", Registry::start());
+    let env = need!("idle_checkouts_can_go", Env::new());
+    let name =
+        registry.push(&Image::new(&[layer(&[file("d/a", b"one"), file("b", &[1; 9000])])], Packing::Gzip), "i:1");
+    env.ok(&["pull", "-q", &name]);
+    let checkouts = || env.json(&["du", "--format", "json"])["Trees"].as_u64().unwrap();
+    let before = checkouts();
+    let promised = env.json(&["gc", "--checkouts", "--dry-run", "--format", "json"]);
+    assert_eq!((promised["Trees"].as_u64(), checkouts()), (Some(1), before));
+    let freed = env.json(&["gc", "--checkouts", "--format", "json"]);
+    assert_eq!(freed, {
+        let mut same = promised;
+        same["DryRun"] = false.into();
+        same
+    });
+    assert_eq!(before - checkouts(), freed["Bytes"].as_u64().unwrap());
+    assert_eq!(env.pool_files(), 2, "contents stay");
+    // No program is in it: to be told so, lrun must have made the checkout first.
+    let output = env.lrun(&["run", "--rm", "--pull", "never", &name, "/no/such/program"]);
+    assert_eq!(output.status.code(), Some(127), "{output:?}");
+    assert_eq!(checkouts(), before);
+}
+
+#[test]
 fn images_that_differ_in_mtime_share_the_page_cache() {
     need!("share_the_page_cache", has("fincore"));
     let registry = need!("share_the_page_cache", Registry::start());
@@ -114,7 +139,7 @@ fn images_that_differ_in_mtime_share_the_page_cache() {
         format!("mount -t overlay overlay -o ro,userxattr,lowerdir={lower} {}", on.display())
     };
     let script = format!(
-        "{} && {} && sync && echo 1 > /proc/sys/vm/drop_caches && fincore -bno RES {two}/data && cat {one}/data > /dev/null \
+        "{} && {} && sync && dd if={one}/data iflag=nocache count=0 status=none && fincore -bno RES {two}/data && cat {one}/data > /dev/null \
          && fincore -bno RES {two}/data && stat -c %Y {one}/data {two}/data",
         mount(&trees[0], &one),
         mount(&trees[1], &two),
@@ -152,4 +177,9 @@ fn rebuilt_real_images_share_what_is_equal() {
     let usage = env.json(&["du", "--format", "json"]);
     assert_eq!(usage["Content"].as_u64().unwrap(), bytes);
     assert!(pool.windows(2).all(|pair| pair[0] <= pair[1]));
+    // Beside the blocks of the contents themselves, all that the store adds is small.
+    env.ok(&["gc", "--checkouts"]);
+    let usage = env.json(&["du", "--format", "json"]);
+    let (total, objects) = (usage["Total"].as_f64().unwrap(), usage["Objects"].as_f64().unwrap());
+    assert!(total <= 1.03 * objects, "{usage}");
 }

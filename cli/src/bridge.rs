@@ -54,6 +54,7 @@ pub fn spec(
             UserNamespaceArgument::NoMap => UserNamespace::Own(lrun::idmap::Shape::NoMap),
         },
         capabilities,
+        granted: capability::named(&arguments.cap_add)? & capabilities,
         no_new_privileges: security.no_new_privileges,
         seccomp: seccomp(&security.seccomp, capabilities)?,
         mounts: mounts(arguments)?,

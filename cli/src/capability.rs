@@ -87,6 +87,11 @@ pub fn resolve<A: AsRef<str>, D: AsRef<str>>(add: &[A], drop: &[D]) -> Result<u6
     Ok((start | added) & !dropped)
 }
 
+/// The capabilities that were named, `ALL` for all. Errors: an unknown name.
+pub fn named<T: AsRef<str>>(names: &[T]) -> Result<u64, CapabilityError> {
+    mask(names).map(|(all, mask)| if all { ALL } else { mask })
+}
+
 /// Whether `ALL` is among `names`, and the capabilities named one by one.
 fn mask<T: AsRef<str>>(names: &[T]) -> Result<(bool, u64), CapabilityError> {
     let mut all = false;

@@ -214,8 +214,12 @@ fn give_up_power(plan: &Plan, identity: &Identity, may_set_groups: bool) -> Resu
         nix::unistd::setgroups(&groups).during(Stage::User, "")?;
     }
     let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
-    nix::unistd::setresgid(gid, gid, gid).during(Stage::User, format!("with group {gid}"))?;
-    nix::unistd::setresuid(uid, uid, uid).during(Stage::User, format!("{uid}"))?;
+    let explain = |errno| match errno {
+        nix::errno::Errno::EINVAL => io::Error::other("the container has no such id; `lrun info` shows which it has"),
+        other => other.into(),
+    };
+    nix::unistd::setresgid(gid, gid, gid).map_err(explain).during(Stage::User, format!("with group {gid}"))?;
+    nix::unistd::setresuid(uid, uid, uid).map_err(explain).during(Stage::User, format!("{uid}"))?;
     let all: caps::CapsHashSet =
         caps::read(None, CapSet::Permitted).map_err(io::Error::other).during(Stage::Capabilities, "")?;
     caps::set(None, CapSet::Effective, &all).map_err(io::Error::other).during(Stage::Capabilities, "")?;
@@ -225,18 +229,22 @@ fn give_up_power(plan: &Plan, identity: &Identity, may_set_groups: bool) -> Resu
     if !plan.seccomp.is_empty() {
         seccomp::install(&plan.seccomp).during(Stage::Seccomp, "")?;
     }
-    // A user that is not root has none, as podman has it; programs with file capabilities still gain theirs.
-    let own: caps::CapsHashSet = if identity.uid == 0 {
-        all.into_iter().filter(|capability| is_kept(u32::from(capability.index()))).collect()
-    } else {
-        caps::CapsHashSet::new()
+    // A user that is not root has only what was added by name, as podman has it, and that as ambient ones, which its
+    // programs keep; programs with file capabilities still gain theirs.
+    let granted = if identity.uid == 0 { u64::MAX } else { plan.spec.granted };
+    let own: caps::CapsHashSet = all
+        .into_iter()
+        .filter(|capability| is_kept(u32::from(capability.index())) && granted & capability.bitmask() != 0)
+        .collect();
+    let ambient = if identity.uid == 0 { caps::CapsHashSet::new() } else { own.clone() };
+    let set = |set, value: &caps::CapsHashSet| {
+        caps::set(None, set, value).map_err(io::Error::other).during(Stage::Capabilities, "")
     };
-    let empty = caps::CapsHashSet::new();
     caps::clear(None, CapSet::Ambient).map_err(io::Error::other).during(Stage::Capabilities, "")?;
-    for (set, value) in [(CapSet::Inheritable, &empty), (CapSet::Effective, &own), (CapSet::Permitted, &own)] {
-        caps::set(None, set, value).map_err(io::Error::other).during(Stage::Capabilities, "")?;
-    }
-    Ok(())
+    set(CapSet::Inheritable, &ambient)?;
+    set(CapSet::Ambient, &ambient)?;
+    set(CapSet::Effective, &own)?;
+    set(CapSet::Permitted, &own)
 }
 
 fn drop_from_bounding_set(number: u32) -> io::Result<()> {

@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags};
 
 use crate::error::{Action, Error};
 use crate::launch::poll;
-use crate::pty::{Raw, Relay, copy_size};
+use crate::pty::{Raw, Relay, copy_size, end_of_input};
 use crate::sys::process;
 use crate::watch::Watch;
 
@@ -44,6 +44,7 @@ pub struct Container {
     pidfd: OwnedFd,
     signals: SignalFd,
     terminal: Option<OwnedFd>,
+    takes_input: bool,
     namespace: Option<OwnedFd>,
     watch: Option<Watch>,
 }
@@ -54,10 +55,11 @@ impl Container {
         pidfd: OwnedFd,
         signals: SignalFd,
         terminal: Option<OwnedFd>,
+        takes_input: bool,
         namespace: Option<OwnedFd>,
         watch: Watch,
     ) -> Self {
-        Self { id, pidfd, signals, terminal, namespace, watch: Some(watch) }
+        Self { id, pidfd, signals, terminal, takes_input, namespace, watch: Some(watch) }
     }
 
     /// Its process 1 by descriptor.
@@ -80,7 +82,11 @@ impl Container {
     /// # Errors
     /// Those of the kernel; the container is then killed as this process ends.
     pub fn wait(&mut self) -> Result<ExitStatus, Error> {
-        let raw = if self.terminal.is_some() { Some(Raw::enter().action("make the terminal raw")?) } else { None };
+        let raw = if self.terminal.is_some() && self.takes_input {
+            Some(Raw::enter().action("make the terminal raw")?)
+        } else {
+            None
+        };
         if let Some(terminal) = &self.terminal {
             copy_size(terminal.as_fd());
         }
@@ -97,6 +103,7 @@ impl Container {
     fn serve(&mut self) -> io::Result<()> {
         let (stdin, stdout) = (io::stdin(), io::stdout());
         let (mut inward, mut outward) = (Relay::new(), Relay::new());
+        inward.ended = !self.takes_input;
         let mut has_ended = false;
         loop {
             let wait_for = |wanted: bool, flags| if wanted { flags } else { PollFlags::empty() };
@@ -155,6 +162,10 @@ impl Container {
                 }
                 if is_ready(stdin.as_fd()).intersects(PollFlags::IN | PollFlags::HUP) && !inward.is_pending() {
                     inward.read(&stdin);
+                    if inward.ended {
+                        // A terminal has no end that could be closed: its reader is told as by a key.
+                        inward.push(end_of_input(terminal.as_fd()));
+                    }
                 }
                 if is_ready(stdout.as_fd()).intersects(PollFlags::OUT | PollFlags::ERR) && outward.is_pending() {
                     outward.write(&stdout);

@@ -78,7 +78,7 @@ fn finish(
     let watch = Watch::over(pidfd.as_fd()).action("watch over the container")?;
     let terminal = answer(&parent, plan)?;
     drop(parent);
-    Ok(Container::new(id, pidfd, signals, terminal, namespace, watch))
+    Ok(Container::new(id, pidfd, signals, terminal, plan.spec.interactive, namespace, watch))
 }
 
 /// Waits until the command runs.

@@ -9,7 +9,9 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::pty::OpenptFlags;
-use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
+use rustix::termios::{
+    LocalModes, OptionalActions, SpecialCodeIndex, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
+};
 
 use crate::channel::Channel;
 use crate::target::Root;
@@ -74,6 +76,13 @@ pub(crate) fn copy_size(outer: BorrowedFd<'_>) {
     }
 }
 
+/// The byte by which a terminal tells its reader that there is no more (`termios(3)`, `VEOF`); none where the reader
+/// takes bytes as they are.
+pub(crate) fn end_of_input(outer: BorrowedFd<'_>) -> Option<u8> {
+    let modes = tcgetattr(outer).ok()?;
+    modes.local_modes.contains(LocalModes::ICANON).then(|| modes.special_codes[SpecialCodeIndex::VEOF])
+}
+
 /// Bytes on their way in one direction.
 #[derive(Debug)]
 pub(crate) struct Relay {
@@ -101,6 +110,14 @@ impl Relay {
             Ok(count) => (self.start, self.end) = (0, count),
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
             Err(_) => self.ended = true,
+        }
+    }
+
+    /// Adds a byte to a relay that waits for none.
+    pub(crate) fn push(&mut self, byte: Option<u8>) {
+        if let (Some(byte), false) = (byte, self.is_pending()) {
+            self.buffer[0] = byte;
+            (self.start, self.end) = (0, 1);
         }
     }
 

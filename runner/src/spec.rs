@@ -25,6 +25,8 @@ pub struct Spec {
     pub user_namespace: UserNamespace,
     /// Capabilities of root inside, one bit each; also the bounding set.
     pub capabilities: u64,
+    /// Those of them that a user who is not root has too, ambient ones, so that programs keep them.
+    pub granted: u64,
     /// `PR_SET_NO_NEW_PRIVS`.
     pub no_new_privileges: bool,
     /// System call filter.
@@ -59,6 +61,7 @@ impl Default for Spec {
             network: Network::None,
             user_namespace: UserNamespace::Own(Shape::Auto),
             capabilities: DEFAULT_CAPABILITIES,
+            granted: 0,
             no_new_privileges: false,
             seccomp: Seccomp::Default,
             mounts: Vec::new(),

@@ -23,6 +23,7 @@ use crate::session;
 use crate::store::Store;
 use crate::sys::dir::Dir;
 use crate::sys::flock::{self, NamedLock};
+use crate::usage::disk_of_own;
 
 /// What a collection freed, or would free.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -37,24 +38,31 @@ pub struct Collected {
     pub objects: u64,
     /// Files that no row of the index knows: left by a crash.
     pub orphans: u64,
-    /// Bytes of disk that the contents and orphans took.
+    /// Bytes of disk that the contents, checkouts and orphans took.
     pub bytes: u64,
     /// File contents that wait for running pulls to end.
     pub deferred: u64,
 }
 
 impl Store {
-    /// Collects. With `dry_run` nothing is changed.
+    /// Collects. With `dry_run` nothing is changed; with `checkouts` those of images that stay go too, unless a container
+    /// uses them: the next start makes them again.
     ///
     /// # Errors
     /// Those of the index and the file system; what was not freed is freed by the next call.
-    pub fn collect(&self, dry_run: bool) -> Result<Collected> {
+    pub fn collect(&self, dry_run: bool, checkouts: bool) -> Result<Collected> {
         let living = session::living(&self.sessions)?;
         let mut collected = Collected::default();
         let idle = self.lock_idle_trees()?;
-        let dead_trees = self.condemn(&living, &idle, dry_run, &mut collected)?;
+        let mut dead_trees = self.condemn(&living, &idle, dry_run, &mut collected)?;
+        if checkouts {
+            dead_trees = idle.into_values().collect();
+        }
         for (tree, lease) in dead_trees {
             collected.trees += 1;
+            let name = tree.id.to_string();
+            let measured = disk_of_own(&self.trees, name.as_bytes());
+            collected.bytes += measured.context("measure", self.path().join("trees").join(&name))?;
             if !dry_run {
                 self.discard_tree(&tree, lease)?;
             }

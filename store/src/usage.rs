@@ -1,5 +1,8 @@
 //! Where the disk goes.
 
+use std::collections::HashSet;
+
+use rustix::fs::{FileType, Stat};
 use serde::Serialize;
 
 use crate::digest::Digest;
@@ -70,7 +73,7 @@ impl Store {
             }
         }
         let (content, reclaimable) = index.usage_of_pool()?;
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         let root = Dir::open(self.path()).context("open", self.path())?;
         // Objects first: an inode of several names counts where it is met first.
         let mut measure = |name: &[u8]| match root.exists(name) {
@@ -89,13 +92,29 @@ impl Store {
 }
 
 /// Disk of `name` and all below it, as `du` counts: blocks, each inode once.
-fn disk(parent: &Dir, name: &[u8], seen: &mut std::collections::HashSet<u64>) -> std::io::Result<u64> {
+fn disk(parent: &Dir, name: &[u8], seen: &mut HashSet<u64>) -> std::io::Result<u64> {
+    disk_of(parent, name, |stat| seen.insert(stat.st_ino))
+}
+
+/// Disk of the files below `name` that have no other name: what removing it frees. Every folder is such a file.
+pub(crate) fn disk_of_own(parent: &Dir, name: &[u8]) -> std::io::Result<u64> {
+    disk_of(parent, name, |stat| is_folder(stat) || stat.st_nlink == 1)
+}
+
+fn is_folder(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::Directory
+}
+
+fn disk_of(parent: &Dir, name: &[u8], mut counts: impl FnMut(&Stat) -> bool) -> std::io::Result<u64> {
     let stat = parent.stat(name)?;
     let mut total = 0;
-    if seen.insert(stat.st_ino) {
-        total += stat.st_blocks.unsigned_abs() * 512;
-    }
-    if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::Directory {
+    let mut count = |stat: &Stat| {
+        if counts(stat) {
+            total += stat.st_blocks.unsigned_abs() * 512;
+        }
+    };
+    count(&stat);
+    if !is_folder(&stat) {
         return Ok(total);
     }
     let mut stack = vec![parent.open_dir(name)?];
@@ -103,10 +122,8 @@ fn disk(parent: &Dir, name: &[u8], seen: &mut std::collections::HashSet<u64>) ->
         for (entry, _) in dir.entries()? {
             // What a running pull removes meanwhile counts no more.
             let Ok(stat) = dir.stat(&entry) else { continue };
-            if seen.insert(stat.st_ino) {
-                total += stat.st_blocks.unsigned_abs() * 512;
-            }
-            if rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Directory
+            count(&stat);
+            if is_folder(&stat)
                 && let Ok(deeper) = dir.open_dir(&entry)
             {
                 stack.push(deeper);

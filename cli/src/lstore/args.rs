@@ -292,6 +292,9 @@ pub struct GcArguments {
     /// Only show what would be freed
     #[arg(short = 'n', long)]
     pub dry_run: bool,
+    /// Also remove checkouts that no container uses; the next run makes them again
+    #[arg(long)]
+    pub checkouts: bool,
     /// How to print.
     #[command(flatten)]
     pub output: FormatArgument,

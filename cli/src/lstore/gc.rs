@@ -10,7 +10,7 @@ use crate::report::Failure;
 
 pub(super) fn run(context: &Context, arguments: &GcArguments) -> Result<Exit, Failure> {
     let store = context.open()?;
-    let freed = store.collect(arguments.dry_run)?;
+    let freed = store.collect(arguments.dry_run, arguments.checkouts)?;
     let value = json!({
         "Images": freed.images, "Layers": freed.layers, "Trees": freed.trees, "Objects": freed.objects,
         "Orphans": freed.orphans, "Bytes": freed.bytes, "Deferred": freed.deferred, "DryRun": arguments.dry_run,

@@ -99,6 +99,12 @@ fn user_capabilities(bench: &Bench) {
     assert_eq!(text.lines().take(3).collect::<Vec<_>>(), ["33", "33", "33 44"]);
     assert_eq!(status(&text, "CapEff"), "0000000000000000");
     assert_eq!(status(&text, "CapBnd"), "00000000a80425fb");
+    // What was added by name a user has too, and keeps through the programs that it starts.
+    let mut run = bench.container();
+    let text = run.flags(&["--user", "app", "--grant", "NET_ADMIN"]).sh("cat /proc/self/status");
+    for key in ["CapEff", "CapPrm", "CapInh", "CapAmb"] {
+        assert_eq!(status(&text, key), "0000000000001000", "{key}");
+    }
 }
 
 fn processes(bench: &Bench) {

@@ -66,6 +66,10 @@ fn run(args: &[String]) -> i32 {
             "--cwd" => spec.cwd = next().into(),
             "--env" => spec.env.push(next().into()),
             "--cap-add" => spec.capabilities |= capability(&next()),
+            "--grant" => {
+                spec.granted = capability(&next());
+                spec.capabilities |= spec.granted;
+            }
             "--cap-drop" => spec.capabilities &= !capability(&next()),
             "--unconfined" => spec.seccomp = Seccomp::Unconfined,
             "--bind" | "--bind-ro" => {

@@ -151,6 +151,17 @@ fn terminal(bench: &Bench) {
     child.stdin.take().unwrap().write_all(b"line\n").unwrap();
     let finished = Finished::new(child.wait_with_output().unwrap());
     assert_eq!(finished.out, "line\r\nline\r\n", "echo and output");
+    // The end of the input is told as by a key, and a terminal without input takes none.
+    let mut run = bench.container();
+    let mut child =
+        run.flags(&["--terminal"]).command(&["/bin/cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"last\n").unwrap();
+    assert_eq!(Finished::new(child.wait_with_output().unwrap()).out, "last\r\nlast\r\n");
+    let mut run = bench.container();
+    let mut command = run.flags(&["--terminal", "--no-input"]).command(&["/bin/sh", "-c", "sleep 0.2; echo done"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"unheard\n").unwrap();
+    assert_eq!(Finished::new(child.wait_with_output().unwrap()).out, "done\r\n");
     // Much output at the very end is not cut off.
     let mut run = bench.container();
     let finished = run.flags(&["--terminal"]).run(&["/bin/sh", "-c", "head -c 200000 /dev/zero | tr '\\0' x"]);

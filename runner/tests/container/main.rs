@@ -14,6 +14,10 @@
     clippy::exit
 )]
 
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
 mod isolation;
 mod launcher;
 mod lifecycle;
@@ -23,6 +27,34 @@ mod volumes;
 use support::Bench;
 
 type Test = (&'static str, fn(&Bench));
+
+/// How long one test may take. A container that hangs must not hang those who wait for the result.
+const LONGEST: Duration = Duration::from_mins(2);
+
+/// Ends everything when it is not dropped in time.
+struct TimeLimit(Option<(Sender<()>, JoinHandle<()>)>);
+
+impl TimeLimit {
+    fn of(name: &'static str) -> Self {
+        let (done, waits) = channel();
+        let thread = std::thread::spawn(move || {
+            if waits.recv_timeout(LONGEST) == Err(RecvTimeoutError::Timeout) {
+                println!("test {name} ... FAILED: still runs after {} s", LONGEST.as_secs());
+                std::process::exit(1);
+            }
+        });
+        Self(Some((done, thread)))
+    }
+}
+
+impl Drop for TimeLimit {
+    fn drop(&mut self) {
+        if let Some((done, thread)) = self.0.take() {
+            drop(done);
+            thread.join().unwrap();
+        }
+    }
+}
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -47,7 +79,9 @@ fn main() {
             continue;
         }
         run += 1;
+        let limit = TimeLimit::of(name);
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| test(&bench)));
+        drop(limit);
         println!("test {name} ... {}", if outcome.is_ok() { "ok" } else { "FAILED" });
         if outcome.is_err() {
             failed.push(name);
