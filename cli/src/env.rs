@@ -35,7 +35,7 @@ pub const VARIABLES: &[(&str, &str)] = &[
     (HOME, "the store is $HOME/.local/share/lstore when neither is set"),
     (REGISTRY_AUTH_FILE, "the file with registry credentials; --authfile wins over it"),
     (DOCKER_CONFIG, "the directory of Docker's config.json, read for credentials"),
-    (XDG_RUNTIME_DIR, "its containers/auth.json is read for credentials"),
+    (XDG_RUNTIME_DIR, "its containers/auth.json is read for credentials; its lrun/ is where starts find the holder"),
     (XDG_CONFIG_HOME, "its containers/auth.json is read for credentials"),
     (NO_COLOR, "no colours when set and not empty"),
     (TERM, "no colours and no progress bars when 'dumb'"),
@@ -120,6 +120,11 @@ impl Environment {
         .into_iter()
         .flatten()
         .collect()
+    }
+
+    /// The runtime directory of this login.
+    pub fn runtime_folder(&self) -> Option<PathBuf> {
+        self.directory(XDG_RUNTIME_DIR)
     }
 
     /// Whether coloured output is wanted on a stream that is a terminal or not.

@@ -11,8 +11,8 @@ use rustix::net::{
 
 use crate::error::Stage;
 
-/// First byte of the message that brings the terminal.
-const TERMINAL: u8 = 0xfe;
+/// First byte of the message that brings a descriptor.
+const DESCRIPTOR: u8 = 0xfe;
 /// First byte of the message that lets the child go on.
 const RELEASE: u8 = 0xff;
 /// Longest message.
@@ -25,8 +25,8 @@ pub(crate) struct Channel(OwnedFd);
 /// What the parent hears.
 #[derive(Debug)]
 pub(crate) enum Heard {
-    /// The outer end of the container's terminal.
-    Terminal(OwnedFd),
+    /// A descriptor: the outer end of the container's terminal, or its network.
+    Descriptor(OwnedFd),
     /// A step failed.
     Failed(Stage, String, io::Error),
     /// The command runs: exec has closed the child's end.
@@ -73,13 +73,13 @@ impl Channel {
         let _ = send(&self.0, &message, SendFlags::NOSIGNAL);
     }
 
-    /// Hands the outer end of the terminal over.
-    pub(crate) fn give_terminal(&self, terminal: impl AsFd) -> io::Result<()> {
-        let descriptors = [terminal.as_fd()];
+    /// Hands a descriptor over.
+    pub(crate) fn give(&self, descriptor: impl AsFd) -> io::Result<()> {
+        let descriptors = [descriptor.as_fd()];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         control.push(SendAncillaryMessage::ScmRights(&descriptors));
-        sendmsg(&self.0, &[IoSlice::new(&[TERMINAL])], &mut control, SendFlags::NOSIGNAL)?;
+        sendmsg(&self.0, &[IoSlice::new(&[DESCRIPTOR])], &mut control, SendFlags::NOSIGNAL)?;
         Ok(())
     }
 
@@ -97,13 +97,13 @@ impl Channel {
         };
         match buffer[..count] {
             [] => Ok(Heard::Closed),
-            [TERMINAL, ..] => {
+            [DESCRIPTOR, ..] => {
                 let descriptors = control.drain().filter_map(|message| match message {
                     RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
                     _ => None,
                 });
-                let terminal = descriptors.last();
-                terminal.map(Heard::Terminal).ok_or_else(|| io::Error::other("the terminal got lost on its way"))
+                let descriptor = descriptors.last();
+                descriptor.map(Heard::Descriptor).ok_or_else(|| io::Error::other("a descriptor got lost on its way"))
             }
             [stage, a, b, c, d, ref text @ ..] => {
                 let stage =
@@ -150,8 +150,8 @@ mod tests {
     #[test]
     fn descriptors_arrive_and_the_end_is_heard() {
         let (parent, child) = Channel::pair().unwrap();
-        child.give_terminal(std::fs::File::open("/dev/null").unwrap()).unwrap();
-        assert!(matches!(parent.hear().unwrap(), Heard::Terminal(_)));
+        child.give(std::fs::File::open("/dev/null").unwrap()).unwrap();
+        assert!(matches!(parent.hear().unwrap(), Heard::Descriptor(_)));
         drop(child);
         assert!(matches!(parent.hear().unwrap(), Heard::Closed));
     }

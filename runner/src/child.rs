@@ -13,7 +13,7 @@ use nix::unistd::{Gid, Uid};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{DumpableBehavior, Signal};
 
-use crate::channel::Channel;
+use crate::channel::{Channel, Heard};
 use crate::error::Stage;
 use crate::identity::{self, Identity};
 use crate::idmap::IdMap;
@@ -50,6 +50,8 @@ pub(crate) struct Orders<'a> {
     pub(crate) rootfs: &'a Rootfs,
     /// Its end of the channel.
     pub(crate) channel: &'a Channel,
+    /// Where its network namespace comes from, if the keeper makes it.
+    pub(crate) network: Option<&'a Channel>,
     /// The groups of its user namespace, if it has one of its own.
     pub(crate) groups: Option<&'a Groups>,
 }
@@ -74,7 +76,7 @@ pub(crate) fn run(orders: &Orders<'_>) -> ! {
 }
 
 fn become_container(orders: &Orders<'_>) -> Result<std::convert::Infallible, Failure> {
-    let Orders { plan, rootfs, channel, groups } = *orders;
+    let Orders { plan, rootfs, channel, groups, .. } = *orders;
     let may_set_groups = groups.is_none_or(|groups| groups.may_be_set);
     let spec = &plan.spec;
     die_with_parent().during(Stage::Identity, "")?;
@@ -181,6 +183,16 @@ fn take(
         Step::ReadOnlyRoot => attach::read_only_root(root).during(Stage::ReadOnly, "/"),
         Step::Hostname(name) => nix::unistd::sethostname(name).during(Stage::Hostname, name),
         Step::Loopback => network::loopback_up().during(Stage::Loopback, ""),
+        Step::Network => join_network(orders.network).during(Stage::Network, ""),
+    }
+}
+
+fn join_network(keeper: Option<&Channel>) -> io::Result<()> {
+    let gone = || io::Error::other("the process that makes it has died");
+    match keeper.ok_or_else(gone)?.hear()? {
+        Heard::Descriptor(network) => Ok(nix::sched::setns(network, CloneFlags::CLONE_NEWNET)?),
+        Heard::Failed(_, _, error) => Err(error),
+        Heard::Closed => Err(gone()),
     }
 }
 

@@ -9,10 +9,10 @@ use nix::sys::wait::WaitStatus;
 use rustix::event::{PollFd, PollFlags};
 
 use crate::error::{Action, Error};
+use crate::keeper::Keeper;
 use crate::launch::poll;
 use crate::pty::{Raw, Relay, copy_size, end_of_input};
 use crate::sys::process;
-use crate::watch::Watch;
 
 /// Signals that are passed on to the command instead of acting here.
 pub(crate) const FORWARDED: [Signal; 10] = [
@@ -45,8 +45,7 @@ pub struct Container {
     signals: SignalFd,
     terminal: Option<OwnedFd>,
     takes_input: bool,
-    namespace: Option<OwnedFd>,
-    watch: Option<Watch>,
+    keeper: Option<Keeper>,
 }
 
 impl Container {
@@ -56,10 +55,9 @@ impl Container {
         signals: SignalFd,
         terminal: Option<OwnedFd>,
         takes_input: bool,
-        namespace: Option<OwnedFd>,
-        watch: Watch,
+        keeper: Keeper,
     ) -> Self {
-        Self { id, pidfd, signals, terminal, takes_input, namespace, watch: Some(watch) }
+        Self { id, pidfd, signals, terminal, takes_input, keeper: Some(keeper) }
     }
 
     /// Its process 1 by descriptor.
@@ -70,11 +68,6 @@ impl Container {
     /// Its process 1 by number, as the host counts.
     pub fn id(&self) -> i32 {
         self.id
-    }
-
-    /// Its user namespace, in which the files that it leaves can be removed; `None` for real root's.
-    pub fn namespace(&self) -> Option<BorrowedFd<'_>> {
-        self.namespace.as_ref().map(AsFd::as_fd)
     }
 
     /// Passes signals and the terminal through until the command ends.
@@ -92,7 +85,7 @@ impl Container {
         }
         self.serve().action("serve the container")?;
         drop(raw);
-        self.watch = None;
+        self.keeper = None;
         match process::wait_for(self.id).action("wait for the container")? {
             WaitStatus::Exited(_, code) => Ok(ExitStatus::Code(code.to_le_bytes()[0])),
             WaitStatus::Signaled(_, signal, _) => Ok(ExitStatus::Signal((signal as i32).to_le_bytes()[0])),

@@ -25,6 +25,14 @@ pub enum Error {
         /// What it said, or how it ended.
         reason: String,
     },
+    /// The process that holds a user namespace ready cannot be had.
+    #[error("starting without a holder, which is slower ({}: {reason}); `--no-holder` asks for that", folder.display())]
+    Holder {
+        /// Where its record is.
+        folder: std::path::PathBuf,
+        /// What went wrong.
+        reason: String,
+    },
     /// See [`IdMapError`].
     #[error(transparent)]
     IdMap(#[from] IdMapError),
@@ -102,6 +110,8 @@ pub enum Stage {
     Hostname,
     /// The loopback device.
     Loopback,
+    /// A network namespace of the container's own.
+    Network,
     /// The user of the command.
     User,
     /// The working directory.
@@ -119,7 +129,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    const ALL: [Self; 20] = [
+    const ALL: [Self; 21] = [
         Self::Identity,
         Self::Keyring,
         Self::Cgroup,
@@ -133,6 +143,7 @@ impl Stage {
         Self::ReadOnly,
         Self::Hostname,
         Self::Loopback,
+        Self::Network,
         Self::User,
         Self::Workdir,
         Self::Terminal,
@@ -164,6 +175,7 @@ impl fmt::Display for Stage {
             Self::ReadOnly => "make read-only",
             Self::Hostname => "set the host name",
             Self::Loopback => "bring up the loopback device",
+            Self::Network => "enter the network namespace",
             Self::User => "become user",
             Self::Workdir => "enter the working directory",
             Self::Terminal => "set up the terminal",

@@ -121,6 +121,28 @@ impl IdMap {
         Self(extents)
     }
 
+    /// The caller and its subordinate ids, each as itself.
+    pub fn identity(caller: u32, ranges: &SubordinateRanges) -> Self {
+        let mut extents = vec![Extent { inside: caller, outside: caller, count: 1 }];
+        extents.extend(
+            ranges.lay(0, u32::MAX - 1, 0).into_iter().map(|extent| Extent { inside: extent.outside, ..extent }),
+        );
+        Self(extents)
+    }
+
+    /// Whether the text of a `uid_map` or `gid_map` shows this map: the kernel pads the numbers, and sorts many lines.
+    pub fn is_shown_by(&self, text: &str) -> bool {
+        let line = |line: &str| -> Option<(u32, u32, u32)> {
+            let mut numbers = line.split_ascii_whitespace().map(str::parse);
+            Some((numbers.next()?.ok()?, numbers.next()?.ok()?, numbers.next()?.ok()?))
+        };
+        let mut shown: Vec<_> = text.lines().map(line).collect();
+        let mut own: Vec<_> = self.0.iter().map(|extent| Some((extent.inside, extent.outside, extent.count))).collect();
+        shown.sort_unstable();
+        own.sort_unstable();
+        shown == own
+    }
+
     /// Root inside is the caller, and nobody else exists: what needs no privilege.
     pub fn single(caller: u32) -> Self {
         Self(vec![Extent { inside: 0, outside: caller, count: 1 }])
@@ -193,6 +215,16 @@ mod tests {
     fn no_map_leaves_the_caller_out() {
         let map = IdMap::plan(Shape::NoMap, 1000, &ranges());
         assert_eq!(map.to_string(), "0 100000 65536\n65536 300000 10\n");
+    }
+
+    #[test]
+    fn the_holders_ids_are_what_they_are_outside() {
+        let map = IdMap::identity(1000, &ranges());
+        assert_eq!(map.to_string(), "1000 1000 1\n100000 100000 65536\n300000 300000 10\n");
+        let shown = "    100000     100000      65536\n      1000       1000          1\n    300000 300000 10\n";
+        assert!(map.is_shown_by(shown));
+        assert!(!map.is_shown_by(&shown.replace("65536", "65535")));
+        assert!(!map.is_shown_by("") && !map.is_shown_by("0 0 4294967295\n"));
     }
 
     #[test]

@@ -12,73 +12,109 @@ use crate::channel::{Channel, Heard};
 use crate::child::{self, Groups, Orders};
 use crate::container::{Container, FORWARDED};
 use crate::error::{Action, Error, Stage};
+use crate::holder;
 use crate::idmap::IdMap;
+use crate::keeper::{self, Aftermath, Keeper};
 use crate::plan::Plan;
 use crate::rootfs::Rootfs;
 use crate::spec::Network;
 use crate::sys::clone::{Cloned, clone3};
 use crate::sys::process;
 use crate::userns::{self, Maps};
-use crate::watch::Watch;
 
-/// Starts a container, and returns when its command runs. `warn` hears what is weaker than was hoped for.
+/// Starts a container, and returns when its command runs. `warn` hears what is weaker than was hoped for; `aftermath` is
+/// done when the container has ended, or now where none came to be.
 ///
 /// # Errors
 /// [`Error::NotFound`] and [`Error::NotExecutable`] of the command; all others are about the container.
-pub fn launch(plan: &Plan, rootfs: &Rootfs, warn: &mut dyn FnMut(&str)) -> Result<Container, Error> {
-    let maps = maps(plan, warn)?;
-    let (parent, child) = Channel::pair().action("make a channel")?;
-    // Before the clone, so that no signal is lost between it and the first wait; the child resets its own.
-    let mut mask = SigSet::empty();
-    for signal in FORWARDED {
-        mask.add(signal);
-    }
-    mask.thread_block().action("block signals")?;
-    let signals =
-        SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).action("watch signals")?;
-
-    let cloned = clone3(namespaces(plan)).map_err(|error| match plan.user_namespace {
-        Some(_) => Error::UserNamespace(error),
-        None => Error::Parent { action: "make namespaces", source: error },
-    })?;
-    let Cloned::Parent { id, pidfd } = cloned else {
-        drop(parent);
-        let groups = maps.groups();
-        child::run(&Orders { plan, rootfs, channel: &child, groups: groups.as_ref() })
-    };
-    drop(child);
-    finish(plan, &maps, id, pidfd, signals, parent).inspect_err(|_| {
-        // The channel is closed by now, and the child goes with it; its mounts are gone once it is.
-        let _ = process::wait_for(id);
+pub fn launch(
+    plan: &Plan,
+    rootfs: &Rootfs,
+    aftermath: Option<Aftermath<'_>>,
+    warn: &mut dyn FnMut(&str),
+) -> Result<Container, Error> {
+    let mut launch = Launch { plan, rootfs, aftermath };
+    launch.run(warn).inspect_err(|_| {
+        // Not taken by a keeper: nothing of the container is left that could do it.
+        if let Some(aftermath) = launch.aftermath.take() {
+            (aftermath.work)();
+        }
     })
 }
 
-/// From the clone to the running command. The channel ends with it.
-fn finish(
-    plan: &Plan,
-    maps: &Wanted,
-    id: i32,
-    pidfd: OwnedFd,
-    signals: SignalFd,
-    parent: Channel,
-) -> Result<Container, Error> {
-    let namespace = match maps {
-        Wanted::None => None,
-        Wanted::Range(maps) => {
-            userns::write_by_helpers(id, maps)?;
-            Some(open_namespace(id)?)
+struct Launch<'a> {
+    plan: &'a Plan,
+    rootfs: &'a Rootfs,
+    aftermath: Option<Aftermath<'a>>,
+}
+
+impl Launch<'_> {
+    fn run(&mut self, warn: &mut dyn FnMut(&str)) -> Result<Container, Error> {
+        let plan = self.plan;
+        let maps = maps(plan, warn)?;
+        let (parent, child) = Channel::pair().action("make a channel")?;
+        let network = if plan.is_network_apart { Some(Channel::pair().action("make a channel")?) } else { None };
+        let (to_child, from_keeper) = network.unzip();
+        // Before the clone, so that no signal is lost between it and the first wait; the child resets its own.
+        let mut mask = SigSet::empty();
+        for signal in FORWARDED {
+            mask.add(signal);
         }
-        Wanted::Single => {
-            userns::write_single(id, Uid::current().as_raw(), Gid::current().as_raw())?;
-            Some(open_namespace(id)?)
+        mask.thread_block().action("block signals")?;
+        let signals =
+            SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).action("watch signals")?;
+
+        let cloned = clone3(namespaces(plan)).map_err(|error| match plan.user_namespace {
+            Some(_) => Error::UserNamespace(error),
+            None => Error::Parent { action: "make namespaces", source: error },
+        })?;
+        let Cloned::Parent { id, pidfd } = cloned else {
+            // With an end of the parent's or the keeper's in its own hands, it would never hear that they have gone.
+            drop((parent, to_child));
+            let groups = maps.groups();
+            let (rootfs, network) = (self.rootfs, from_keeper.as_ref());
+            child::run(&Orders { plan, rootfs, channel: &child, network, groups: groups.as_ref() })
+        };
+        drop((child, from_keeper));
+        self.finish(&maps, id, pidfd, signals, parent, to_child).inspect_err(|_| {
+            // The channel is closed by now, and the child goes with it; its mounts are gone once it is.
+            let _ = process::wait_for(id);
+        })
+    }
+
+    /// From the clone to the running command. The channels end with it.
+    fn finish(
+        &mut self,
+        maps: &Wanted,
+        id: i32,
+        pidfd: OwnedFd,
+        signals: SignalFd,
+        parent: Channel,
+        to_child: Option<Channel>,
+    ) -> Result<Container, Error> {
+        let plan = self.plan;
+        // Before the child goes on: it soon lets nobody look into it.
+        let namespace = if plan.user_namespace.is_some() { Some(open_namespace(id)?) } else { None };
+        match maps {
+            Wanted::None => {}
+            Wanted::Nested(maps) => userns::write_directly(id, maps)?,
+            Wanted::Range(maps) => userns::write_by_helpers(id, maps)?,
+            Wanted::Single => userns::write_single(id, Uid::current().as_raw(), Gid::current().as_raw())?,
         }
-    };
-    parent.release().action("release the child")?;
-    // While the child is busy, so that it costs no time.
-    let watch = Watch::over(pidfd.as_fd()).action("watch over the container")?;
-    let terminal = answer(&parent, plan)?;
-    drop(parent);
-    Ok(Container::new(id, pidfd, signals, terminal, plan.spec.interactive, namespace, watch))
+        parent.release().action("release the child")?;
+        // While the child is busy, so that it costs no time.
+        let orders = keeper::Orders {
+            container: pidfd.as_fd(),
+            namespace: namespace.as_ref().map(AsFd::as_fd),
+            network: to_child.as_ref(),
+            aftermath: self.aftermath.take(),
+        };
+        let keeper = Keeper::start(orders).action("start the container's keeper")?;
+        drop(to_child);
+        let terminal = answer(&parent, plan)?;
+        drop(parent);
+        Ok(Container::new(id, pidfd, signals, terminal, plan.spec.interactive, keeper))
+    }
 }
 
 /// Waits until the command runs.
@@ -86,7 +122,7 @@ fn answer(channel: &Channel, plan: &Plan) -> Result<Option<OwnedFd>, Error> {
     let mut terminal = None;
     loop {
         match channel.hear().action("hear from the child")? {
-            Heard::Terminal(outer) => terminal = Some(outer),
+            Heard::Descriptor(outer) => terminal = Some(outer),
             Heard::Closed if plan.spec.terminal && terminal.is_none() => return Err(Error::Died),
             Heard::Closed => return Ok(terminal),
             Heard::Failed(Stage::Exec, command, source) => {
@@ -100,9 +136,15 @@ fn answer(channel: &Channel, plan: &Plan) -> Result<Option<OwnedFd>, Error> {
     }
 }
 
+/// How the ids of the container are to be mapped.
 enum Wanted {
+    /// Not at all.
     None,
+    /// From within the holder's namespace.
+    Nested(Maps),
+    /// By the set-id helpers.
     Range(Maps),
+    /// The caller's alone.
     Single,
 }
 
@@ -111,7 +153,7 @@ impl Wanted {
     fn groups(&self) -> Option<Groups> {
         match self {
             Self::None => None,
-            Self::Range(maps) => Some(Groups { map: maps.groups.clone(), may_be_set: true }),
+            Self::Nested(maps) | Self::Range(maps) => Some(Groups { map: maps.groups.clone(), may_be_set: true }),
             Self::Single => Some(Groups { map: IdMap::single(Gid::current().as_raw()), may_be_set: false }),
         }
     }
@@ -119,8 +161,20 @@ impl Wanted {
 
 fn maps(plan: &Plan, warn: &mut dyn FnMut(&str)) -> Result<Wanted, Error> {
     let Some(shape) = plan.user_namespace else { return Ok(Wanted::None) };
-    match userns::maps_of_caller(shape) {
-        Ok(maps) => Ok(Wanted::Range(maps)),
+    let mapped = match &plan.host.holder {
+        None => userns::maps_of_caller(shape).map(Wanted::Range),
+        Some(folder) => match holder::join(folder) {
+            Ok(ids) => Ok(Wanted::Nested(Maps::of_caller(shape, &ids.users, &ids.groups))),
+            Err(Error::IdMap(error)) => Err(error),
+            Err(error @ Error::Holder { .. }) => {
+                warn(&error.to_string());
+                userns::maps_of_caller(shape).map(Wanted::Range)
+            }
+            Err(error) => return Err(error),
+        },
+    };
+    match mapped {
+        Ok(wanted) => Ok(wanted),
         // Only the plain shape means anything with a single id.
         Err(error) if shape == crate::idmap::Shape::Auto => {
             warn(&format!("the container has a single user id: {error}"));
@@ -135,7 +189,7 @@ fn namespaces(plan: &Plan) -> i32 {
     if plan.user_namespace.is_some() {
         flags |= libc::CLONE_NEWUSER;
     }
-    if plan.spec.network == Network::None {
+    if plan.spec.network == Network::None && !plan.is_network_apart {
         flags |= libc::CLONE_NEWNET;
     }
     flags

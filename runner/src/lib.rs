@@ -9,6 +9,7 @@
 
 pub mod container;
 pub mod error;
+pub mod holder;
 pub mod host;
 pub mod idmap;
 pub mod launch;
@@ -23,15 +24,16 @@ mod channel;
 mod child;
 mod identity;
 mod init;
+mod keeper;
 mod pty;
 mod target;
-mod watch;
 
 pub mod sys;
 
 pub use container::{Container, ExitStatus};
 pub use error::{Error, Stage};
 pub use host::Host;
+pub use keeper::Aftermath;
 pub use launch::launch;
 pub use plan::Plan;
 pub use rootfs::Rootfs;

@@ -85,6 +85,8 @@ pub enum Step {
     Hostname(String),
     /// The loopback device.
     Loopback,
+    /// The network namespace that the keeper makes meanwhile.
+    Network,
 }
 
 /// Attributes of a mount.
@@ -122,6 +124,8 @@ pub struct Plan {
     pub user_namespace: Option<Shape>,
     /// What the child does.
     pub steps: Vec<Step>,
+    /// Whether the network namespace is made by the keeper, beside the mounts, and joined by the child.
+    pub is_network_apart: bool,
     /// Its filter; empty for none.
     pub seccomp: Vec<BpfInstruction>,
 }
@@ -149,19 +153,21 @@ impl Plan {
             Seccomp::Unconfined => Vec::new(),
             Seccomp::Program(program) => program.clone(),
         };
-        let steps = steps(&spec);
-        Ok(Self { spec, host, user_namespace, steps, seccomp })
+        // Beside the holder's way stands the plain one, in which the clone makes all namespaces: each is the other's test.
+        let is_network_apart = spec.network == Network::None && user_namespace.is_some() && host.holder.is_some();
+        let steps = steps(&spec, is_network_apart);
+        Ok(Self { spec, host, user_namespace, steps, is_network_apart, seccomp })
     }
 }
 
-fn steps(spec: &Spec) -> Vec<Step> {
+fn steps(spec: &Spec, is_network_apart: bool) -> Vec<Step> {
     let mut steps = Vec::new();
     // The default program refuses all calls that reach keys, whoever runs. A keyring counts against the caller's quota of
     // 200, and is freed late: not made where nothing could use it.
     if spec.seccomp != Seccomp::Default {
         steps.push(Step::Keyring);
     }
-    steps.extend(kernel_filesystems(spec));
+    steps.extend(kernel_filesystems(spec, is_network_apart));
     steps.extend(spec.mounts.iter().cloned().map(Step::Mount));
     steps.extend(spec.files.iter().map(|(path, content)| Step::File(path.clone(), content.clone())));
     if spec.terminal {
@@ -181,13 +187,13 @@ fn steps(spec: &Spec) -> Vec<Step> {
     if !spec.hostname.is_empty() {
         steps.push(Step::Hostname(spec.hostname.clone()));
     }
-    if spec.network == Network::None {
+    if spec.network == Network::None && !is_network_apart {
         steps.push(Step::Loopback);
     }
     steps
 }
 
-fn kernel_filesystems(spec: &Spec) -> Vec<Step> {
+fn kernel_filesystems(spec: &Spec, is_network_apart: bool) -> Vec<Step> {
     let taken = |path: &str| spec.mounts.iter().any(|mount| mount.target == Path::new(path));
     let plain = Attributes { nosuid: true, nodev: true, noexec: true, read_only: false };
     let filesystem = |kind, options, target: &str, attributes, refused| Step::Filesystem {
@@ -202,11 +208,6 @@ fn kernel_filesystems(spec: &Spec) -> Vec<Step> {
     let mut steps = Vec::new();
     if !taken("/proc") {
         steps.push(filesystem("proc", vec![], "/proc", plain, Refused::BindHost));
-    }
-    if !taken("/sys") {
-        // sysfs shows a network namespace, and only its owner may mount it: the host's is bound with the host's network.
-        steps.push(filesystem("sysfs", vec![], "/sys", read_only, Refused::BindHost));
-        steps.push(filesystem("cgroup2", vec![], "/sys/fs/cgroup", read_only, Refused::Skips));
     }
     if !taken("/dev") {
         let dev = Attributes { nodev: false, ..Attributes { nosuid: true, ..Attributes::default() } };
@@ -227,6 +228,15 @@ fn kernel_filesystems(spec: &Spec) -> Vec<Step> {
         }
         steps.push(filesystem("mqueue", vec![], "/dev/mqueue", plain, Refused::Fails));
     }
+    // Late, for it takes longest to make.
+    if is_network_apart {
+        steps.push(Step::Network);
+    }
+    if !taken("/sys") {
+        // sysfs shows a network namespace, and only its owner may mount it: the host's is bound with the host's network.
+        steps.push(filesystem("sysfs", vec![], "/sys", read_only, Refused::BindHost));
+        steps.push(filesystem("cgroup2", vec![], "/sys/fs/cgroup", read_only, Refused::Skips));
+    }
     steps
 }
 
@@ -243,7 +253,7 @@ mod tests {
     use super::*;
 
     fn host() -> Host {
-        Host { is_root: false, last_capability: 40 }
+        Host { is_root: false, last_capability: 40, holder: None }
     }
 
     fn plan(change: impl FnOnce(&mut Spec)) -> Vec<Step> {

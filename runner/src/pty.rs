@@ -24,7 +24,7 @@ pub(crate) fn make(root: &Root, channel: &Channel) -> io::Result<OwnedFd> {
     rustix::pty::unlockpt(&outer)?;
     // By the pair itself (TIOCGPTPEER), not by a path that the image could have prepared.
     let inner = rustix::pty::ioctl_tiocgptpeer(&outer, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
-    channel.give_terminal(&outer)?;
+    channel.give(&outer)?;
     Ok(inner)
 }
 

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
 use std::process::{Child, Command, Stdio};
 
 use nix::sched::CloneFlags;
@@ -13,8 +12,8 @@ use crate::idmap::{IdMap, IdMapError, Shape, SubordinateRanges, user_name};
 use crate::sys::process::{self, Fork};
 
 /// Files with subordinate ranges, `subuid(5)` and `subgid(5)`.
-const SUBUID: &str = "/etc/subuid";
-const SUBGID: &str = "/etc/subgid";
+pub(crate) const SUBUID: &str = "/etc/subuid";
+pub(crate) const SUBGID: &str = "/etc/subgid";
 /// The users of this machine, `passwd(5)`.
 const PASSWD: &str = "/etc/passwd";
 /// The set-id programs that map a range.
@@ -29,6 +28,14 @@ pub struct Maps {
     pub users: IdMap,
     /// Group ids.
     pub groups: IdMap,
+}
+
+impl Maps {
+    /// The maps of a shape for the caller, over its subordinate ids.
+    pub(crate) fn of_caller(shape: Shape, users: &SubordinateRanges, groups: &SubordinateRanges) -> Self {
+        let (uid, gid) = (Uid::current().as_raw(), Gid::current().as_raw());
+        Self { users: IdMap::plan(shape, uid, users), groups: IdMap::plan(shape, gid, groups) }
+    }
 }
 
 /// What ids a process got.
@@ -60,7 +67,16 @@ impl fmt::Display for Mapping {
 /// # Errors
 /// [`IdMapError::NoRange`], [`IdMapError::NoHelper`].
 pub fn maps_of_caller(shape: Shape) -> Result<Maps, IdMapError> {
-    let (uid, gid) = (Uid::current().as_raw(), Gid::current().as_raw());
+    let (users, groups) = subordinates()?;
+    Ok(Maps::of_caller(shape, &users, &groups))
+}
+
+/// The subordinate ids of the caller, users and groups.
+///
+/// # Errors
+/// [`IdMapError::NoRange`], [`IdMapError::NoHelper`].
+pub(crate) fn subordinates() -> Result<(SubordinateRanges, SubordinateRanges), IdMapError> {
+    let uid = Uid::current().as_raw();
     // By the file, not by the name services: those load modules, which a static program must not (it crashes in them). A
     // user known to them alone is found by its number.
     let passwd = std::fs::read(PASSWD).unwrap_or_default();
@@ -73,7 +89,7 @@ pub fn maps_of_caller(shape: Shape) -> Result<Maps, IdMapError> {
         let ranges = SubordinateRanges::parse(&text, &name, uid);
         if ranges.is_empty() { Err(IdMapError::NoRange { user: name.clone(), file }) } else { Ok(ranges) }
     };
-    Ok(Maps { users: IdMap::plan(shape, uid, &ranges(SUBUID)?), groups: IdMap::plan(shape, gid, &ranges(SUBGID)?) })
+    Ok((ranges(SUBUID)?, ranges(SUBGID)?))
 }
 
 /// Enters a user and a mount namespace of the process's own, as their root. Where the caller has no subordinate range,
@@ -171,6 +187,17 @@ pub fn write_by_helpers(target: i32, maps: &Maps) -> Result<(), Error> {
     users.and(groups)
 }
 
+/// Maps a process's user namespace by writing, which takes privilege over the outer ids: that of root, or of a process
+/// that has joined a holder's namespace.
+///
+/// # Errors
+/// Those of writing to `/proc`.
+pub fn write_directly(target: i32, maps: &Maps) -> Result<(), Error> {
+    let write = |file: &str, text: &str| std::fs::write(format!("/proc/{target}/{file}"), text);
+    write("gid_map", &maps.groups.to_string()).action("write the group id map")?;
+    write("uid_map", &maps.users.to_string()).action("write the user id map")
+}
+
 /// Maps a process's user namespace to the caller's id alone, which needs no privilege once `setgroups` is denied.
 ///
 /// # Errors
@@ -190,37 +217,6 @@ pub(crate) fn become_root(may_set_groups: bool) -> nix::Result<()> {
     let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
     nix::unistd::setresgid(gid, gid, gid)?;
     nix::unistd::setresuid(uid, uid, uid)
-}
-
-/// Runs `work` in a process of its own, within a container's user namespace, where its files can be changed. Returns
-/// at once; the process has no terminal, and no descriptor of the caller's but those that `work` owns.
-///
-/// # Errors
-/// That of fork.
-pub fn spawn_inside(
-    namespace: Option<BorrowedFd<'_>>,
-    keep: &[BorrowedFd<'_>],
-    work: impl FnOnce(),
-) -> Result<(), Error> {
-    let fork = process::fork().action("fork")?;
-    if let Fork::Parent(id) = fork {
-        // It forks and exits: this is short.
-        process::wait_for(id).action("wait for a fork")?;
-    } else {
-        // A fork of the fork belongs to no one who would have to wait for it.
-        if let Ok(Fork::Child) = process::fork() {
-            let entered = nix::unistd::setsid().is_ok()
-                && namespace.is_none_or(|fd| nix::sched::setns(fd, CloneFlags::CLONE_NEWUSER).is_ok())
-                && (namespace.is_none() || become_root(true).or_else(|_| become_root(false)).is_ok())
-                && process::detach_stdio().is_ok();
-            process::close_all_but(keep.iter().map(AsFd::as_fd));
-            if entered {
-                work();
-            }
-        }
-        process::exit_now(0);
-    }
-    Ok(())
 }
 
 fn find_helper(name: &str) -> Option<String> {

@@ -84,7 +84,8 @@ fn start(arguments: &str) -> ! {
         mountpoint: part("root"),
     };
     let plan = Plan::new(spec, Host::probe()).unwrap();
-    let ended = launch(&plan, &rootfs, &mut |weaker| eprintln!("{weaker}")).and_then(|mut container| container.wait());
+    let ended =
+        launch(&plan, &rootfs, None, &mut |weaker| eprintln!("{weaker}")).and_then(|mut container| container.wait());
     std::process::exit(match ended {
         Ok(ExitStatus::Code(code)) => code.into(),
         Ok(ExitStatus::Signal(signal)) => 128 + i32::from(signal),

@@ -126,8 +126,12 @@ impl Env {
     fn of(user: Option<User>) -> Result<Self, String> {
         let scratch = tempfile::Builder::new().prefix("lstest-").tempdir().map_err(|error| error.to_string())?.keep();
         std::fs::set_permissions(&scratch, PermissionsExt::from_mode(0o755)).map_err(|error| error.to_string())?;
+        // The holder of the containers' namespaces has its record here, and ends with it.
+        std::fs::create_dir(scratch.join("run")).map_err(|error| error.to_string())?;
         if let Some(user) = &user {
-            chown(&scratch, Some(user.uid), Some(user.gid)).map_err(|error| error.to_string())?;
+            for folder in [&scratch, &scratch.join("run")] {
+                chown(folder, Some(user.uid), Some(user.gid)).map_err(|error| error.to_string())?;
+            }
         }
         Ok(Self { store: scratch.join("store"), scratch, user })
     }
@@ -148,6 +152,7 @@ impl Env {
             .env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", programs().display()))
             .env("HOME", home)
             .env("LSTORE_ROOT", &self.store)
+            .env("XDG_RUNTIME_DIR", self.scratch.join("run"))
             .current_dir(&self.scratch)
             .stdin(Stdio::null());
         if let Some(user) = &self.user {

@@ -12,6 +12,7 @@ use rustix::fs::{FlockOperation, flock};
 pub(super) struct Folder {
     path: PathBuf,
     lock: File,
+    is_ephemeral: bool,
 }
 
 impl Folder {
@@ -31,12 +32,17 @@ impl Folder {
         }
         let lock = File::open(&path)?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
-        Ok(Self { path, lock })
+        Ok(Self { path, lock, is_ephemeral })
     }
 
     /// Where it is.
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether it is to go with its container.
+    pub(super) fn is_ephemeral(&self) -> bool {
+        self.is_ephemeral
     }
 
     /// Its lock: held until the last copy of the descriptor is closed.

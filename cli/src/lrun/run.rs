@@ -1,10 +1,10 @@
 //! `lrun run`.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use lrun::{Container, Error, ExitStatus, Host, Plan, Rootfs, Spec, launch};
+use lrun::{Aftermath, Container, Error, ExitStatus, Host, Plan, Rootfs, Spec, launch};
 use lstore::{Checkout, Image, Placement, Store};
 
 use super::PROGRAM;
@@ -39,7 +39,7 @@ fn start_and_wait(global: &Global, arguments: &RunArguments) -> Result<Exit, Fai
             return Err(format!("{}: not a directory", directory.display()).into());
         }
         let spec = bridge::spec(arguments, &lstore::manifest::RunConfig::default(), &name, &environment)?;
-        let mut container = start(spec, &Rootfs::Directory(directory))?;
+        let mut container = start(spec, &Rootfs::Directory(directory), None, arguments, &environment)?;
         return Ok(exit(container.wait()?));
     }
 
@@ -55,23 +55,27 @@ fn start_and_wait(global: &Global, arguments: &RunArguments) -> Result<Exit, Fai
     };
     let rootfs = bridge::overlay(&store, &checkout, folder.path());
     let lease = checkout.into_lease();
-    match start(spec, &rootfs) {
-        Ok(mut container) => {
-            let status = container.wait();
-            remove(&path, &folder, arguments.rm, Some(&container), &lease);
-            Ok(exit(status?))
-        }
+    let aftermath = Aftermath { work: Box::new(|| clear_up(&path, &folder)), keep: vec![folder.lock(), lease.as_fd()] };
+    match start(spec, &rootfs, Some(aftermath), arguments, &environment) {
+        Ok(mut container) => Ok(exit(container.wait()?)),
         Err(failure) => {
             // A container that never ran leaves nothing, with --rm or without.
-            remove(&path, &folder, true, None, &lease);
+            let _ = lstore::remove_tree(folder.path());
             Err(failure)
         }
     }
 }
 
-fn start(spec: Spec, rootfs: &Rootfs) -> Result<Container, Failure> {
-    let plan = Plan::new(spec, Host::probe())?;
-    Ok(launch(&plan, rootfs, &mut |weaker| report::warn(PROGRAM, weaker, &mut std::io::stderr()))?)
+fn start(
+    spec: Spec,
+    rootfs: &Rootfs,
+    aftermath: Option<Aftermath<'_>>,
+    arguments: &RunArguments,
+    environment: &Environment,
+) -> Result<Container, Failure> {
+    let holder = (!arguments.no_holder).then(|| lrun::holder::folder(environment.runtime_folder().as_deref()));
+    let plan = Plan::new(spec, Host { holder, ..Host::probe() })?;
+    Ok(launch(&plan, rootfs, aftermath, &mut |weaker| report::warn(PROGRAM, weaker, &mut std::io::stderr()))?)
 }
 
 fn exit(status: ExitStatus) -> Exit {
@@ -153,26 +157,15 @@ fn lstore_command(global: &Global, path: &Path, words: &[&str]) -> Result<(), Fa
     if status.success() { Ok(()) } else { Err(format!("`lstore {}` failed", words.join(" ")).into()) }
 }
 
-/// Removes the container's files, unless they are to stay, in a process of its own: the exit status is not to wait
-/// for it. Files there belong to subordinate ids, so it works within the container's user namespace.
-fn remove(store: &Path, folder: &Folder, is_ephemeral: bool, container: Option<&Container>, lease: &OwnedFd) {
-    let mut doomed = Folder::left_over(store);
-    if is_ephemeral {
-        doomed.push(folder.path().to_path_buf());
+/// Removes the files of a container that has ended, unless they are to stay, and those of others whose runner and keeper
+/// were killed.
+fn clear_up(store: &Path, folder: &Folder) {
+    if folder.is_ephemeral() {
+        // What stays is swept by the next container.
+        let _ = lstore::remove_tree(folder.path());
     }
-    if doomed.is_empty() {
-        return;
-    }
-    let namespace = container.and_then(Container::namespace);
-    let keep = [folder.lock(), lease.as_fd()];
-    let removed = lrun::userns::spawn_inside(namespace, &keep, || {
-        for path in &doomed {
-            // What stays is swept by the next container.
-            let _ = lstore::remove_tree(path);
-        }
-    });
-    if let Err(error) = removed {
-        report::warn(PROGRAM, &format!("the container's files stay behind: {error}"), &mut std::io::stderr());
+    for path in Folder::left_over(store) {
+        let _ = lstore::remove_tree(&path);
     }
 }
 

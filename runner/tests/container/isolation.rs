@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::symlink;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::Test;
 use crate::support::{Bench, ROOT};
 
@@ -28,6 +30,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_chroot_escape_stays_in_the_container", chroot_escape),
     ("the_filter_and_no_new_privileges_are_in_force", filter),
     ("root_gets_the_same_walls", rootful),
+    ("both_ways_make_the_same_container", twins),
+    ("a_holder_is_replaced_when_it_is_gone_or_not_what_it_says", holders),
 ];
 
 fn ids(bench: &Bench) {
@@ -37,6 +41,70 @@ fn ids(bench: &Bench) {
     let (uid, subordinate) = (bench.user.uid.to_string(), bench.first_subordinate.to_string());
     assert_eq!(words[..6], ["0", &uid, "1", "1", &subordinate, "65536"]);
     assert_eq!(words[6..], ["allow", "0", "0", "0:0"]);
+}
+
+/// All that a process can read of its own confinement, without the numbers that count mounts and processes.
+const SELF_PORTRAIT: &str = "cut -d' ' -f4- /proc/self/mountinfo | sort; grep -v -E '^(Pid|PPid|Tgid|Ngid|NStgid|NSpid|NSpgid|NSsid|Vm|Rss|volun|nonvol|Cpus|Mems|SigQ|Hugetlb)' /proc/1/status; \
+    cat /proc/1/limits /proc/1/uid_map /proc/1/gid_map /proc/1/setgroups /proc/1/cgroup /proc/1/environ; readlink /proc/1/cwd /proc/1/root; \
+    ls -l /proc/1/fd | wc -l; cat /proc/net/dev; ls /sys/class/net; ls -ln /dev /dev/pts; umask; ulimit -a";
+
+fn twins(bench: &Bench) {
+    let variants: [&[&str]; 5] =
+        [&[], &["--network-host"], &["--user", "app"], &["--read-only", "--init"], &["--unconfined", "--rm"]];
+    for flags in variants {
+        let portrait = |by_holder| {
+            bench.by_holder.set(by_holder);
+            let mut run = bench.container();
+            let own = run.own().to_str().unwrap().to_owned();
+            // The overlay's options name its layers, and times differ.
+            let out = run.flags(flags).sh(SELF_PORTRAIT).replace(&own, "OWN");
+            out.lines().map(|line| line.split(" Nov ").next().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        let (plain, by_holder) = (portrait(false), portrait(true));
+        assert!(plain.len() > 60, "{plain:?}");
+        for (one, other) in plain.iter().zip(&by_holder) {
+            assert_eq!(one, other, "{flags:?}");
+        }
+        assert_eq!(plain.len(), by_holder.len(), "{flags:?}");
+    }
+}
+
+fn holders(bench: &Bench) {
+    bench.by_holder.set(true);
+    let record = bench.holder_of(bench.user).join("holder");
+    let pid = || fs::read_to_string(&record).unwrap().lines().nth(1).unwrap().parse::<i32>().unwrap();
+    let starts = || assert_eq!(bench.container().run(&["/bin/true"]).code, 0);
+    starts();
+    let first = pid();
+    starts();
+    assert_eq!(pid(), first, "one holder serves many starts");
+    assert_eq!(fs::read_dir(format!("/proc/{first}/fd")).unwrap().count(), 4, "three of /dev/null, one of its record");
+    assert_eq!(fs::read_link(format!("/proc/{first}/cwd")).unwrap().to_str(), Some("/"));
+
+    kill_process(Pid::from_raw(first).unwrap(), Signal::KILL).unwrap();
+    // Its namespace can be joined until the machine's own init has noted its end.
+    let is_gone = || !std::path::Path::new(&format!("/proc/{first}")).exists();
+    assert!(eventually(is_gone), "the machine's init does not reap");
+    starts();
+    assert_ne!(pid(), first);
+    // The number of a process that is no holder, as after a reuse.
+    let text = fs::read_to_string(&record).unwrap().replace(&format!("\n{}\n", pid()), "\n1\n");
+    let last = pid();
+    fs::write(&record, text).unwrap();
+    starts();
+    assert_ne!(pid(), 1);
+    fs::remove_file(&record).unwrap();
+    assert!(eventually(|| {
+        fs::read_to_string(format!("/proc/{last}/stat")).map_or(true, |stat| stat.contains(") Z"))
+    }));
+}
+
+/// Whether something comes true within some seconds.
+fn eventually(condition: impl Fn() -> bool) -> bool {
+    (0..500).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        condition()
+    })
 }
 
 fn single_mapping(bench: &Bench) {

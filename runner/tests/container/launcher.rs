@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use lrun::idmap::Shape;
 use lrun::spec::{Mount, MountKind, Network, Propagation, Seccomp, UserNamespace};
-use lrun::{Container, Error, ExitStatus, Host, Plan, Rootfs, Spec, launch};
+use lrun::{Aftermath, Error, ExitStatus, Host, Plan, Rootfs, Spec, launch};
 
 /// Handles `--launch` and `--enter`; `None` for anything else.
 pub(crate) fn main(first: &str, args: &[String]) -> Option<i32> {
@@ -39,6 +39,7 @@ fn run(args: &[String]) -> i32 {
     let mut spec = Spec { interactive: true, env: vec![path.into()], ..Spec::default() };
     let mut rootfs = None;
     let mut clear = None;
+    let mut holder = None;
     while let Some(flag) = args.next() {
         let mut next = || args.next().expect("the flag has a value");
         match flag.as_str() {
@@ -50,6 +51,7 @@ fn run(args: &[String]) -> i32 {
                 clear = Some(own);
             }
             "--directory" => rootfs = Some(Rootfs::Directory(next().into())),
+            "--holder" => holder = Some(next().into()),
             "--keep" => clear = None,
             "--network-host" => spec.network = Network::Host,
             "--user" => spec.user = next(),
@@ -89,7 +91,7 @@ fn run(args: &[String]) -> i32 {
         }
     }
     spec.args = args.map(Into::into).collect();
-    match start(spec, &rootfs.expect("a root file system is given"), clear.as_deref()) {
+    match start(spec, &rootfs.expect("a root file system is given"), clear.as_deref(), holder) {
         Ok(ExitStatus::Code(code)) => code.into(),
         Ok(ExitStatus::Signal(signal)) => 128 + i32::from(signal),
         Err(error) => {
@@ -103,27 +105,21 @@ fn run(args: &[String]) -> i32 {
     }
 }
 
-fn start(spec: Spec, rootfs: &Rootfs, clear: Option<&Path>) -> Result<ExitStatus, Error> {
-    let plan = Plan::new(spec, Host::probe())?;
-    let mut container = launch(&plan, rootfs, &mut |warning| eprintln!("notice: {warning}"))?;
-    let status = container.wait()?;
-    if let Some(own) = clear {
-        remove(&container, own)?;
-    }
-    Ok(status)
-}
-
-/// Removes a writable layer where its owners exist, and waits for that, which the library leaves to the caller.
-fn remove(container: &Container, own: &Path) -> Result<(), Error> {
+fn start(spec: Spec, rootfs: &Rootfs, clear: Option<&Path>, holder: Option<PathBuf>) -> Result<ExitStatus, Error> {
+    let plan = Plan::new(spec, Host { holder, ..Host::probe() })?;
     let (mut end, line) = std::io::pipe().unwrap();
-    lrun::userns::spawn_inside(container.namespace(), &[line.as_fd()], || {
-        for part in ["upper", "work", "root"] {
+    // Where its owners exist; that its end is waited for is the test's wish, not the library's.
+    let work = || {
+        for part in clear.iter().flat_map(|own| ["upper", "work", "root"].map(|part| own.join(part))) {
             // What is left over is for the test to find.
-            let _ = std::fs::remove_dir_all(own.join(part));
+            let _ = std::fs::remove_dir_all(part);
         }
-    })?;
-    drop(line);
+    };
+    let aftermath = Aftermath { work: Box::new(work), keep: vec![line.as_fd()] };
+    let mut container = launch(&plan, rootfs, Some(aftermath), &mut |warning| eprintln!("notice: {warning}"))?;
+    let status = container.wait()?;
+    drop((container, line));
     // Closed by the end of that process.
     end.read_to_end(&mut Vec::new()).unwrap();
-    Ok(())
+    Ok(status)
 }

@@ -78,13 +78,18 @@ fn main() {
         if !filters.is_empty() && !filters.iter().any(|filter| name.contains(filter.as_str())) {
             continue;
         }
-        run += 1;
-        let limit = TimeLimit::of(name);
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| test(&bench)));
-        drop(limit);
-        println!("test {name} ... {}", if outcome.is_ok() { "ok" } else { "FAILED" });
-        if outcome.is_err() {
-            failed.push(name);
+        // Both ways to start must keep every promise.
+        for by_holder in [false, true] {
+            run += 1;
+            bench.by_holder.set(by_holder);
+            let limit = TimeLimit::of(name);
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| test(&bench)));
+            drop(limit);
+            let way = if by_holder { "by a holder" } else { "plain" };
+            println!("test {name} ({way}) ... {}", if outcome.is_ok() { "ok" } else { "FAILED" });
+            if outcome.is_err() {
+                failed.push(name);
+            }
         }
     }
     drop(bench);

@@ -1,5 +1,6 @@
 //! The unprivileged users, the image and the containers of the tests.
 
+use std::cell::Cell;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
@@ -26,6 +27,8 @@ pub(crate) struct Bench {
     pub(crate) first_subordinate: u32,
     /// Has none.
     pub(crate) bare: User,
+    /// Whether containers start by a holder, or the plain way.
+    pub(crate) by_holder: Cell<bool>,
 }
 
 /// The programs of the image, taken from the machine with the libraries they need.
@@ -61,7 +64,13 @@ pub(crate) fn bench() -> Result<Bench, String> {
     fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755)).map_err(|error| error.to_string())?;
     let program = scratch.path().join("launcher");
     fs::copy(std::env::current_exe().map_err(|e| e.to_string())?, &program).map_err(|error| error.to_string())?;
-    let bench = Bench { scratch, program, user, first_subordinate, bare };
+    let bench = Bench { scratch, program, user, first_subordinate, bare, by_holder: Cell::new(false) };
+    for user in [user, bare, ROOT] {
+        let folder = bench.holder_of(user);
+        fs::create_dir(&folder).map_err(|error| error.to_string())?;
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).map_err(|error| error.to_string())?;
+        chown(&folder, Some(user.uid), Some(user.gid)).map_err(|error| error.to_string())?;
+    }
     make_image(&bench.image_of(ROOT))?;
     for owner in [bench.user, bench.bare] {
         let copy = bench.image_of(owner);
@@ -135,6 +144,11 @@ impl Bench {
         self.scratch.path().join(format!("image-{}", user.uid))
     }
 
+    /// Where a user's holder has its record; it ends when this is removed.
+    pub(crate) fn holder_of(&self, user: User) -> PathBuf {
+        self.scratch.path().join(format!("holder-{}", user.uid))
+    }
+
     /// A directory of the user's.
     pub(crate) fn directory(&self, user: User) -> tempfile::TempDir {
         let directory = tempfile::tempdir_in(self.scratch.path()).unwrap();
@@ -163,7 +177,11 @@ impl Bench {
 
     /// A run without a root file system yet.
     pub(crate) fn bare_run(&self, user: User) -> Run<'_> {
-        Run { bench: self, user, flags: vec!["--launch".into()], own: None }
+        let mut run = Run { bench: self, user, flags: vec!["--launch".into()], own: None };
+        if self.by_holder.get() {
+            run.flag("--holder").flag(self.holder_of(user));
+        }
+        run
     }
 
     /// This program, as some user.

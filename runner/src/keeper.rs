@@ -1,0 +1,110 @@
+//! The process beside a container: it makes what the container needs and need not wait for, keeps it from outliving the
+//! program that answers for it, and clears up when it has ended.
+//!
+//! *Makes*: the network namespace takes the kernel longer than all mounts together. It is made here while the child
+//! mounts, in the container's user namespace, and handed over.
+//!
+//! *Keeps*: the kernel's own means, `PR_SET_PDEATHSIG`, ends where the command changes its ids or executes a set-id
+//! program: the kernel then forgets the signal (`prctl(2)`), and every `gosu` or `su-exec` as process 1 does that. So the
+//! container is held by its pidfd and the caller by a pipe, and the one is killed when the other's end closes.
+//!
+//! *Clears up*: nobody waits for it. The exit status is told before, and the files of the container may belong to ids
+//! that exist in its user namespace alone.
+
+use std::fmt;
+use std::io::{self, PipeReader, PipeWriter, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::sched::CloneFlags;
+use rustix::process::Signal;
+
+use crate::channel::Channel;
+use crate::error::Stage;
+use crate::launch::poll;
+use crate::sys::network;
+use crate::sys::process::{self, Fork};
+use crate::userns::become_root;
+
+/// What is left to do when a container has ended. It is done once: by the keeper within the container's user namespace,
+/// or at once and in this process where no container came to be.
+pub struct Aftermath<'a> {
+    /// What to do.
+    pub work: Box<dyn FnOnce() + 'a>,
+    /// Descriptors that it needs, or that are to stay open until it is done.
+    pub keep: Vec<BorrowedFd<'a>>,
+}
+
+impl fmt::Debug for Aftermath<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Aftermath").field("keep", &self.keep).finish_non_exhaustive()
+    }
+}
+
+/// What a keeper is given.
+pub(crate) struct Orders<'a> {
+    /// The container's first process.
+    pub(crate) container: BorrowedFd<'a>,
+    /// The container's user namespace, if it has one of its own.
+    pub(crate) namespace: Option<BorrowedFd<'a>>,
+    /// Where to hand a network namespace over, if one is wanted.
+    pub(crate) network: Option<&'a Channel>,
+    /// What to do in the end.
+    pub(crate) aftermath: Option<Aftermath<'a>>,
+}
+
+/// The caller's hold on the keeper. Dropped, the container is killed if it still runs, and cleared up after.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    /// Nothing is ever written: only that it is open counts, and the kernel closes it whatever the caller dies of.
+    _line: PipeWriter,
+}
+
+impl Keeper {
+    /// Starts one.
+    pub(crate) fn start(orders: Orders<'_>) -> io::Result<Self> {
+        let (end, line) = io::pipe()?;
+        match process::fork()? {
+            Fork::Child => {
+                drop(line);
+                keep(orders, end);
+                process::exit_now(0)
+            }
+            Fork::Parent(_) => Ok(Self { _line: line }),
+        }
+    }
+}
+
+fn keep(orders: Orders<'_>, mut end: PipeReader) {
+    let Orders { container, namespace, network, aftermath } = orders;
+    // A session of its own: what kills the caller by process group must not kill this too.
+    let _ = nix::unistd::setsid();
+    // The caller's pipes must end with the caller; a machine without /dev/null has started no container.
+    let _ = process::detach_stdio();
+    let entered = namespace.map_or(Ok(()), |namespace| nix::sched::setns(namespace, CloneFlags::CLONE_NEWUSER));
+    if let Some(channel) = network {
+        match entered.map_err(io::Error::from).and_then(|()| make_network()) {
+            // A child that has failed meanwhile wants none.
+            Ok(made) => drop(channel.give(made.as_fd())),
+            Err(error) => channel.fail(Stage::Network, "", &error),
+        }
+    }
+    let mut kept = vec![container, end.as_fd()];
+    kept.extend(aftermath.iter().flat_map(|aftermath| aftermath.keep.iter().copied()));
+    process::close_all_but(kept.into_iter());
+    let _ = end.read(&mut [0]);
+    // A container that has ended already is left in peace by its descriptor.
+    let _ = rustix::process::pidfd_send_signal(container, Signal::KILL);
+    let Some(aftermath) = aftermath else { return };
+    // Its mounts end with it, and until then its files are in use.
+    let _ = poll(&mut [rustix::event::PollFd::new(&container, rustix::event::PollFlags::IN)]);
+    if namespace.is_none() || entered.is_ok() && become_root(true).or_else(|_| become_root(false)).is_ok() {
+        (aftermath.work)();
+    }
+}
+
+/// A network namespace with its loopback device up. This process stays in it, which costs nothing, and so pays for its end.
+fn make_network() -> io::Result<std::fs::File> {
+    nix::sched::unshare(CloneFlags::CLONE_NEWNET)?;
+    network::loopback_up()?;
+    std::fs::File::open("/proc/self/ns/net")
+}
