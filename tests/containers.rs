@@ -280,6 +280,33 @@ fn every_placement_runs() {
 }
 
 #[test]
+fn what_a_start_remembers_of_an_image_ends_with_the_next_change() {
+    let (env, image) = need!("what_a_start_remembers", debian());
+    let answers = || std::fs::read_dir(env.store.join("starts")).map_or(0, Iterator::count);
+    // An index that has just changed could change again unnoticed: what it says is not kept.
+    assert_eq!(inside(&env, &image, &[], "echo one"), "one\n");
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    for _ in 0..2 {
+        assert_eq!(inside(&env, &image, &[], "echo one"), "one\n");
+        assert_eq!(answers(), 1);
+    }
+    // A damaged answer is none.
+    let answer = std::fs::read_dir(env.store.join("starts")).unwrap().next().unwrap().unwrap().path();
+    std::fs::write(&answer, "{}").unwrap();
+    assert_eq!(inside(&env, &image, &[], "echo two"), "two\n");
+    assert_ne!(std::fs::read_to_string(&answer).unwrap(), "{}");
+
+    // The name goes to an image with another command, then to none.
+    let tar = env.scratch.join("debian.tar");
+    env.ok(&["import", "-q", "-c", "CMD [\"echo\", \"changed\"]", tar.to_str().unwrap(), &image]);
+    assert_eq!(said(&env.lrun(&["run", "--rm", &image])), "changed\n");
+    env.ok(&["rmi", &image]);
+    assert_eq!(env.lrun(&["run", "--rm", "--pull", "never", &image]).status.code(), Some(125));
+    env.ok(&["gc"]);
+    assert_eq!(answers(), 0);
+}
+
+#[test]
 fn a_missing_image_is_pulled() {
     let registry = need!("a_missing_image_is_pulled", crate::support::registry::Registry::start());
     let env = need!("a_missing_image_is_pulled", Env::new());

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use lrun::Rootfs;
 use lrun::spec::{Mount, MountKind, Network, Propagation, Seccomp, Spec, UserNamespace};
+use lstore::Checkout;
 use lstore::manifest::RunConfig;
-use lstore::{Checkout, Store};
 
 use crate::capability;
 use crate::env::Environment;
@@ -51,7 +51,6 @@ pub fn spec(
             UserNamespaceArgument::Auto => UserNamespace::Own(lrun::idmap::Shape::Auto),
             UserNamespaceArgument::Host => UserNamespace::Host,
             UserNamespaceArgument::KeepId => UserNamespace::Own(lrun::idmap::Shape::KeepId),
-            UserNamespaceArgument::NoMap => UserNamespace::Own(lrun::idmap::Shape::NoMap),
         },
         capabilities,
         granted: capability::named(&arguments.cap_add)? & capabilities,
@@ -73,13 +72,14 @@ pub fn spec(
 }
 
 /// The container's root: the checkout, with changes in the container's own folder.
-pub fn overlay(store: &Store, checkout: &Checkout, folder: &Path) -> Rootfs {
+pub fn overlay(store: &Path, checkout: &Checkout, folder: &Path) -> Rootfs {
     Rootfs::Overlay {
-        lower: store.path().join("trees").join(checkout.id.to_string()).join("root"),
-        data: checkout.data().map(|_| store.path().join("objects")),
+        lower: store.join("trees").join(checkout.id.to_string()).join("root"),
+        data: checkout.data().map(|_| store.join("objects")),
         upper: folder.join("upper"),
         work: folder.join("work"),
-        mountpoint: folder.join("root"),
+        // In the container's own mounts, and there for a moment: what it hides was opened before.
+        mountpoint: folder.to_path_buf(),
     }
 }
 

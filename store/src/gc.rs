@@ -20,6 +20,7 @@ use crate::index::trees::StoredTree;
 use crate::lease::LEASE;
 use crate::pool::ObjectId;
 use crate::session;
+use crate::start::STARTS;
 use crate::store::Store;
 use crate::sys::dir::Dir;
 use crate::sys::flock::{self, NamedLock};
@@ -74,6 +75,7 @@ impl Store {
             self.sweep_scratch()?;
             self.sweep_nodes()?;
             self.sweep_locks()?;
+            self.forget_starts().context("clear", self.path().join(STARTS))?;
         }
         Ok(collected)
     }

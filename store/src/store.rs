@@ -7,6 +7,7 @@
 //! trees/N/root      checkouts, each beside its lease
 //! nodes/XX/…        inodes that checkouts share
 //! locks/ sessions/  what is being fetched, what is running
+//! starts/           what the index said of images that were started
 //! tmp/              checkouts in the making, and what is being removed
 //! containers/       left to the runner
 //! ```
@@ -25,7 +26,7 @@ use crate::sys::flock::NamedLock;
 use crate::sys::kernel;
 
 /// File name of the index.
-const INDEX: &str = "index.db";
+pub(crate) const INDEX: &str = "index.db";
 
 /// An open store.
 #[derive(Debug)]

@@ -84,7 +84,7 @@ impl Store {
         let (layers, trees) = (measure(b"layers")?, measure(b"trees")? + measure(b"nodes")?);
         let index = measure(b"index.db")? + measure(b"index.db-wal")? + measure(b"index.db-shm")?;
         let containers = measure(b"containers")?;
-        let rest = measure(b"locks")? + measure(b"sessions")? + measure(b"tmp")?;
+        let rest = measure(b"locks")? + measure(b"starts")? + measure(b"sessions")? + measure(b"tmp")?;
         let top = root.stat_self().context("look at", self.path())?.st_blocks.unsigned_abs() * 512;
         let total = objects + layers + trees + index + containers + rest + top;
         Ok(Usage { images: rows, content, objects, layers, trees, index, containers, total, reclaimable })

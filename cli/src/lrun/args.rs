@@ -184,7 +184,7 @@ pub struct RunArguments {
     #[arg(long)]
     pub init: bool,
 
-    /// User namespace: auto (root is you), keep-id (you are you), nomap (you do not exist), host
+    /// User namespace: auto (root is you), keep-id (you are you), host
     #[arg(long, value_name = "MODE", value_parser = user_namespace, default_value = "auto")]
     pub userns: UserNamespaceArgument,
 
@@ -262,8 +262,6 @@ pub enum UserNamespaceArgument {
     Host,
     /// The caller has the same id inside.
     KeepId,
-    /// The caller's id does not exist inside.
-    NoMap,
 }
 
 /// When to pull the image of a container.
@@ -322,14 +320,16 @@ fn user_namespace(text: &str) -> Result<UserNamespaceArgument, String> {
         "" | "auto" | "private" => Ok(UserNamespaceArgument::Auto),
         "host" => Ok(UserNamespaceArgument::Host),
         "keep-id" => Ok(UserNamespaceArgument::KeepId),
-        "nomap" => Ok(UserNamespaceArgument::NoMap),
+        "nomap" => {
+            Err("nomap is not supported: a container's files belong to the caller; give auto, host or keep-id".into())
+        }
         _ => Err(match text.split_once(':') {
             // Distrobox recognises by these words a podman that lacks the option, and does without.
             Some((_, options)) => {
                 let option = options.split_once('=').map_or(options, |(name, _)| name);
                 format!("unknown option specified: {option:?}; the mode takes no options")
             }
-            None => "there is no such mode; give auto, host, keep-id or nomap".into(),
+            None => "there is no such mode; give auto, host or keep-id".into(),
         }),
     }
 }
@@ -566,7 +566,7 @@ mod tests {
         for (words, expected) in [
             (&["--network", "bridge", "i"][..], "give 'host' to share the host's, or 'none'"),
             (&["--userns", "keep-id:size=65536", "i"], "unknown option specified: \"size\""),
-            (&["--userns", "bogus", "i"], "give auto, host, keep-id or nomap"),
+            (&["--userns", "bogus", "i"], "give auto, host or keep-id"),
             (&["--pids-limit", "5", "i"], "give -1 or leave it out"),
             (&["--name", "a/b", "i"], "a name has up to 128"),
             (&["--hostname", "a b", "i"], "1 to 64 visible ASCII"),

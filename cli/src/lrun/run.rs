@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use lrun::{Aftermath, Container, Error, ExitStatus, Host, Plan, Rootfs, Spec, launch};
-use lstore::{Checkout, Image, Placement, Store};
+use lstore::{Start, Store};
 
 use super::PROGRAM;
-use super::args::{PullPolicy, RunArguments};
+use super::args::{PullPolicy, RunArguments, UserNamespaceArgument};
 use super::folder::Folder;
 use crate::bridge;
 use crate::env::Environment;
@@ -45,15 +45,19 @@ fn start_and_wait(global: &Global, arguments: &RunArguments) -> Result<Exit, Fai
 
     let is_root = rustix::process::geteuid().is_root();
     let path = std::path::absolute(environment.store_root(global.root.as_deref(), is_root)?)?;
-    let (store, image, checkout) = provide(global, arguments, &path)?;
-    let spec = bridge::spec(arguments, &image.config.config, &name, &environment)?;
+    if arguments.userns == UserNamespaceArgument::KeepId && !global.quiet {
+        let weaker = "with keep-id, files of the image's root show as yours";
+        report::warn(PROGRAM, weaker, &mut std::io::stderr());
+    }
+    let Start { config, checkout } = provide(global, arguments, &path)?;
+    let spec = bridge::spec(arguments, &config, &name, &environment)?;
     let folder = match Folder::make(&path, &name, arguments.rm) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
             return Err(format!("the name {name} is in use by another container; choose another one").into());
         }
         other => other?,
     };
-    let rootfs = bridge::overlay(&store, &checkout, folder.path());
+    let rootfs = bridge::overlay(&path, &checkout, folder.path());
     let lease = checkout.into_lease();
     let aftermath = Aftermath { work: Box::new(|| clear_up(&path, &folder)), keep: vec![folder.lock(), lease.as_fd()] };
     match start(spec, &rootfs, Some(aftermath), arguments, &environment) {
@@ -85,43 +89,44 @@ fn exit(status: ExitStatus) -> Exit {
     }
 }
 
-/// The image and its checkout, leased. What is missing is made by running `lstore`, which has the network and the ids.
-fn provide(global: &Global, arguments: &RunArguments, path: &Path) -> Result<(Store, Image, Checkout), Failure> {
+/// The image's wishes and its checkout, leased. What is missing is made by running `lstore`, which has the network and
+/// the ids.
+fn provide(global: &Global, arguments: &RunArguments, path: &Path) -> Result<Start, Failure> {
     let name = arguments.image().to_str().ok_or("the image's name is not UTF-8")?;
     let wanted = global.placement.map(placement);
     if arguments.pull == PullPolicy::Always {
         pull(global, arguments, path, name)?;
+    } else if let Some(start) = Start::recall(path, name, wanted) {
+        return Ok(start);
     }
-    let found = || -> Result<Option<(Store, Image)>, Failure> {
-        let store = match Store::open_existing(path) {
-            Err(lstore::Error::NoStore(_)) => return Ok(None),
-            other => other?,
-        };
-        match store.image(name) {
-            Err(lstore::Error::ImageNotFound(_)) => Ok(None),
-            other => Ok(Some((store, other?))),
-        }
-    };
-    let (store, image) = match found()? {
-        Some(found) => found,
+    let store = match look(path, name)? {
+        Some(store) => store,
         None if arguments.pull == PullPolicy::Never => {
             return Err(format!("{name}: image not known, and --pull=never; `lstore pull {name}` fetches it").into());
         }
         None => {
             pull(global, arguments, path, name)?;
-            found()?.ok_or_else(|| format!("{name}: not there after the pull"))?
+            look(path, name)?.ok_or_else(|| format!("{name}: not there after the pull"))?
         }
     };
-    if let Some(checkout) = usable(&store, &image, wanted)? {
-        return Ok((store, image, checkout));
+    if let Some(start) = store.start(name, wanted)? {
+        return Ok(start);
     }
     lstore_command(global, path, &["prepare", name])?;
-    let checkout = usable(&store, &image, wanted)?;
-    checkout.map(|checkout| (store, image, checkout)).ok_or_else(|| format!("{name}: no checkout could be made").into())
+    store.start(name, wanted)?.ok_or_else(|| format!("{name}: no checkout could be made").into())
 }
 
-fn usable(store: &Store, image: &Image, wanted: Option<Placement>) -> Result<Option<Checkout>, Failure> {
-    Ok(store.find_checkout(image, wanted)?)
+/// The store, if it is there and has the image.
+fn look(path: &Path, name: &str) -> Result<Option<Store>, Failure> {
+    let store = match Store::open_existing(path) {
+        Err(lstore::Error::NoStore(_)) => return Ok(None),
+        other => other?,
+    };
+    match store.image(name) {
+        Err(lstore::Error::ImageNotFound(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+        Ok(_) => Ok(Some(store)),
+    }
 }
 
 fn pull(global: &Global, arguments: &RunArguments, path: &Path, name: &str) -> Result<(), Failure> {
@@ -164,7 +169,7 @@ fn clear_up(store: &Path, folder: &Folder) {
         // What stays is swept by the next container.
         let _ = lstore::remove_tree(folder.path());
     }
-    for path in Folder::left_over(store) {
+    for (path, _lock) in Folder::left_over(store) {
         let _ = lstore::remove_tree(&path);
     }
 }
