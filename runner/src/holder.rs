@@ -4,7 +4,7 @@
 //!
 //! It is found by a record in a folder that only the user can write to, and believed only while its process has the very
 //! maps that the record tells. It holds no descriptor but one that tells it of the record's removal, ends with the record,
-//! and ends when no start came for [`IDLE`].
+//! and ends when no start came for ten minutes.
 
 use std::fmt::Write as _;
 use std::fs::{File, Metadata};

@@ -4,6 +4,7 @@
 //! for the container. So the answer is written down, under the state that the index's files had when it was given, and
 //! holds for as long as they have it: every commit changes them. The lease is taken as always.
 
+use std::fmt::Write as _;
 use std::fs::{File, Metadata};
 use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
@@ -61,7 +62,8 @@ fn state(store: &Path) -> Option<(String, bool)> {
     let mut newest = SystemTime::UNIX_EPOCH;
     let mut add = |metadata: &Metadata| {
         let (ino, size) = (metadata.ino(), metadata.size());
-        text += &format!("{ino} {size} {}.{} ", metadata.mtime(), metadata.mtime_nsec());
+        // Writing to a string does not fail.
+        let _ = write!(text, "{ino} {size} {}.{} ", metadata.mtime(), metadata.mtime_nsec());
         newest = newest.max(metadata.modified().unwrap_or(SystemTime::now()));
     };
     add(&std::fs::metadata(store.join(INDEX)).ok()?);
