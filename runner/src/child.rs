@@ -87,10 +87,7 @@ fn become_container(orders: &Orders<'_>) -> Result<std::convert::Infallible, Fai
     if plan.user_namespace.is_some() {
         userns::become_root(may_set_groups).during(Stage::Identity, "")?;
     }
-    // Until exec, no other process may look into this one, which still is the caller's program.
-    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).during(Stage::Identity, "")?;
-    process::reset_signals().during(Stage::Identity, "")?;
-    rustix::process::umask(Mode::from_raw_mode(0o022));
+    prepare().during(Stage::Identity, "")?;
     nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP).during(Stage::Cgroup, "")?;
     let slave = MsFlags::MS_REC | MsFlags::MS_SLAVE;
     nix::mount::mount(None::<&str>, "/", None::<&str>, slave, None::<&str>).during(Stage::Propagation, "")?;
@@ -103,14 +100,38 @@ fn become_container(orders: &Orders<'_>) -> Result<std::convert::Infallible, Fai
         take(step, &mut root, orders, null.as_fd(), &mut terminal)?;
     }
 
-    let identity = identity::look_up(&root, &spec.user).during(Stage::User, &spec.user)?;
     let workdir = root.ensure(&spec.cwd, Kind::Directory).during(Stage::Workdir, &spec.cwd)?;
+    drop(null);
+    run_command(plan, channel, root, workdir, terminal, may_set_groups)
+}
+
+/// What a process of ours needs before it lives among a container's.
+pub(crate) fn prepare() -> io::Result<()> {
+    die_with_parent()?;
+    // Until exec, no other process may look into this one, which still is the caller's program.
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    process::reset_signals()?;
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    Ok(())
+}
+
+/// Becomes the plan's command, in a process that has the container's root and namespaces.
+pub(crate) fn run_command(
+    plan: &Plan,
+    channel: &Channel,
+    root: Root,
+    workdir: OwnedFd,
+    terminal: Option<OwnedFd>,
+    may_set_groups: bool,
+) -> Result<std::convert::Infallible, Failure> {
+    let spec = &plan.spec;
+    let identity = identity::look_up(&root, &spec.user).during(Stage::User, &spec.user)?;
     rustix::process::fchdir(&workdir).during(Stage::Workdir, &spec.cwd)?;
     let here = rustix::process::getcwd(Vec::new()).during(Stage::Workdir, &spec.cwd)?;
     if !here.as_bytes().starts_with(b"/") {
         return Err(io::Error::other("it lies outside of the container")).during(Stage::Workdir, &spec.cwd);
     }
-    drop((root, workdir, null));
+    drop((root, workdir));
     if let Some(terminal) = terminal {
         pty::take(&terminal, plan.user_namespace.is_none().then_some(identity.uid)).during(Stage::Terminal, "")?;
     } else if !spec.interactive {

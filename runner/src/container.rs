@@ -55,9 +55,9 @@ impl Container {
         signals: SignalFd,
         terminal: Option<OwnedFd>,
         takes_input: bool,
-        keeper: Keeper,
+        keeper: Option<Keeper>,
     ) -> Self {
-        Self { id, pidfd, signals, terminal, takes_input, keeper: Some(keeper) }
+        Self { id, pidfd, signals, terminal, takes_input, keeper }
     }
 
     /// Its process 1 by descriptor.

@@ -71,6 +71,9 @@ pub enum Error {
     /// A wish that contradicts itself or that this machine cannot grant.
     #[error("{0}")]
     Refused(String),
+    /// The container has ended, or was never started.
+    #[error("the container is not running")]
+    NotRunning,
     /// The child ended without a word.
     #[error("the container's first process died while it was set up; the kernel's log may tell why")]
     Died,
@@ -112,6 +115,8 @@ pub enum Stage {
     Loopback,
     /// A network namespace of the container's own.
     Network,
+    /// The namespaces of a running container.
+    Join,
     /// The user of the command.
     User,
     /// The working directory.
@@ -129,7 +134,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    const ALL: [Self; 21] = [
+    const ALL: [Self; 22] = [
         Self::Identity,
         Self::Keyring,
         Self::Cgroup,
@@ -144,6 +149,7 @@ impl Stage {
         Self::Hostname,
         Self::Loopback,
         Self::Network,
+        Self::Join,
         Self::User,
         Self::Workdir,
         Self::Terminal,
@@ -176,6 +182,7 @@ impl fmt::Display for Stage {
             Self::Hostname => "set the host name",
             Self::Loopback => "bring up the loopback device",
             Self::Network => "enter the network namespace",
+            Self::Join => "join the container",
             Self::User => "become user",
             Self::Workdir => "enter the working directory",
             Self::Terminal => "set up the terminal",

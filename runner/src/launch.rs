@@ -56,14 +56,7 @@ impl Launch<'_> {
         let network = if plan.is_network_apart { Some(Channel::pair().action("make a channel")?) } else { None };
         let (to_child, from_keeper) = network.unzip();
         // Before the clone, so that no signal is lost between it and the first wait; the child resets its own.
-        let mut mask = SigSet::empty();
-        for signal in FORWARDED {
-            mask.add(signal);
-        }
-        mask.thread_block().action("block signals")?;
-        let signals =
-            SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).action("watch signals")?;
-
+        let signals = watch_signals()?;
         let cloned = clone3(namespaces(plan)).map_err(|error| match plan.user_namespace {
             Some(_) => Error::UserNamespace(error),
             None => Error::Parent { action: "make namespaces", source: error },
@@ -113,12 +106,22 @@ impl Launch<'_> {
         drop(to_child);
         let terminal = answer(&parent, plan)?;
         drop(parent);
-        Ok(Container::new(id, pidfd, signals, terminal, plan.spec.interactive, keeper))
+        Ok(Container::new(id, pidfd, signals, terminal, plan.spec.interactive, Some(keeper)))
     }
 }
 
+/// Blocks the signals that are to be passed on, and reads them from a descriptor instead.
+pub(crate) fn watch_signals() -> Result<SignalFd, Error> {
+    let mut mask = SigSet::empty();
+    for signal in FORWARDED {
+        mask.add(signal);
+    }
+    mask.thread_block().action("block signals")?;
+    SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).action("watch signals")
+}
+
 /// Waits until the command runs.
-fn answer(channel: &Channel, plan: &Plan) -> Result<Option<OwnedFd>, Error> {
+pub(crate) fn answer(channel: &Channel, plan: &Plan) -> Result<Option<OwnedFd>, Error> {
     let mut terminal = None;
     loop {
         match channel.hear().action("hear from the child")? {

@@ -9,6 +9,7 @@
 
 pub mod container;
 pub mod error;
+pub mod exec;
 pub mod holder;
 pub mod host;
 pub mod idmap;
@@ -32,6 +33,7 @@ pub mod sys;
 
 pub use container::{Container, ExitStatus};
 pub use error::{Error, Stage};
+pub use exec::{FirstProcess, exec};
 pub use host::Host;
 pub use keeper::Aftermath;
 pub use launch::launch;

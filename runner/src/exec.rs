@@ -1,0 +1,157 @@
+//! A further command in a running container: joins its namespaces and puts on the confinement of its first process.
+//!
+//! A fork of ours joins, and makes the command's process as its own sibling (`CLONE_PARENT`), since only what is made after
+//! joining a pid namespace is in it. So no process of the caller's program stays behind inside, and the command is a child
+//! of the caller, which waits for it and whose death ends it.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::sched::CloneFlags;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use serde::{Deserialize, Serialize};
+
+use crate::channel::{Channel, Heard};
+use crate::child::{self, During, Failure};
+use crate::container::Container;
+use crate::error::{Action, Error, Stage};
+use crate::launch::{answer, watch_signals};
+use crate::plan::Plan;
+use crate::spec::Network;
+use crate::sys::clone::{Cloned, clone3};
+use crate::sys::process;
+use crate::target::Root;
+use crate::userns;
+
+/// A container's first process, told apart from later ones of the same number by when it started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirstProcess {
+    /// Its number, as the host counts.
+    pub id: i32,
+    /// When it started, in ticks since boot (`proc_pid_stat(5)`, field 22).
+    pub started: u64,
+}
+
+impl FirstProcess {
+    /// The process that has this number now.
+    ///
+    /// # Errors
+    /// `NotFound` for none.
+    pub fn of(id: i32) -> io::Result<Self> {
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
+        // The name, in parentheses, may hold anything; the third field follows the last of them.
+        let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+        let started = fields.split_ascii_whitespace().nth(19).and_then(|field| field.parse().ok());
+        let started = started.ok_or_else(|| io::Error::other(format!("/proc/{id}/stat cannot be understood")))?;
+        Ok(Self { id, started })
+    }
+
+    /// A descriptor that means this process; `None` if it has ended.
+    pub fn open(&self) -> Option<OwnedFd> {
+        let pidfd = pidfd_open(Pid::from_raw(self.id)?, PidfdFlags::empty()).ok()?;
+        // Looked at with the descriptor in hand: from here on the number cannot become another's.
+        let is_this = Self::of(self.id).is_ok_and(|now| now == *self) && !has_ended(pidfd.as_fd());
+        is_this.then_some(pidfd)
+    }
+}
+
+/// Whether a process has ended, reaped or not.
+fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&now)).is_ok_and(|count| count > 0)
+}
+
+/// Runs the plan's command in the container whose first process this is; returns when it runs.
+///
+/// # Errors
+/// [`Error::NotRunning`]; [`Error::NotFound`] and [`Error::NotExecutable`] of the command; those of joining.
+pub fn exec(plan: &Plan, container: &FirstProcess) -> Result<Container, Error> {
+    let target = container.open().ok_or(Error::NotRunning)?;
+    let (parent, child) = Channel::pair().action("make a channel")?;
+    let signals = watch_signals()?;
+    let Cloned::Parent { id: joiner, .. } = clone3(0).action("fork")? else {
+        drop(parent);
+        let Err(failure) = join(plan, &target, &child);
+        child.fail(failure.stage, &failure.what, &failure.error);
+        process::exit_now(1)
+    };
+    drop((child, target));
+    let heard = parent.hear().action("hear from the child");
+    process::wait_for(joiner).action("wait for a fork")?;
+    let pidfd = match heard? {
+        Heard::Descriptor(pidfd) => pidfd,
+        Heard::Failed(stage, what, source) => return Err(Error::Child { stage, what, source }),
+        Heard::Closed => return Err(Error::Died),
+    };
+    let id = number(&pidfd).action("look up the command's process")?;
+    let terminal = answer(&parent, plan).inspect_err(|_| {
+        // It has told why, and ends.
+        let _ = process::wait_for(id);
+    })?;
+    Ok(Container::new(id, pidfd, signals, terminal, plan.spec.interactive, None))
+}
+
+/// The number of a descriptor's process (`pidfd_open(2)`, `fdinfo`).
+fn number(pidfd: &OwnedFd) -> io::Result<i32> {
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
+    let number = text.lines().find_map(|line| line.strip_prefix("Pid:")).and_then(|text| text.trim().parse().ok());
+    number.ok_or_else(|| io::Error::other("the kernel tells no number"))
+}
+
+/// Enters the namespaces and makes the command's process; comes back in neither.
+fn join(plan: &Plan, target: &OwnedFd, channel: &Channel) -> Result<std::convert::Infallible, Failure> {
+    let mut namespaces = CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWPID
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWUTS
+        | CloneFlags::CLONE_NEWCGROUP;
+    if plan.user_namespace.is_some() {
+        namespaces |= CloneFlags::CLONE_NEWUSER;
+    }
+    if plan.spec.network == Network::None {
+        namespaces |= CloneFlags::CLONE_NEWNET;
+    }
+    nix::sched::setns(target, namespaces).during(Stage::Join, "")?;
+    match clone3(nix::libc::CLONE_PARENT).during(Stage::Join, "")? {
+        Cloned::Parent { pidfd, .. } => {
+            channel.give(pidfd).during(Stage::Join, "")?;
+            process::exit_now(0)
+        }
+        Cloned::Child => become_command(plan, channel),
+    }
+}
+
+fn become_command(plan: &Plan, channel: &Channel) -> Result<std::convert::Infallible, Failure> {
+    // As the container's first process had it: a namespace of a single id allows no choice of groups.
+    let may_set_groups = std::fs::read("/proc/self/setgroups").is_ok_and(|text| text.starts_with(b"allow"));
+    if plan.user_namespace.is_some() {
+        userns::become_root(may_set_groups).during(Stage::Identity, "")?;
+    }
+    child::prepare().during(Stage::Identity, "")?;
+    let root = Root::own().during(Stage::Join, "")?;
+    nix::unistd::setsid().during(Stage::Terminal, "")?;
+    let terminal =
+        if plan.spec.terminal { Some(crate::pty::make(&root, channel).during(Stage::Terminal, "")?) } else { None };
+    let workdir = root.directory(&plan.spec.cwd).during(Stage::Workdir, &plan.spec.cwd)?;
+    child::run_command(plan, channel, root, workdir, terminal, may_set_groups)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_told_from_another_of_its_number() {
+        let own = FirstProcess::of(process::own_id()).unwrap();
+        assert!(own.open().is_some());
+        assert!(FirstProcess { started: own.started + 1, ..own }.open().is_none());
+        assert!(FirstProcess { id: i32::MAX, ..own }.open().is_none());
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let id = child.id().cast_signed();
+        let ended = FirstProcess::of(id).unwrap();
+        while std::fs::read_to_string(format!("/proc/{id}/stat")).is_ok_and(|stat| !stat.contains(") Z")) {}
+        assert!(ended.open().is_none(), "a zombie is no container");
+        child.wait().unwrap();
+    }
+}
