@@ -7,6 +7,7 @@
 
 mod support;
 
+mod background;
 mod bad_input;
 mod checkouts;
 mod command_line;

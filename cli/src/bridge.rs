@@ -63,7 +63,8 @@ pub fn spec(
         },
         read_only: arguments.read_only,
         terminal: arguments.tty,
-        interactive: arguments.interactive,
+        // Nobody is there to write to one in the background.
+        interactive: arguments.interactive && !arguments.detach,
         init: arguments.init,
         ephemeral: arguments.rm,
         files: files(&hostname, network),
@@ -122,14 +123,24 @@ fn variables(
     for variable in &config.env {
         set(&mut variables, OsStr::new(variable));
     }
-    let said = volume::variables(&arguments.env_file, &arguments.env, environment, |path| std::fs::read(path))?;
-    for (name, value) in said {
+    add_variables(&mut variables, &arguments.env_file, &arguments.env, environment)?;
+    Ok(variables)
+}
+
+/// Sets the variables of `--env-file` and `--env`, as both commands have them.
+pub fn add_variables(
+    variables: &mut Vec<OsString>,
+    files: &[PathBuf],
+    said: &[OsString],
+    environment: &Environment,
+) -> Result<(), Failure> {
+    for (name, value) in volume::variables(files, said, environment, |path| std::fs::read(path))? {
         let mut variable = name;
         variable.push("=");
         variable.push(value);
-        set(&mut variables, &variable);
+        set(variables, &variable);
     }
-    Ok(variables)
+    Ok(())
 }
 
 /// Sets a variable, in place of one of the same name: each is there once.

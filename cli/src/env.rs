@@ -7,6 +7,9 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::global::Global;
+use crate::report::Failure;
+
 /// Where the store is; wins over every default but the flag `--root`.
 pub const LSTORE_ROOT: &str = "LSTORE_ROOT";
 /// Base directory of user data (XDG Base Directory Specification); the store is its `lstore`.
@@ -120,6 +123,15 @@ impl Environment {
         .into_iter()
         .flatten()
         .collect()
+    }
+
+    /// The store of this process's user, as an absolute path.
+    ///
+    /// # Errors
+    /// [`EnvError`], or a working directory that has gone.
+    pub fn store(&self, global: &Global) -> Result<PathBuf, Failure> {
+        let is_root = rustix::process::geteuid().is_root();
+        Ok(std::path::absolute(self.store_root(global.root.as_deref(), is_root)?)?)
     }
 
     /// The runtime directory of this login.

@@ -3,9 +3,13 @@
 pub mod args;
 pub mod security;
 
+mod detach;
+mod exec;
 mod folder;
 mod info;
 mod run;
+mod state;
+mod stop;
 
 use clap::CommandFactory;
 
@@ -24,6 +28,9 @@ pub const PROGRAM: &str = "lrun";
 pub fn run(lrun: Lrun) -> Result<Exit, Failure> {
     match lrun.command {
         LrunCommand::Run(arguments) => run::run(&lrun.global, &arguments),
+        LrunCommand::Exec(arguments) => exec::run(&lrun.global, &arguments),
+        LrunCommand::Stop(arguments) => stop::stop(&lrun.global, &arguments),
+        LrunCommand::Rm(arguments) => stop::remove(&lrun.global, &arguments),
         LrunCommand::Info(arguments) => info::run(&arguments),
         LrunCommand::Completions(arguments) => {
             manual::completions(Lrun::command(), arguments.shell, &mut std::io::stdout())?;

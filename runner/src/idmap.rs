@@ -22,7 +22,7 @@ pub struct IdMap(pub Vec<Extent>);
 pub struct SubordinateRanges(pub Vec<(u32, u32)>);
 
 /// How a container's ids relate to the caller's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub enum Shape {
     /// Root inside is the caller, all others are subordinate.
     #[default]

@@ -3,11 +3,13 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use crate::idmap::Shape;
 use crate::seccomp::{BpfInstruction, DEFAULT_CAPABILITIES};
 
 /// A container to be.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Spec {
     /// Program and arguments.
     pub args: Vec<OsString>,
@@ -45,7 +47,8 @@ pub struct Spec {
     pub init: bool,
     /// Whether nothing of the container is to be kept: then nothing of it is ever synced.
     pub ephemeral: bool,
-    /// Files to put into the root: path, content.
+    /// Files to put into the root: path, content. Made anew for each start.
+    #[serde(skip)]
     pub files: Vec<(PathBuf, Vec<u8>)>,
 }
 
@@ -77,7 +80,7 @@ impl Default for Spec {
 }
 
 /// The network of a container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Network {
     /// The host's.
     Host,
@@ -86,7 +89,7 @@ pub enum Network {
 }
 
 /// The user namespace of a container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UserNamespace {
     /// One of its own, mapped in a shape. Real root stays outside of any for [`Shape::Auto`].
     Own(Shape),
@@ -95,7 +98,7 @@ pub enum UserNamespace {
 }
 
 /// The system call filter of a container.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Seccomp {
     /// The default-deny program.
     Default,
@@ -106,7 +109,7 @@ pub enum Seccomp {
 }
 
 /// A mount of the caller's.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
     /// What.
     pub kind: MountKind,
@@ -123,7 +126,7 @@ pub struct Mount {
 }
 
 /// What is mounted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MountKind {
     /// A file or directory of the host.
     Bind {
@@ -144,7 +147,7 @@ pub enum MountKind {
 }
 
 /// How mounts travel (`mount_namespaces(7)`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Propagation {
     /// Not at all.
     Private,

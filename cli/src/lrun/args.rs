@@ -17,7 +17,7 @@ use crate::global::{Global, RegistryArguments};
 use crate::lstore::args::{CompletionsArguments, ManArguments, ReportArguments};
 
 /// Subcommands; an image with such a name is run by `lrun run NAME`.
-const COMMANDS: [&str; 4] = ["run", "info", "completions", "man"];
+const COMMANDS: [&str; 7] = ["run", "exec", "stop", "rm", "info", "completions", "man"];
 
 /// Options of [`Global`] that are followed by a value.
 const GLOBAL_WITH_VALUE: [&str; 3] = ["--root", "--placement", "--log-level"];
@@ -78,6 +78,32 @@ pub enum LrunCommand {
     #[command(after_help = RUN_EXAMPLES, override_usage = "lrun run [OPTIONS] IMAGE [COMMAND…]")]
     Run(Box<RunArguments>),
 
+    /// Run a further command in a running container
+    #[command(
+        after_help = "\
+Examples:
+  lrun exec -it web bash
+  lrun exec -u 0 -w /tmp -e DEBUG=1 web env
+
+Exit status: as for 'lrun run'.",
+        override_usage = "lrun exec [OPTIONS] CONTAINER COMMAND…"
+    )]
+    Exec(ExecArguments),
+
+    /// Ask containers to end, and end those that do not
+    #[command(after_help = "\
+Examples:
+  lrun stop web
+  lrun stop -t 1 web db")]
+    Stop(StopArguments),
+
+    /// Remove containers that have ended
+    #[command(after_help = "\
+Examples:
+  lrun rm web
+  lrun rm -f web        also if it runs")]
+    Rm(RemoveArguments),
+
     /// Show what the kernel and the system allow, and what is missing
     #[command(after_help = "\
 Examples:
@@ -105,9 +131,73 @@ Examples:
     Man(ManArguments),
 }
 
+/// `lrun exec`.
+#[derive(Args, Debug)]
+pub struct ExecArguments {
+    /// Keep standard input open
+    #[arg(short, long)]
+    pub interactive: bool,
+
+    /// Give the command a terminal
+    #[arg(short, long)]
+    pub tty: bool,
+
+    /// Set a variable; NAME alone takes the value from here, PREFIX* all that begin so
+    #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
+    pub env: Vec<OsString>,
+
+    /// Set the variables in a file, one on each line
+    #[arg(long, value_name = "FILE")]
+    pub env_file: Vec<PathBuf>,
+
+    /// Working directory of the command
+    #[arg(short, long, value_name = "DIR")]
+    pub workdir: Option<PathBuf>,
+
+    /// Who runs the command: names or ids of the container
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    pub user: Option<String>,
+
+    /// Name of the container
+    #[arg(value_name = "CONTAINER", value_parser = container_name)]
+    pub container: String,
+
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND", num_args = 1..)]
+    pub words: Vec<OsString>,
+}
+
+/// `lrun stop`.
+#[derive(Args, Debug)]
+pub struct StopArguments {
+    /// Seconds to wait before a container is killed
+    #[arg(short, long, value_name = "SECONDS", default_value_t = 10)]
+    pub time: u64,
+
+    /// Names of the containers
+    #[arg(required = true, value_name = "CONTAINER", value_parser = container_name)]
+    pub containers: Vec<String>,
+}
+
+/// `lrun rm`.
+#[derive(Args, Debug)]
+pub struct RemoveArguments {
+    /// Kill what runs; what is not there is no error
+    #[arg(short, long)]
+    pub force: bool,
+
+    /// Names of the containers
+    #[arg(required = true, value_name = "CONTAINER", value_parser = container_name)]
+    pub containers: Vec<String>,
+}
+
 /// `lrun run`.
 #[derive(Args, Debug)]
 pub struct RunArguments {
+    /// Let the container run in the background, print its name, and keep what it writes in its log
+    #[arg(short, long)]
+    pub detach: bool,
+
     /// Remove the container when it has ended
     #[arg(long)]
     pub rm: bool,
@@ -571,7 +661,6 @@ mod tests {
             (&["--name", "a/b", "i"], "a name has up to 128"),
             (&["--hostname", "a b", "i"], "1 to 64 visible ASCII"),
             (&["--pull", "bogus", "i"], "[possible values: missing, always, never]"),
-            (&["-d", "i"], "unexpected argument '-d' found"),
             (&["--privileged", "i"], "unexpected argument '--privileged' found"),
             (&["run"], "required arguments were not provided"),
         ] {

@@ -1,6 +1,7 @@
 //! `lrun run`.
 
-use std::os::fd::AsFd;
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -9,7 +10,9 @@ use lstore::{Start, Store};
 
 use super::PROGRAM;
 use super::args::{PullPolicy, RunArguments, UserNamespaceArgument};
+use super::detach::{self, Side};
 use super::folder::Folder;
+use super::state::State;
 use crate::bridge;
 use crate::env::Environment;
 use crate::exit::Exit;
@@ -22,10 +25,12 @@ pub(super) fn run(global: &Global, arguments: &RunArguments) -> Result<Exit, Fai
 }
 
 /// podman's codes: 127 and 126 are the command's, all other failures the runner's.
-fn exit_of(failure: &Failure) -> Exit {
+pub(super) fn exit_of(failure: &Failure) -> Exit {
     match failure.error.downcast_ref::<Error>() {
         Some(Error::NotFound(_)) => Exit::NOT_FOUND,
         Some(Error::NotExecutable { .. }) => Exit::NOT_EXECUTABLE,
+        // Told by the monitor, which had looked.
+        None if failure.exit != Exit::FAILURE => failure.exit,
         _ => Exit::RUNNER,
     }
 }
@@ -43,8 +48,7 @@ fn start_and_wait(global: &Global, arguments: &RunArguments) -> Result<Exit, Fai
         return Ok(exit(container.wait()?));
     }
 
-    let is_root = rustix::process::geteuid().is_root();
-    let path = std::path::absolute(environment.store_root(global.root.as_deref(), is_root)?)?;
+    let path = environment.store(global)?;
     if arguments.userns == UserNamespaceArgument::KeepId && !global.quiet {
         let weaker = "with keep-id, files of the image's root show as yours";
         report::warn(PROGRAM, weaker, &mut std::io::stderr());
@@ -59,14 +63,71 @@ fn start_and_wait(global: &Global, arguments: &RunArguments) -> Result<Exit, Fai
     };
     let rootfs = bridge::overlay(&path, &checkout, folder.path());
     let lease = checkout.into_lease();
-    let aftermath = Aftermath { work: Box::new(|| clear_up(&path, &folder)), keep: vec![folder.lock(), lease.as_fd()] };
-    match start(spec, &rootfs, Some(aftermath), arguments, &environment) {
-        Ok(mut container) => Ok(exit(container.wait()?)),
-        Err(failure) => {
+    if !arguments.detach {
+        let run = Run { path: &path, folder: &folder, lease: lease.as_fd(), arguments, environment: &environment };
+        return run.to_the_end(spec, &rootfs, config.stop_signal, || {});
+    }
+    match detach::split(&folder.path().join("log"), &[folder.lock(), lease.as_fd()])? {
+        Side::Caller(listener) => {
+            listener.wait()?;
+            writeln!(std::io::stdout(), "{name}")?;
+            Ok(Exit::SUCCESS)
+        }
+        Side::Monitor(teller) => {
+            let mut teller = Some(teller);
+            let run = Run { path: &path, folder: &folder, lease: lease.as_fd(), arguments, environment: &environment };
+            let ended = run.to_the_end(spec, &rootfs, config.stop_signal, || {
+                if let Some(teller) = teller.take() {
+                    teller.runs();
+                }
+            });
+            if let (Err(failure), Some(teller)) = (ended, teller) {
+                teller.failed(&Failure { exit: exit_of(&failure), ..failure });
+            }
+            lrun::sys::process::exit_now(0)
+        }
+    }
+}
+
+/// What a container of an image is run with.
+struct Run<'a> {
+    path: &'a Path,
+    folder: &'a Folder,
+    lease: BorrowedFd<'a>,
+    arguments: &'a RunArguments,
+    environment: &'a Environment,
+}
+
+impl Run<'_> {
+    /// Starts the container, tells so, and waits for its end.
+    fn to_the_end(
+        &self,
+        spec: Spec,
+        rootfs: &Rootfs,
+        stop_signal: Option<String>,
+        started: impl FnOnce(),
+    ) -> Result<Exit, Failure> {
+        let folder = self.folder;
+        let aftermath =
+            Aftermath { work: Box::new(|| clear_up(self.path, folder)), keep: vec![folder.lock(), self.lease] };
+        let begun = start(spec.clone(), rootfs, Some(aftermath), self.arguments, self.environment);
+        let mut container = begun.inspect_err(|_| {
             // A container that never ran leaves nothing, with --rm or without.
             let _ = lstore::remove_tree(folder.path());
-            Err(failure)
+        })?;
+        // Beside the command's first steps: it waits for none of this.
+        let image = self.arguments.image().to_string_lossy().into_owned();
+        let mut state = State::new(container.id(), image, stop_signal, spec).ok();
+        if let Some(state) = &state {
+            state.write(folder.path())?;
         }
+        started();
+        let status = exit(container.wait()?);
+        if let Some(state) = state.as_mut().filter(|_| !folder.is_ephemeral()) {
+            state.status = Some(status.get());
+            state.write(folder.path())?;
+        }
+        Ok(status)
     }
 }
 
@@ -82,7 +143,7 @@ fn start(
     Ok(launch(&plan, rootfs, aftermath, &mut |weaker| report::warn(PROGRAM, weaker, &mut std::io::stderr()))?)
 }
 
-fn exit(status: ExitStatus) -> Exit {
+pub(super) fn exit(status: ExitStatus) -> Exit {
     match status {
         ExitStatus::Code(code) => Exit::code(code),
         ExitStatus::Signal(signal) => Exit::signal(signal),

@@ -4,7 +4,7 @@
 //! Linux 5.11): a call whose verdict needs no argument then passes on one bitmap look-up and never runs the program.
 
 /// One instruction; the layout is that of `struct sock_filter` (linux/filter.h).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[repr(C)]
 pub struct BpfInstruction {
     /// Operation: class, size or comparison, and operand source.

@@ -1,0 +1,44 @@
+//! `lrun exec`.
+
+use std::path::Path;
+
+use lrun::{Host, Plan, Spec};
+
+use super::args::ExecArguments;
+use super::run::{exit, exit_of};
+use super::state::State;
+use crate::bridge;
+use crate::env::Environment;
+use crate::exit::Exit;
+use crate::global::Global;
+use crate::report::Failure;
+
+pub(super) fn run(global: &Global, arguments: &ExecArguments) -> Result<Exit, Failure> {
+    enter(global, arguments).map_err(|failure| Failure { exit: exit_of(&failure), ..failure })
+}
+
+fn enter(global: &Global, arguments: &ExecArguments) -> Result<Exit, Failure> {
+    let environment = Environment::of_process();
+    let store = environment.store(global)?;
+    let (_, state) = State::read(&store, &arguments.container)?;
+    let first = state.running().ok_or_else(|| format!("{}: the container is not running", arguments.container))?;
+    let spec = spec(arguments, state.spec, &environment)?;
+    let plan = Plan::new(spec, Host::probe())?;
+    Ok(exit(lrun::exec(&plan, &first)?.wait()?))
+}
+
+/// The container's own spec with the command's differences.
+fn spec(arguments: &ExecArguments, own: Spec, environment: &Environment) -> Result<Spec, Failure> {
+    let mut env = own.env;
+    bridge::add_variables(&mut env, &arguments.env_file, &arguments.env, environment)?;
+    Ok(Spec {
+        args: arguments.words.clone(),
+        env,
+        cwd: arguments.workdir.as_ref().map_or(own.cwd, |workdir| Path::new("/").join(workdir)),
+        user: arguments.user.clone().unwrap_or(own.user),
+        terminal: arguments.tty,
+        interactive: arguments.interactive,
+        init: false,
+        ..own
+    })
+}
