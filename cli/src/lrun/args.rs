@@ -195,7 +195,7 @@ pub struct RemoveArguments {
 #[derive(Args, Debug)]
 pub struct RunArguments {
     /// Let the container run in the background, print its name, and keep what it writes in its log
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with = "rootfs")]
     pub detach: bool,
 
     /// Remove the container when it has ended
@@ -661,6 +661,7 @@ mod tests {
             (&["--name", "a/b", "i"], "a name has up to 128"),
             (&["--hostname", "a b", "i"], "1 to 64 visible ASCII"),
             (&["--pull", "bogus", "i"], "[possible values: missing, always, never]"),
+            (&["-d", "--rootfs", "i"], "cannot be used with"),
             (&["--privileged", "i"], "unexpected argument '--privileged' found"),
             (&["run"], "required arguments were not provided"),
         ] {
