@@ -43,10 +43,11 @@ fn ids(bench: &Bench) {
     assert_eq!(words[6..], ["allow", "0", "0", "0:0"]);
 }
 
-/// All that a process can read of its own confinement, without the numbers that count mounts and processes.
-const SELF_PORTRAIT: &str = "cut -d' ' -f4- /proc/self/mountinfo | sort; grep -v -E '^(Pid|PPid|Tgid|Ngid|NStgid|NSpid|NSpgid|NSsid|Vm|Rss|volun|nonvol|Cpus|Mems|SigQ|Hugetlb)' /proc/1/status; \
+/// All that a process can read of its own confinement, without the numbers that count mounts and processes, and without
+/// what changes from one moment to the next.
+const SELF_PORTRAIT: &str = "cut -d' ' -f4- /proc/self/mountinfo | sort; grep -v -E '^(State|Pid|PPid|Tgid|Ngid|NStgid|NSpid|NSpgid|NSsid|Vm|Rss|volun|nonvol|Cpus|Mems|SigQ|Hugetlb)' /proc/1/status; \
     cat /proc/1/limits /proc/1/uid_map /proc/1/gid_map /proc/1/setgroups /proc/1/cgroup /proc/1/environ; readlink /proc/1/cwd /proc/1/root; \
-    ls -l /proc/1/fd | wc -l; cat /proc/net/dev; ls /sys/class/net; ls -ln /dev /dev/pts; umask; ulimit -a";
+    ls -l /proc/1/fd | wc -l; cat /proc/net/dev; ls /sys/class/net; stat -c '%A %u %g %t:%T %N' /dev/* /dev/pts/*; umask; ulimit -a";
 
 fn twins(bench: &Bench) {
     let variants: [&[&str]; 5] =
@@ -56,9 +57,9 @@ fn twins(bench: &Bench) {
             bench.by_holder.set(by_holder);
             let mut run = bench.container();
             let own = run.own().to_str().unwrap().to_owned();
-            // The overlay's options name its layers, and times differ.
+            // The overlay's options name its layers.
             let out = run.flags(flags).sh(SELF_PORTRAIT).replace(&own, "OWN");
-            out.lines().map(|line| line.split(" Nov ").next().unwrap().to_owned()).collect::<Vec<_>>()
+            out.lines().map(str::to_owned).collect::<Vec<_>>()
         };
         let (plain, by_holder) = (portrait(false), portrait(true));
         assert!(plain.len() > 60, "{plain:?}");
