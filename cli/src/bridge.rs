@@ -32,9 +32,7 @@ pub fn spec(
     environment: &Environment,
 ) -> Result<Spec, Failure> {
     let security = SecurityOptions::parse(&arguments.security)?;
-    let last = lrun::Host::probe().last_capability;
-    let known = u64::MAX >> (63 - last.min(63));
-    let capabilities = capability::resolve(&arguments.cap_add, &arguments.cap_drop)? & known;
+    let capabilities = capability::resolve(&arguments.cap_add, &arguments.cap_drop)?;
     let hostname = arguments.hostname.clone().unwrap_or_else(|| name.to_owned());
     let network = match arguments.network {
         NetworkArgument::Host => Network::Host,

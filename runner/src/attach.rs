@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::libc;
-use rustix::fs::{CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, fstat, fstatfs, major, minor};
+use rustix::fs::{CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, fstat, fstatfs, major, minor, openat};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_fd,
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
@@ -121,6 +121,7 @@ pub(crate) fn host_folder(root: &Root, source: &Path, attributes: Attributes) ->
 
 /// The nodes of `/dev`: the host's, bound one by one, each looked at first.
 pub(crate) fn devices(root: &Root) -> io::Result<()> {
+    let dev = root.directory(Path::new("/dev"))?;
     for (name, wanted_major, wanted_minor) in DEVICES {
         let mount = clone_tree(Path::new(&format!("/dev/{name}")), false)?;
         let stat = fstat(&mount)?;
@@ -130,9 +131,10 @@ pub(crate) fn devices(root: &Root) -> io::Result<()> {
         }
         let set = (MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC).bits();
         sys::set_attributes(&mount, sys::Attributes { set: set.into(), ..private() }, false)?;
-        attach(&mount, &root.ensure(&Path::new("/dev").join(name), Kind::File)?)?;
+        // Just mounted and empty: nothing of the image's is in the way.
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        attach(&mount, &openat(&dev, name, flags, Mode::from_raw_mode(0o644))?)?;
     }
-    let dev = root.directory(Path::new("/dev"))?;
     for (target, name) in DEVICE_LINKS {
         rustix::fs::symlinkat(target, &dev, name)?;
     }

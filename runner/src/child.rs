@@ -21,7 +21,7 @@ use crate::plan::{Plan, Refused, Step};
 use crate::rootfs::Rootfs;
 use crate::sys::{network, process, seccomp};
 use crate::target::{Kind, Root};
-use crate::{attach, init, pty, userns};
+use crate::{attach, init, pty, upper, userns};
 
 /// A failed step.
 pub(crate) struct Failure {
@@ -93,7 +93,15 @@ fn become_container(orders: &Orders<'_>) -> Result<std::convert::Infallible, Fai
     nix::mount::mount(None::<&str>, "/", None::<&str>, slave, None::<&str>).during(Stage::Propagation, "")?;
 
     let null = attach::host_null().during(Stage::Device, "/dev/null")?;
+    // Before the caller's mounts, which may cover them. A directory of the caller's stays as it is.
+    let left = match rootfs {
+        Rootfs::Overlay { lower, upper, .. } => upper::seed(lower, upper, &spec.files).during(Stage::File, "")?,
+        Rootfs::Directory(_) => Vec::new(),
+    };
     let mut root = attach::rootfs(rootfs, spec.ephemeral).during(Stage::Rootfs, "")?;
+    for (path, content) in left {
+        root.write(path, content).during(Stage::File, path)?;
+    }
     let mut terminal = None;
     nix::unistd::setsid().during(Stage::Terminal, "")?;
     for step in &plan.steps {
@@ -185,9 +193,6 @@ fn take(
         }
         Step::Devices => attach::devices(root).during(Stage::Device, "/dev"),
         Step::Mount(mount) => attach::volume(root, mount).during(Stage::Mount, &mount.target),
-        // A directory of the caller's stays as it is.
-        Step::File(..) if matches!(orders.rootfs, Rootfs::Directory(_)) => Ok(()),
-        Step::File(path, content) => root.write(path, content).during(Stage::File, path),
         Step::Console => {
             let inner = pty::make(root, orders.channel).during(Stage::Terminal, "")?;
             attach::file(root, inner.as_fd(), Path::new("/dev/console")).during(Stage::Terminal, "/dev/console")?;

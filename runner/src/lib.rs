@@ -28,6 +28,7 @@ mod init;
 mod keeper;
 mod pty;
 mod target;
+mod upper;
 
 pub mod sys;
 

@@ -1,8 +1,8 @@
 //! READ FIRST. Spec and host → ordered steps. Pure: nothing here touches the system, so that what a start will do can be
 //! looked at, compared and tested without starting anything.
 //!
-//! The steps run in a child that is root of fresh namespaces, in this order: the root, the kernel's file systems, the
-//! caller's mounts, masks, the new root, host name, user, then everything that takes power away, and exec.
+//! The steps run in a child that is root of fresh namespaces and has mounted the root, in this order: the kernel's file
+//! systems, the caller's mounts, masks, the new root, host name, user, then everything that takes power away, and exec.
 
 use std::path::{Path, PathBuf};
 
@@ -69,8 +69,6 @@ pub enum Step {
     Devices,
     /// A mount of the caller's.
     Mount(Mount),
-    /// A file of ours in the root.
-    File(PathBuf, Vec<u8>),
     /// The terminal, as `/dev/console`.
     Console,
     /// The new root.
@@ -135,7 +133,7 @@ impl Plan {
     ///
     /// # Errors
     /// [`Error::Refused`] for a spec without a command, [`Error::Seccomp`].
-    pub fn new(spec: Spec, host: Host) -> Result<Self, Error> {
+    pub fn new(mut spec: Spec, host: Host) -> Result<Self, Error> {
         if spec.args.is_empty() {
             return Err(Error::Refused("no command: the image has none, so give one after its name".to_owned()));
         }
@@ -148,6 +146,9 @@ impl Plan {
             (UserNamespace::Own(shape), false) => Some(shape),
             (UserNamespace::Host, false) => Some(Shape::Auto),
         };
+        // What the kernel does not know cannot be given.
+        spec.capabilities &= u64::MAX >> (63 - host.last_capability.min(63));
+        spec.granted &= spec.capabilities;
         let seccomp = match &spec.seccomp {
             Seccomp::Default => default_program(spec.capabilities)?.into_owned(),
             Seccomp::Unconfined => Vec::new(),
@@ -169,7 +170,6 @@ fn steps(spec: &Spec, is_network_apart: bool) -> Vec<Step> {
     }
     steps.extend(kernel_filesystems(spec, is_network_apart));
     steps.extend(spec.mounts.iter().cloned().map(Step::Mount));
-    steps.extend(spec.files.iter().map(|(path, content)| Step::File(path.clone(), content.clone())));
     if spec.terminal {
         steps.push(Step::Console);
     }
@@ -290,6 +290,13 @@ mod tests {
         assert!(one.contains(&Step::Mask("/proc/keys".into())));
         let all = plan(|spec| spec.unmask = vec!["ALL".into()]);
         assert!(!all.iter().any(|step| matches!(step, Step::Mask(_) | Step::ReadOnly(_))));
+    }
+
+    #[test]
+    fn capabilities_that_the_kernel_lacks_are_left_out() {
+        let spec = Spec { args: vec!["true".into()], capabilities: u64::MAX, granted: u64::MAX, ..Spec::default() };
+        let plan = Plan::new(spec, Host { last_capability: 37, ..host() }).unwrap();
+        assert_eq!((plan.spec.capabilities, plan.spec.granted), ((1 << 38) - 1, (1 << 38) - 1));
     }
 
     #[test]
