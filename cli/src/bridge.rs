@@ -5,9 +5,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use lrun::Rootfs;
+use lrun::idmap::Shape;
 use lrun::spec::{Mount, MountKind, Network, Propagation, Seccomp, Spec, UserNamespace};
-use lstore::Checkout;
 use lstore::manifest::RunConfig;
+use lstore::{Checkout, IdShift};
 
 use crate::capability;
 use crate::env::Environment;
@@ -48,9 +49,8 @@ pub fn spec(
         user: user(arguments, config),
         network,
         user_namespace: match arguments.userns {
-            UserNamespaceArgument::Auto => UserNamespace::Own(lrun::idmap::Shape::Auto),
             UserNamespaceArgument::Host => UserNamespace::Host,
-            UserNamespaceArgument::KeepId => UserNamespace::Own(lrun::idmap::Shape::KeepId),
+            UserNamespaceArgument::KeepId { .. } => UserNamespace::Own(shape(arguments)),
         },
         capabilities,
         granted: capability::named(&arguments.cap_add)? & capabilities,
@@ -84,12 +84,27 @@ pub fn overlay(store: &Path, checkout: &Checkout, folder: &Path) -> Rootfs {
     }
 }
 
+/// How the ids of the container relate to the caller's.
+pub fn shape(arguments: &RunArguments) -> Shape {
+    let UserNamespaceArgument::KeepId { uid, gid, size } = arguments.userns else { return Shape::Auto };
+    let user = uid.unwrap_or_else(|| rustix::process::getuid().as_raw());
+    let group = gid.unwrap_or_else(|| rustix::process::getgid().as_raw());
+    Shape::KeepId { user, group, size }
+}
+
+/// Whose the files of the checkout must be for that.
+pub fn shift(arguments: &RunArguments) -> IdShift {
+    let (user, group) = shape(arguments).caller();
+    IdShift { user, group }
+}
+
 /// With `keep-id` the caller stays who it is, unless it is told otherwise.
 fn user(arguments: &RunArguments, config: &RunConfig) -> String {
     match (&arguments.user, arguments.userns) {
         (Some(user), _) => user.clone(),
-        (None, UserNamespaceArgument::KeepId) => {
-            format!("{}:{}", rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw())
+        (None, UserNamespaceArgument::KeepId { .. }) => {
+            let (user, group) = shape(arguments).caller();
+            format!("{user}:{group}")
         }
         (None, _) => config.user.clone(),
     }

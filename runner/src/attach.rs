@@ -46,6 +46,12 @@ pub(crate) fn rootfs(rootfs: &Rootfs, ephemeral: bool) -> io::Result<Root> {
     Root::open(rootfs.mountpoint())
 }
 
+/// Makes a folder of the caller's belong to root inside.
+pub(crate) fn give_to_root(folder: &Path) -> io::Result<()> {
+    let folder = rustix::fs::open(folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    Ok(rustix::fs::fchown(folder, Some(rustix::fs::Uid::ROOT), Some(rustix::fs::Gid::ROOT))?)
+}
+
 /// Gives a layer by descriptor (Linux 6.13), which no colon and no length limit can break; older kernels take a path.
 fn layer(overlay: impl AsFd, key: &str, path: &Path) -> io::Result<()> {
     let folder = Root::open(path)?;

@@ -93,6 +93,12 @@ fn become_container(orders: &Orders<'_>) -> Result<std::convert::Infallible, Fai
     nix::mount::mount(None::<&str>, "/", None::<&str>, slave, None::<&str>).during(Stage::Propagation, "")?;
 
     let null = attach::host_null().during(Stage::Device, "/dev/null")?;
+    if let Rootfs::Overlay { upper, .. } = rootfs
+        && plan.user_namespace.is_some_and(|shape| shape.caller() != (0, 0))
+    {
+        // The root of the tree is the layer's own folder, which the caller has made.
+        attach::give_to_root(upper).during(Stage::Rootfs, upper)?;
+    }
     let mut root = attach::rootfs(rootfs, spec.ephemeral).during(Stage::Rootfs, "")?;
     let mut terminal = None;
     nix::unistd::setsid().during(Stage::Terminal, "")?;

@@ -143,7 +143,7 @@ impl Plan {
             // Real root needs none to be root, and its store has the host's ids.
             (UserNamespace::Own(Shape::Auto) | UserNamespace::Host, true) => None,
             (UserNamespace::Own(_), true) => {
-                return Err(Error::Refused("--userns keep-id and nomap are for callers that are not root".to_owned()));
+                return Err(Error::Refused("--userns keep-id is for callers that are not root".to_owned()));
             }
             (UserNamespace::Own(shape), false) => Some(shape),
             (UserNamespace::Host, false) => Some(Shape::Auto),

@@ -96,8 +96,8 @@ pub struct RunArguments {
     #[arg(long)]
     pub init: bool,
 
-    /// User namespace: auto (root is you), keep-id (you are you), host
-    #[arg(long, value_name = "MODE", value_parser = user_namespace, default_value = "auto")]
+    /// User namespace: host (root is you), keep-id[:uid=N,gid=N,size=N] (you are you, root is another)
+    #[arg(long, value_name = "MODE", value_parser = user_namespace, default_value = "host")]
     pub userns: UserNamespaceArgument,
 
     /// Start without the process that holds a mapped user namespace ready: some milliseconds slower
@@ -168,12 +168,17 @@ pub enum NetworkArgument {
 /// How the ids of a container map to those of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UserNamespaceArgument {
-    /// Root is the caller, other ids are the caller's subordinate ids.
-    Auto,
-    /// No user namespace beyond the one that gives the caller its subordinate ids.
+    /// Root is the caller, other ids are the caller's subordinate ids. Such a namespace is what podman calls the host's.
     Host,
-    /// The caller has the same id inside.
-    KeepId,
+    /// The caller has an id inside that is not root's.
+    KeepId {
+        /// User id of the caller inside; its own without.
+        uid: Option<u32>,
+        /// Group id of the caller inside; its own without.
+        gid: Option<u32>,
+        /// Highest number of ids inside.
+        size: Option<u32>,
+    },
 }
 
 /// When to pull the image of a container.
@@ -197,21 +202,36 @@ fn network(text: &str) -> Result<NetworkArgument, String> {
 
 fn user_namespace(text: &str) -> Result<UserNamespaceArgument, String> {
     match text {
-        "" | "auto" | "private" => Ok(UserNamespaceArgument::Auto),
-        "host" => Ok(UserNamespaceArgument::Host),
-        "keep-id" => Ok(UserNamespaceArgument::KeepId),
-        "nomap" => {
-            Err("nomap is not supported: a container's files belong to the caller; give auto, host or keep-id".into())
+        "" | "host" | "private" => Ok(UserNamespaceArgument::Host),
+        "nomap" | "auto" => {
+            Err("in such a namespace the caller does not exist, and could not read its own store; give \
+                                 host or keep-id"
+                .into())
         }
-        _ => Err(match text.split_once(':') {
-            // Distrobox recognises by these words a podman that lacks the option, and does without.
-            Some((_, options)) => {
-                let option = options.split_once('=').map_or(options, |(name, _)| name);
-                format!("unknown option specified: {option:?}; the mode takes no options")
-            }
-            None => "there is no such mode; give auto, host or keep-id".into(),
-        }),
+        _ => match text.split_once(':').unwrap_or((text, "")) {
+            ("keep-id", options) => keep_id(options),
+            _ => Err("there is no such mode; give host or keep-id".into()),
+        },
     }
+}
+
+fn keep_id(options: &str) -> Result<UserNamespaceArgument, String> {
+    let (mut uid, mut gid, mut size) = (None, None, None);
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        let (name, value) = option.split_once('=').unwrap_or((option, ""));
+        let number = || match value.parse() {
+            // Larger ones are no ids: tools that hold them in signed numbers would take them for others.
+            Ok(number) if number <= i32::MAX.cast_unsigned() => Ok(Some(number)),
+            _ => Err(format!("{name}={value}: not a number of an id")),
+        };
+        match name {
+            "uid" => uid = number()?,
+            "gid" => gid = number()?,
+            "size" => size = number()?,
+            _ => return Err(format!("unknown option specified: {option:?}; known are uid, gid and size")),
+        }
+    }
+    Ok(UserNamespaceArgument::KeepId { uid, gid, size })
 }
 
 fn pids_limit(text: &str) -> Result<i64, String> {
