@@ -21,7 +21,7 @@ pub fn debian() -> Result<(Env, String), String> {
     Ok((env, name))
 }
 
-fn inside(env: &Env, image: &str, flags: &[&str], script: &str) -> String {
+pub fn inside(env: &Env, image: &str, flags: &[&str], script: &str) -> String {
     said(&env.lrun(&[&["run", "--rm"], flags, &[image, "sh", "-c", script]].concat()))
 }
 

@@ -68,7 +68,7 @@ fn layer(overlay: impl AsFd, key: &str, path: &Path) -> io::Result<()> {
 pub(crate) fn filesystem(
     root: &Root,
     kind: &str,
-    options: &[(&'static str, String)],
+    options: &[(String, String)],
     target: &Path,
     attributes: Attributes,
 ) -> io::Result<()> {
@@ -77,11 +77,11 @@ pub(crate) fn filesystem(
 }
 
 /// A new file system that is mounted nowhere yet.
-fn detached(kind: &str, options: &[(&'static str, String)], attributes: Attributes) -> io::Result<OwnedFd> {
+fn detached(kind: &str, options: &[(String, String)], attributes: Attributes) -> io::Result<OwnedFd> {
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
     for (key, value) in options {
-        match (value.as_str(), fsconfig_set_string(&context, *key, value)) {
-            ("", _) => fsconfig_set_flag(&context, *key)?,
+        match (value.as_str(), fsconfig_set_string(&context, key.as_str(), value)) {
+            ("", _) => fsconfig_set_flag(&context, key.as_str())?,
             (_, set) => set?,
         }
     }
@@ -149,8 +149,8 @@ pub(crate) fn devices(root: &Root) -> io::Result<()> {
 pub(crate) fn volume(root: &Root, mount: &Mount) -> io::Result<()> {
     let MountKind::Bind { source, recursive, propagation } = &mount.kind else {
         let MountKind::Tmpfs { size, mode } = mount.kind else { return Ok(()) };
-        let mut options = vec![("mode", format!("{mode:o}"))];
-        options.extend(size.map(|size| ("size", size.to_string())));
+        let mut options = vec![("mode".to_owned(), format!("{mode:o}"))];
+        options.extend(size.map(|size| ("size".to_owned(), size.to_string())));
         let tmpfs = detached("tmpfs", &options, mount.attributes())?;
         return attach(&tmpfs, &volume_place(root, &mount.target, Kind::Directory)?);
     };

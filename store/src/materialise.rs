@@ -56,13 +56,12 @@ impl Store {
             {
                 let _alone = self.lock(&format!("tree-{}-{placement}", image.chain_id))?;
                 if self.index()?.find_tree(&image.chain_id, placement, shift)?.is_none() {
-                    match merged.filter(|_| shift.is_none()) {
-                        Some(tree) => self.make_checkout(tree, image, placement, shift)?,
-                        None => {
-                            let mut tree = self.tree(&image.diff_ids)?;
-                            tree.shift(shift);
-                            self.make_checkout(&tree, image, placement, shift)?;
-                        }
+                    if let Some(tree) = merged.filter(|_| shift.is_none()) {
+                        self.make_checkout(tree, image, placement, shift)?;
+                    } else {
+                        let mut tree = self.tree(&image.diff_ids)?;
+                        tree.shift(shift);
+                        self.make_checkout(&tree, image, placement, shift)?;
                     }
                     continue;
                 }

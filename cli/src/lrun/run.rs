@@ -59,10 +59,11 @@ fn start_and_wait(global: &Global, arguments: &RunArguments) -> Result<Exit, Fai
         other => other?,
     };
     let rootfs = bridge::overlay(&path, &checkout, folder.path());
+    let stop_signal = arguments.stop_signal.clone().or(config.stop_signal);
     let lease = checkout.into_lease();
     if !arguments.detach {
         let run = Run { path: &path, folder: &folder, lease: lease.as_fd(), arguments, environment: &environment };
-        return run.to_the_end(spec, &rootfs, config.stop_signal, || {});
+        return run.to_the_end(spec, &rootfs, stop_signal, || {});
     }
     match detach::split(&folder.path().join("log"), &[folder.lock(), lease.as_fd()])? {
         Side::Caller(listener) => {
@@ -73,7 +74,7 @@ fn start_and_wait(global: &Global, arguments: &RunArguments) -> Result<Exit, Fai
         Side::Monitor(teller) => {
             let mut teller = Some(teller);
             let run = Run { path: &path, folder: &folder, lease: lease.as_fd(), arguments, environment: &environment };
-            let ended = run.to_the_end(spec, &rootfs, config.stop_signal, || {
+            let ended = run.to_the_end(spec, &rootfs, stop_signal, || {
                 if let Some(teller) = teller.take() {
                     teller.runs();
                 }

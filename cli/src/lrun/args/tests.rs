@@ -212,7 +212,11 @@ fn what_cannot_be_honoured_is_refused_with_a_remedy() {
         (&["--hostname", "a b", "i"], "1 to 64 visible ASCII"),
         (&["--pull", "bogus", "i"], "[possible values: missing, always, never]"),
         (&["-d", "--rootfs", "i"], "cannot be used with"),
-        (&["--privileged", "i"], "unexpected argument '--privileged' found"),
+        (&["--memory", "1g", "i"], "unexpected argument '--memory' found"),
+        (&["--pid", "container:x", "i"], "give private or host"),
+        (&["--landlock", "/usr", "i"], "write ro:PATH or rw:PATH"),
+        (&["--ulimit", "bogus=1", "i"], "no such limit"),
+        (&["--stop-signal", "BOGUS", "i"], "no such signal"),
         (&["run"], "required arguments were not provided"),
     ] {
         let line = refused(words);
