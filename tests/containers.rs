@@ -21,7 +21,7 @@ pub fn debian() -> Result<(Env, String), String> {
     Ok((env, name))
 }
 
-fn inside(env: &Env, image: &str, flags: &[&str], script: &str) -> String {
+pub fn inside(env: &Env, image: &str, flags: &[&str], script: &str) -> String {
     said(&env.lrun(&[&["run", "--rm"], flags, &[image, "sh", "-c", script]].concat()))
 }
 
@@ -162,6 +162,65 @@ fn flags_do_what_podmans_do() {
     assert_eq!(said(&entry), "from entrypoint\n");
     let short = env.lrun(&["--rm", &image, "echo", "short form"]);
     assert_eq!(said(&short), "short form\n");
+}
+
+#[test]
+fn with_keep_id_the_caller_is_itself_and_root_is_root() {
+    let (env, image) = need!("with_keep_id", debian());
+    let user = env.user.clone().unwrap();
+    let own = format!("{}:{}", user.uid, user.gid);
+    for plain in [&[][..], &["--no-holder"]] {
+        let run = |flags: &[&str], script: &str| inside(&env, &image, &[plain, flags].concat(), script);
+        let owners = "stat -c %u:%g / /etc /usr/bin/passwd; stat -c %g /etc/shadow";
+        assert_eq!(run(&["--userns", "keep-id"], owners), "0:0\n0:0\n0:0\n42\n");
+        assert_eq!(run(&["--userns", "keep-id"], "echo $(id -u):$(id -g)"), format!("{own}\n"));
+        assert_eq!(run(&["--userns", "keep-id"], "touch /etc/x 2>/dev/null || echo refused"), "refused\n");
+        // Nobody of the image is the caller, and everybody exists.
+        let strangers = "find / -xdev -path /proc -prune -o -path /sys -prune -o \\( -nouser -o -uid ID \\) -print";
+        let strangers = strangers.replace("ID", &user.uid.to_string());
+        assert_eq!(run(&["--userns", "keep-id", "-u", "0"], &strangers), "");
+        let flags = ["--userns", "keep-id:uid=200,gid=210,size=65536"];
+        assert_eq!(
+            run(&flags, "id -u; id -g; stat -c %u /etc; cut -c23- /proc/self/uid_map | wc -l"),
+            "200\n210\n0\n3\n"
+        );
+        // What it writes outside is its own.
+        let folder = env.scratch.join("own");
+        let _ = std::fs::create_dir(&folder);
+        std::os::unix::fs::chown(&folder, Some(user.uid), Some(user.gid)).unwrap();
+        let volume = format!("{}:/data", folder.display());
+        run(&["--userns", "keep-id", "-v", &volume], "touch /data/file");
+        assert_eq!(std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(folder.join("file")).unwrap()), user.uid);
+    }
+    // As root is the caller where nothing else is said: the two checkouts are two.
+    assert_eq!(inside(&env, &image, &[], "stat -c %u:%g / /etc; id -u"), "0:0\n0:0\n0\n");
+    env.ok(&["fsck"]);
+}
+
+#[test]
+fn with_keep_id_capabilities_of_files_hold() {
+    let env = need!("with_keep_id_capabilities", Env::new());
+    let tar = need!("with_keep_id_capabilities", debian_tar());
+    need!("with_keep_id_capabilities", crate::support::has("setcap"));
+    let rootfs = env.scratch.join("capable");
+    let command = |program: &str, args: &[&str]| {
+        let output = std::process::Command::new(program).args(args).output().unwrap();
+        assert!(output.status.success(), "{}", all(&output));
+    };
+    let path = rootfs.to_str().unwrap();
+    std::fs::create_dir(&rootfs).unwrap();
+    command("tar", &["-xf", tar.to_str().unwrap(), "-C", path]);
+    command("cp", &[&format!("{path}/usr/bin/cat"), &format!("{path}/usr/bin/capable")]);
+    command("setcap", &["cap_net_raw+ep", &format!("{path}/usr/bin/capable")]);
+    let packed = env.scratch.join("capable.tar");
+    let own = "--xattrs-include=security.capability";
+    command("tar", &["-C", path, "--xattrs", own, "-cf", packed.to_str().unwrap(), "."]);
+    env.ok(&["import", "-q", packed.to_str().unwrap(), "capable:1"]);
+    for flags in [&["-u", "33"][..], &["--userns", "keep-id"]] {
+        let status = inside(&env, "capable:1", flags, "capable /proc/self/status");
+        assert!(status.contains("CapEff:\t0000000000002000"), "{flags:?}: {status}");
+    }
+    env.ok(&["fsck"]);
 }
 
 #[test]

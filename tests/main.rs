@@ -16,6 +16,7 @@ mod containers;
 mod crashes;
 mod dedup;
 mod exit_codes;
+mod flags;
 mod layers;
 mod logins;
 mod root;

@@ -5,14 +5,17 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use lrun::Rootfs;
-use lrun::spec::{Mount, MountKind, Network, Propagation, Seccomp, Spec, UserNamespace};
-use lstore::Checkout;
+use lrun::idmap::Shape;
+use lrun::limit::Limit;
+use lrun::spec::{Mount, MountKind, Namespaces, Network, Propagation, Seccomp, Spec, UserNamespace};
 use lstore::manifest::RunConfig;
+use lstore::{Checkout, IdShift};
 
 use crate::capability;
 use crate::env::Environment;
-use crate::lrun::args::{NetworkArgument, RunArguments, UserNamespaceArgument};
+use crate::lrun::args::{NetworkArgument, RunArguments, UlimitArgument, UserNamespaceArgument};
 use crate::lrun::security::{SeccompOption, SecurityOptions, Unmask};
+use crate::lrun::{account, device, etc};
 use crate::report::Failure;
 use crate::volume;
 
@@ -32,30 +35,64 @@ pub fn spec(
     environment: &Environment,
 ) -> Result<Spec, Failure> {
     let security = SecurityOptions::parse(&arguments.security)?;
-    let capabilities = capability::resolve(&arguments.cap_add, &arguments.cap_drop)?;
-    let hostname = arguments.hostname.clone().unwrap_or_else(|| name.to_owned());
+    let mut added = arguments.cap_add.clone();
+    if arguments.privileged {
+        added.push("ALL".to_owned());
+    }
+    let capabilities = capability::resolve(&added, &arguments.cap_drop)?;
+    if !arguments.uts && arguments.hostname.is_some() {
+        return Err("--hostname: with --uts host the host name is the host's; leave out one".into());
+    }
+    let own_name = || rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let name = if arguments.uts { name.to_owned() } else { own_name() };
+    let hostname = arguments.hostname.clone().unwrap_or(name);
+    let keeps_groups = keeps_groups(arguments)?;
     let network = match arguments.network {
         NetworkArgument::Host => Network::Host,
         NetworkArgument::None => Network::None,
     };
     let working_dir = if config.working_dir.is_empty() { "/" } else { &config.working_dir };
+    let cwd = Path::new("/").join(arguments.workdir.clone().unwrap_or_else(|| working_dir.into()));
+    let user = user(arguments, config);
     Ok(Spec {
         args: words(arguments, config),
         env: variables(arguments, config, environment, &hostname)?,
-        cwd: Path::new("/").join(arguments.workdir.clone().unwrap_or_else(|| working_dir.into())),
-        user: user(arguments, config),
+        account: account::of(arguments, &user, &cwd)?,
+        cwd,
+        user,
+        groups: if keeps_groups { Vec::new() } else { arguments.group_add.clone() },
+        keeps_groups,
         network,
+        namespaces: Namespaces {
+            pid: arguments.pid,
+            ipc: arguments.ipc,
+            uts: arguments.uts,
+            cgroup: arguments.cgroupns,
+        },
         user_namespace: match arguments.userns {
-            UserNamespaceArgument::Auto => UserNamespace::Own(lrun::idmap::Shape::Auto),
             UserNamespaceArgument::Host => UserNamespace::Host,
-            UserNamespaceArgument::KeepId => UserNamespace::Own(lrun::idmap::Shape::KeepId),
+            UserNamespaceArgument::KeepId { .. } => UserNamespace::Own(shape(arguments)),
         },
         capabilities,
         granted: capability::named(&arguments.cap_add)? & capabilities,
         no_new_privileges: security.no_new_privileges,
-        seccomp: seccomp(&security.seccomp, capabilities)?,
+        seccomp: match &security.seccomp {
+            SeccompOption::Default if arguments.privileged => Seccomp::Unconfined,
+            said => seccomp(said, capabilities)?,
+        },
+        landlock: arguments.landlock.clone(),
+        limits: limits(arguments),
+        sysctls: arguments.sysctl.clone(),
+        oom_score: arguments.oom_score_adj,
+        umask: arguments.umask,
+        shm_size: arguments.shm_size,
+        annotations: arguments.annotation.clone(),
+        writable_sys: arguments.privileged,
+        proc_options: security.proc_options,
+        masks: security.mask,
         mounts: mounts(arguments)?,
         unmask: match security.unmask {
+            _ if arguments.privileged => vec![PathBuf::from("ALL")],
             Unmask::All => vec![PathBuf::from("ALL")],
             Unmask::Paths(paths) => paths,
         },
@@ -65,8 +102,8 @@ pub fn spec(
         interactive: arguments.interactive && !arguments.detach,
         init: arguments.init,
         ephemeral: arguments.rm,
-        files: files(&hostname, network),
-        hostname,
+        files: etc::files(arguments, &hostname, network),
+        hostname: if arguments.uts { hostname } else { String::new() },
     })
 }
 
@@ -82,12 +119,27 @@ pub fn overlay(store: &Path, checkout: &Checkout, folder: &Path) -> Rootfs {
     }
 }
 
+/// How the ids of the container relate to the caller's.
+pub fn shape(arguments: &RunArguments) -> Shape {
+    let UserNamespaceArgument::KeepId { uid, gid, size } = arguments.userns else { return Shape::Auto };
+    let user = uid.unwrap_or_else(|| rustix::process::getuid().as_raw());
+    let group = gid.unwrap_or_else(|| rustix::process::getgid().as_raw());
+    Shape::KeepId { user, group, size }
+}
+
+/// Whose the files of the checkout must be for that.
+pub fn shift(arguments: &RunArguments) -> IdShift {
+    let (user, group) = shape(arguments).caller();
+    IdShift { user, group }
+}
+
 /// With `keep-id` the caller stays who it is, unless it is told otherwise.
 fn user(arguments: &RunArguments, config: &RunConfig) -> String {
     match (&arguments.user, arguments.userns) {
         (Some(user), _) => user.clone(),
-        (None, UserNamespaceArgument::KeepId) => {
-            format!("{}:{}", rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw())
+        (None, UserNamespaceArgument::KeepId { .. }) => {
+            let (user, group) = shape(arguments).caller();
+            format!("{user}:{group}")
         }
         (None, _) => config.user.clone(),
     }
@@ -167,7 +219,34 @@ fn seccomp(option: &SeccompOption, kept: u64) -> Result<Seccomp, Failure> {
 
 fn mounts(arguments: &RunArguments) -> Result<Vec<Mount>, Failure> {
     let parsed = volume::mounts(&arguments.volumes, &arguments.mounts, &arguments.tmpfs)?;
-    parsed.into_iter().map(mount).collect()
+    let mut mounts: Vec<Mount> = parsed.into_iter().map(mount).collect::<Result<_, _>>()?;
+    for (source, target) in &arguments.device {
+        mounts.push(device::device(source, target)?);
+    }
+    // What the caller may not open stays closed: a bound node keeps its owner and mode.
+    if arguments.privileged && !mounts.iter().any(|mount| mount.target == Path::new("/dev")) {
+        let nodes = device::all_devices(Path::new("/dev"));
+        mounts.extend(nodes.iter().filter_map(|node| device::device(node, node).ok()));
+    }
+    Ok(mounts)
+}
+
+fn limits(arguments: &RunArguments) -> Vec<Limit> {
+    let one = |argument: &UlimitArgument| match argument {
+        UlimitArgument::Host => None,
+        UlimitArgument::One(limit) => Some(limit.clone()),
+    };
+    arguments.ulimit.iter().filter_map(one).collect()
+}
+
+fn keeps_groups(arguments: &RunArguments) -> Result<bool, Failure> {
+    let annotated =
+        arguments.annotation.iter().any(|(name, value)| name == "run.oci.keep_original_groups" && value == "1");
+    let said = arguments.group_add.iter().any(|group| group == "keep-groups");
+    if said && arguments.group_add.len() > 1 {
+        return Err("--group-add keep-groups keeps your own groups, to which no other can be added".into());
+    }
+    Ok(said || annotated)
 }
 
 fn mount(mount: volume::Mount) -> Result<Mount, Failure> {
@@ -198,28 +277,6 @@ fn mount(mount: volume::Mount) -> Result<Mount, Failure> {
         }
     };
     Ok(Mount { kind, target, read_only, nosuid, nodev, noexec })
-}
-
-/// The files that a container finds in /etc besides those of its image.
-fn files(hostname: &str, network: Network) -> Vec<(PathBuf, Vec<u8>)> {
-    let mut hosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_owned();
-    if network == Network::Host
-        && let Ok(own) = std::fs::read_to_string("/etc/hosts")
-    {
-        hosts = own;
-    }
-    hosts = format!("{hosts}127.0.1.1\t{hostname}\n");
-    let mut files = vec![
-        (PathBuf::from("/etc/hosts"), hosts.into_bytes()),
-        (PathBuf::from("/etc/hostname"), format!("{hostname}\n").into_bytes()),
-        (PathBuf::from("/run/.containerenv"), Vec::new()),
-    ];
-    if network == Network::Host
-        && let Ok(resolver) = std::fs::read("/etc/resolv.conf")
-    {
-        files.push((PathBuf::from("/etc/resolv.conf"), resolver));
-    }
-    files
 }
 
 #[cfg(test)]

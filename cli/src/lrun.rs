@@ -1,6 +1,9 @@
 //! The command `lrun`.
 
+pub mod account;
 pub mod args;
+pub mod device;
+pub mod etc;
 pub mod security;
 
 mod detach;

@@ -46,6 +46,12 @@ pub(crate) fn rootfs(rootfs: &Rootfs, ephemeral: bool) -> io::Result<Root> {
     Root::open(rootfs.mountpoint())
 }
 
+/// Makes a folder of the caller's belong to root inside.
+pub(crate) fn give_to_root(folder: &Path) -> io::Result<()> {
+    let folder = rustix::fs::open(folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    Ok(rustix::fs::fchown(folder, Some(rustix::fs::Uid::ROOT), Some(rustix::fs::Gid::ROOT))?)
+}
+
 /// Gives a layer by descriptor (Linux 6.13), which no colon and no length limit can break; older kernels take a path.
 fn layer(overlay: impl AsFd, key: &str, path: &Path) -> io::Result<()> {
     let folder = Root::open(path)?;
@@ -62,7 +68,7 @@ fn layer(overlay: impl AsFd, key: &str, path: &Path) -> io::Result<()> {
 pub(crate) fn filesystem(
     root: &Root,
     kind: &str,
-    options: &[(&'static str, String)],
+    options: &[(String, String)],
     target: &Path,
     attributes: Attributes,
 ) -> io::Result<()> {
@@ -71,11 +77,11 @@ pub(crate) fn filesystem(
 }
 
 /// A new file system that is mounted nowhere yet.
-fn detached(kind: &str, options: &[(&'static str, String)], attributes: Attributes) -> io::Result<OwnedFd> {
+fn detached(kind: &str, options: &[(String, String)], attributes: Attributes) -> io::Result<OwnedFd> {
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
     for (key, value) in options {
-        match (value.as_str(), fsconfig_set_string(&context, *key, value)) {
-            ("", _) => fsconfig_set_flag(&context, *key)?,
+        match (value.as_str(), fsconfig_set_string(&context, key.as_str(), value)) {
+            ("", _) => fsconfig_set_flag(&context, key.as_str())?,
             (_, set) => set?,
         }
     }
@@ -145,8 +151,8 @@ pub(crate) fn devices(root: &Root) -> io::Result<()> {
 pub(crate) fn volume(root: &Root, mount: &Mount) -> io::Result<()> {
     let MountKind::Bind { source, recursive, propagation } = &mount.kind else {
         let MountKind::Tmpfs { size, mode } = mount.kind else { return Ok(()) };
-        let mut options = vec![("mode", format!("{mode:o}"))];
-        options.extend(size.map(|size| ("size", size.to_string())));
+        let mut options = vec![("mode".to_owned(), format!("{mode:o}"))];
+        options.extend(size.map(|size| ("size".to_owned(), size.to_string())));
         let tmpfs = detached("tmpfs", &options, mount.attributes())?;
         return attach(&tmpfs, &volume_place(root, &mount.target, Kind::Directory)?);
     };

@@ -10,7 +10,7 @@ use caps::CapSet;
 use nix::mount::{MntFlags, MsFlags};
 use nix::sched::CloneFlags;
 use nix::unistd::{Gid, Uid};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::process::{DumpableBehavior, Signal};
 
 use crate::channel::{Channel, Heard};
@@ -19,8 +19,10 @@ use crate::identity::{self, Identity};
 use crate::idmap::IdMap;
 use crate::plan::{Plan, Refused, Step};
 use crate::rootfs::Rootfs;
+use crate::spec::LandlockRule;
+use crate::sys::landlock::Ruleset;
 use crate::sys::{network, process, seccomp};
-use crate::target::{Kind, Root};
+use crate::target::{Kind, Root, file_type};
 use crate::{attach, init, pty, upper, userns};
 
 /// A failed step.
@@ -77,8 +79,12 @@ pub(crate) fn run(orders: &Orders<'_>) -> ! {
 
 fn become_container(orders: &Orders<'_>) -> Result<std::convert::Infallible, Failure> {
     let Orders { plan, rootfs, channel, groups, .. } = *orders;
-    let may_set_groups = groups.is_none_or(|groups| groups.may_be_set);
     let spec = &plan.spec;
+    let may_set_groups = !spec.keeps_groups && groups.is_none_or(|groups| groups.may_be_set);
+    if let Some(score) = spec.oom_score {
+        // While this process is still the caller's to look into.
+        std::fs::write("/proc/self/oom_score_adj", score.to_string()).during(Stage::OomScore, score.to_string())?;
+    }
     die_with_parent().during(Stage::Identity, "")?;
     if channel.is_abandoned() {
         // It went before the kernel had noted the wish.
@@ -88,11 +94,19 @@ fn become_container(orders: &Orders<'_>) -> Result<std::convert::Infallible, Fai
         userns::become_root(may_set_groups).during(Stage::Identity, "")?;
     }
     prepare().during(Stage::Identity, "")?;
-    nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP).during(Stage::Cgroup, "")?;
+    if spec.namespaces.cgroup {
+        nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP).during(Stage::Cgroup, "")?;
+    }
     let slave = MsFlags::MS_REC | MsFlags::MS_SLAVE;
     nix::mount::mount(None::<&str>, "/", None::<&str>, slave, None::<&str>).during(Stage::Propagation, "")?;
 
     let null = attach::host_null().during(Stage::Device, "/dev/null")?;
+    if let Rootfs::Overlay { upper, .. } = rootfs
+        && plan.user_namespace.is_some_and(|shape| shape.caller() != (0, 0))
+    {
+        // The root of the tree is the layer's own folder, which the caller has made.
+        attach::give_to_root(upper).during(Stage::Rootfs, upper)?;
+    }
     // Before the caller's mounts, which may cover them. A directory of the caller's stays as it is.
     let left = match rootfs {
         Rootfs::Overlay { lower, upper, .. } => upper::seed(lower, upper, &spec.files).during(Stage::File, "")?,
@@ -110,6 +124,10 @@ fn become_container(orders: &Orders<'_>) -> Result<std::convert::Infallible, Fai
 
     let workdir = root.ensure(&spec.cwd, Kind::Directory).during(Stage::Workdir, &spec.cwd)?;
     drop(null);
+    // A directory of the caller's stays as it is.
+    if let (Some(account), Rootfs::Overlay { .. }) = (&spec.account, rootfs) {
+        identity::enter(&root, account).during(Stage::User, &spec.user)?;
+    }
     run_command(plan, channel, root, workdir, terminal, may_set_groups)
 }
 
@@ -133,7 +151,8 @@ pub(crate) fn run_command(
     may_set_groups: bool,
 ) -> Result<std::convert::Infallible, Failure> {
     let spec = &plan.spec;
-    let identity = identity::look_up(&root, &spec.user).during(Stage::User, &spec.user)?;
+    let identity = identity::look_up(&root, &spec.user, &spec.groups).during(Stage::User, &spec.user)?;
+    let landlock = landlock(&root, &spec.landlock)?;
     rustix::process::fchdir(&workdir).during(Stage::Workdir, &spec.cwd)?;
     let here = rustix::process::getcwd(Vec::new()).during(Stage::Workdir, &spec.cwd)?;
     if !here.as_bytes().starts_with(b"/") {
@@ -148,7 +167,11 @@ pub(crate) fn run_command(
     }
 
     let command = Command::new(plan, &identity);
-    give_up_power(plan, &identity, may_set_groups)?;
+    rustix::process::umask(Mode::from_raw_mode(spec.umask));
+    for limit in &spec.limits {
+        limit.apply().during(Stage::Limit, &limit.name)?;
+    }
+    give_up_power(plan, &identity, may_set_groups, landlock)?;
     process::cloexec_from(3).during(Stage::Exec, "")?;
     if spec.init {
         init::split(channel).during(Stage::Init, "")?;
@@ -178,7 +201,7 @@ fn take(
         },
         Step::Filesystem { kind, options, target, attributes, refused } => {
             // A group that does not exist here cannot own terminals: they stay the user's own.
-            let exists = |&&(key, ref value): &&(&str, String)| {
+            let exists = |(key, value): &&(String, String)| {
                 key != "gid" || orders.groups.is_none_or(|groups| value.parse().is_ok_and(|id| groups.map.contains(id)))
             };
             let options: Vec<_> = options.iter().filter(exists).cloned().collect();
@@ -199,6 +222,7 @@ fn take(
             *terminal = Some(inner);
             Ok(())
         }
+        Step::Sysctl(path, value) => root.set_parameter(path, value).during(Stage::Sysctl, path),
         Step::Pivot => {
             pivot(root).during(Stage::Pivot, "")?;
             *root = Root::own().during(Stage::Pivot, "")?;
@@ -236,8 +260,27 @@ fn pivot(root: &Root) -> io::Result<()> {
     Ok(())
 }
 
+/// The rules for what files may be reached, about places of the container.
+fn landlock(root: &Root, rules: &[LandlockRule]) -> Result<Option<Ruleset>, Failure> {
+    if rules.is_empty() {
+        return Ok(None);
+    }
+    let ruleset = Ruleset::new().during(Stage::Landlock, "")?;
+    for rule in rules {
+        let place = root.place(&rule.path).during(Stage::Landlock, &rule.path)?;
+        let is_directory = file_type(&place).during(Stage::Landlock, &rule.path)? == FileType::Directory;
+        ruleset.allow(place, is_directory, rule.writing).during(Stage::Landlock, &rule.path)?;
+    }
+    Ok(Some(ruleset))
+}
+
 /// Bounding set, ids, no_new_privs, seccomp, capabilities: in the order in which each is still allowed.
-fn give_up_power(plan: &Plan, identity: &Identity, may_set_groups: bool) -> Result<(), Failure> {
+fn give_up_power(
+    plan: &Plan,
+    identity: &Identity,
+    may_set_groups: bool,
+    landlock: Option<Ruleset>,
+) -> Result<(), Failure> {
     let kept = plan.spec.capabilities;
     let is_kept = |number: u32| number < 64 && kept & (1 << number) != 0;
     for number in 0..=plan.host.last_capability {
@@ -263,6 +306,9 @@ fn give_up_power(plan: &Plan, identity: &Identity, may_set_groups: bool) -> Resu
     caps::set(None, CapSet::Effective, &all).map_err(io::Error::other).during(Stage::Capabilities, "")?;
     if plan.spec.no_new_privileges {
         rustix::thread::set_no_new_privs(true).during(Stage::Capabilities, "")?;
+    }
+    if let Some(rules) = landlock {
+        rules.enforce().during(Stage::Landlock, "")?;
     }
     if !plan.seccomp.is_empty() {
         seccomp::install(&plan.seccomp).during(Stage::Seccomp, "")?;

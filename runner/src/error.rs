@@ -123,6 +123,14 @@ pub enum Stage {
     Workdir,
     /// The terminal.
     Terminal,
+    /// A kernel parameter.
+    Sysctl,
+    /// A resource limit.
+    Limit,
+    /// `oom_score_adj`.
+    OomScore,
+    /// Landlock rules.
+    Landlock,
     /// Capabilities.
     Capabilities,
     /// The seccomp program.
@@ -134,7 +142,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    const ALL: [Self; 22] = [
+    const ALL: [Self; 26] = [
         Self::Identity,
         Self::Keyring,
         Self::Cgroup,
@@ -153,6 +161,10 @@ impl Stage {
         Self::User,
         Self::Workdir,
         Self::Terminal,
+        Self::Sysctl,
+        Self::Limit,
+        Self::OomScore,
+        Self::Landlock,
         Self::Capabilities,
         Self::Seccomp,
         Self::Init,
@@ -186,6 +198,10 @@ impl fmt::Display for Stage {
             Self::User => "become user",
             Self::Workdir => "enter the working directory",
             Self::Terminal => "set up the terminal",
+            Self::Sysctl => "set the kernel parameter",
+            Self::Limit => "set the limit",
+            Self::OomScore => "set the readiness to be killed for memory to",
+            Self::Landlock => "enforce the Landlock rule",
             Self::Capabilities => "drop capabilities",
             Self::Seccomp => "install the seccomp program",
             Self::Init => "start the init process",

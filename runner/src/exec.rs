@@ -101,11 +101,12 @@ fn number(pidfd: &OwnedFd) -> io::Result<i32> {
 
 /// Enters the namespaces and makes the command's process; comes back in neither.
 fn join(plan: &Plan, target: &OwnedFd, channel: &Channel) -> Result<std::convert::Infallible, Failure> {
-    let mut namespaces = CloneFlags::CLONE_NEWNS
-        | CloneFlags::CLONE_NEWPID
-        | CloneFlags::CLONE_NEWIPC
-        | CloneFlags::CLONE_NEWUTS
-        | CloneFlags::CLONE_NEWCGROUP;
+    let own = plan.spec.namespaces;
+    let mut namespaces = CloneFlags::CLONE_NEWNS;
+    namespaces.set(CloneFlags::CLONE_NEWPID, own.pid);
+    namespaces.set(CloneFlags::CLONE_NEWIPC, own.ipc);
+    namespaces.set(CloneFlags::CLONE_NEWUTS, own.uts);
+    namespaces.set(CloneFlags::CLONE_NEWCGROUP, own.cgroup);
     if plan.user_namespace.is_some() {
         namespaces |= CloneFlags::CLONE_NEWUSER;
     }
@@ -124,7 +125,8 @@ fn join(plan: &Plan, target: &OwnedFd, channel: &Channel) -> Result<std::convert
 
 fn become_command(plan: &Plan, channel: &Channel) -> Result<std::convert::Infallible, Failure> {
     // As the container's first process had it: a namespace of a single id allows no choice of groups.
-    let may_set_groups = std::fs::read("/proc/self/setgroups").is_ok_and(|text| text.starts_with(b"allow"));
+    let may_set_groups =
+        !plan.spec.keeps_groups && std::fs::read("/proc/self/setgroups").is_ok_and(|text| text.starts_with(b"allow"));
     if plan.user_namespace.is_some() {
         userns::become_root(may_set_groups).during(Stage::Identity, "")?;
     }

@@ -3,8 +3,11 @@
 use std::io;
 use std::path::Path;
 
+use crate::spec::Account;
 use crate::target::Root;
 
+const PASSWD: &str = "/etc/passwd";
+const GROUP: &str = "/etc/group";
 /// Largest passwd or group file that is read.
 const LARGEST: u64 = 16 << 20;
 /// Ids above it are refused: tools that hold ids in signed numbers would take them for others.
@@ -24,10 +27,39 @@ pub(crate) struct Identity {
 }
 
 /// Looks up `USER`, `UID`, `USER:GROUP` …; empty is root.
-pub(crate) fn look_up(root: &Root, text: &str) -> io::Result<Identity> {
-    let passwd = root.read(Path::new("/etc/passwd"), LARGEST)?.unwrap_or_default();
-    let group = root.read(Path::new("/etc/group"), LARGEST)?.unwrap_or_default();
-    resolve(text, &String::from_utf8_lossy(&passwd), &String::from_utf8_lossy(&group))
+///
+/// `further` are groups besides, which the command has in any case.
+pub(crate) fn look_up(root: &Root, text: &str, further: &[String]) -> io::Result<Identity> {
+    let passwd = root.read(Path::new(PASSWD), LARGEST)?.unwrap_or_default();
+    let group = root.read(Path::new(GROUP), LARGEST)?.unwrap_or_default();
+    let group = String::from_utf8_lossy(&group);
+    let mut identity = resolve(text, &String::from_utf8_lossy(&passwd), &group)?;
+    for wanted in further {
+        let id = group_id(wanted, &group)?;
+        if !identity.groups.contains(&id) {
+            identity.groups.push(id);
+        }
+    }
+    Ok(identity)
+}
+
+/// Gives a user that the image does not know its lines.
+pub(crate) fn enter(root: &Root, account: &Account) -> io::Result<()> {
+    for (path, id, line) in [(PASSWD, account.uid, &account.passwd), (GROUP, account.gid, &account.group)] {
+        let mut text = root.read(Path::new(path), LARGEST)?.unwrap_or_default();
+        let is_known =
+            String::from_utf8_lossy(&text).lines().any(|line| line.split(':').nth(2).and_then(decimal) == Some(id));
+        if is_known {
+            continue;
+        }
+        if text.last().is_some_and(|&last| last != b'\n') {
+            text.push(b'\n');
+        }
+        text.extend_from_slice(line.as_bytes());
+        text.push(b'\n');
+        root.write(Path::new(path), &text)?;
+    }
+    Ok(())
 }
 
 fn resolve(text: &str, passwd: &str, group: &str) -> io::Result<Identity> {
@@ -95,11 +127,11 @@ fn unknown(kind: &str, name: &str, file: &str) -> io::Error {
 mod tests {
     use super::*;
 
-    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nbob:x:1000:100:Bob:/home/bob:/bin/sh\n1001:x:0:0::/:\n";
-    const GROUP: &str = "root:x:0:\nusers:x:100:\nwheel:x:10:root,bob\nvideo:x:44:bob\n";
+    const USERS: &str = "root:x:0:0:root:/root:/bin/sh\nbob:x:1000:100:Bob:/home/bob:/bin/sh\n1001:x:0:0::/:\n";
+    const GROUPS: &str = "root:x:0:\nusers:x:100:\nwheel:x:10:root,bob\nvideo:x:44:bob\n";
 
     fn of(text: &str) -> io::Result<Identity> {
-        resolve(text, PASSWD, GROUP)
+        resolve(text, USERS, GROUPS)
     }
 
     #[test]

@@ -27,10 +27,34 @@ pub enum Shape {
     /// Root inside is the caller, all others are subordinate.
     #[default]
     Auto,
-    /// The caller has its own id inside; root is subordinate.
-    KeepId,
-    /// The caller does not exist inside; root is the first subordinate id.
-    NoMap,
+    /// The caller has a certain id inside, its own for example; root is subordinate. The files of the root file system must
+    /// be owned accordingly.
+    KeepId {
+        /// User id of the caller inside.
+        user: u32,
+        /// Group id of the caller inside.
+        group: u32,
+        /// Highest number of ids that exist inside; all that there are without it.
+        size: Option<u32>,
+    },
+}
+
+impl Shape {
+    /// The ids that the caller has inside.
+    pub fn caller(self) -> (u32, u32) {
+        match self {
+            Self::Auto => (0, 0),
+            Self::KeepId { user, group, .. } => (user, group),
+        }
+    }
+
+    /// Highest number of ids inside.
+    pub(crate) fn size(self) -> u32 {
+        match self {
+            Self::Auto | Self::KeepId { size: None, .. } => u32::MAX,
+            Self::KeepId { size: Some(size), .. } => size,
+        }
+    }
 }
 
 /// Ids that cannot be mapped as asked.
@@ -102,22 +126,12 @@ impl SubordinateRanges {
 }
 
 impl IdMap {
-    /// The map of a shape for a caller.
-    pub fn plan(shape: Shape, caller: u32, ranges: &SubordinateRanges) -> Self {
-        let one = |inside| Extent { inside, outside: caller, count: 1 };
-        let mut extents = Vec::new();
-        match shape {
-            Shape::Auto => {
-                extents.push(one(0));
-                extents.extend(ranges.lay(1, u32::MAX - 1, 0));
-            }
-            Shape::KeepId => {
-                extents.extend(ranges.lay(0, caller, 0));
-                extents.push(one(caller));
-                extents.extend(ranges.lay(caller.saturating_add(1), u32::MAX - 1 - caller, caller));
-            }
-            Shape::NoMap => extents.extend(ranges.lay(0, u32::MAX - 1, 0)),
-        }
+    /// The map in which the caller is `inside`, and the subordinate ids are all others below `size`, in order.
+    pub fn plan(inside: u32, size: u32, caller: u32, ranges: &SubordinateRanges) -> Self {
+        let mut extents = ranges.lay(0, inside.min(size), 0);
+        extents.push(Extent { inside, outside: caller, count: 1 });
+        let next = inside.saturating_add(1);
+        extents.extend(ranges.lay(next, size.min(u32::MAX - 1).saturating_sub(next), inside));
         Self(extents)
     }
 
@@ -178,6 +192,10 @@ mod tests {
         SubordinateRanges::parse("bob:1:1\nalice:100000:65536\n1000:300000:10\nalice:x:5\n", "alice", 1000)
     }
 
+    fn plan(inside: u32, caller: u32, ranges: &SubordinateRanges) -> String {
+        IdMap::plan(inside, u32::MAX, caller, ranges).to_string()
+    }
+
     #[test]
     fn ranges_are_found_by_name_and_by_id() {
         assert_eq!(ranges().0, [(100_000, 65_536), (300_000, 10)]);
@@ -194,27 +212,28 @@ mod tests {
     #[test]
     fn a_range_past_the_last_id_is_cut_short() {
         let ranges = SubordinateRanges(vec![(u32::MAX - 10, 65_536)]);
-        assert_eq!(IdMap::plan(Shape::Auto, 5, &ranges).to_string(), "0 5 1\n1 4294967285 10\n");
-        assert_eq!(IdMap::plan(Shape::KeepId, 5, &ranges).to_string(), "0 4294967285 5\n5 5 1\n6 4294967290 5\n");
+        assert_eq!(plan(0, 5, &ranges), "0 5 1\n1 4294967285 10\n");
+        assert_eq!(plan(5, 5, &ranges), "0 4294967285 5\n5 5 1\n6 4294967290 5\n");
     }
 
     #[test]
     fn root_is_the_caller_and_the_rest_is_subordinate() {
-        let map = IdMap::plan(Shape::Auto, 1000, &SubordinateRanges(vec![(100_000, 65_536)]));
+        let map = IdMap::plan(0, u32::MAX, 1000, &SubordinateRanges(vec![(100_000, 65_536)]));
         assert_eq!(map.to_string(), "0 1000 1\n1 100000 65536\n");
         assert!(map.contains(65_536) && !map.contains(65_537));
     }
 
     #[test]
     fn keep_id_gives_the_caller_its_own_id() {
-        let map = IdMap::plan(Shape::KeepId, 1000, &SubordinateRanges(vec![(100_000, 65_536)]));
-        assert_eq!(map.to_string(), "0 100000 1000\n1000 1000 1\n1001 101000 64536\n");
+        assert_eq!(plan(1000, 1000, &ranges()), "0 100000 1000\n1000 1000 1\n1001 101000 64536\n65537 300000 10\n");
+        assert_eq!(plan(65_540, 7, &ranges()), "0 100000 65536\n65536 300000 4\n65540 7 1\n65541 300004 6\n");
     }
 
     #[test]
-    fn no_map_leaves_the_caller_out() {
-        let map = IdMap::plan(Shape::NoMap, 1000, &ranges());
-        assert_eq!(map.to_string(), "0 100000 65536\n65536 300000 10\n");
+    fn a_size_cuts_the_ids_off_but_never_the_callers() {
+        let plan = |inside, size| IdMap::plan(inside, size, 1000, &ranges()).to_string();
+        assert_eq!(plan(1000, 2000), "0 100000 1000\n1000 1000 1\n1001 101000 999\n");
+        assert_eq!(plan(1000, 10), "0 100000 10\n1000 1000 1\n");
     }
 
     #[test]

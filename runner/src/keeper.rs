@@ -14,9 +14,11 @@
 use std::fmt;
 use std::io::{self, PipeReader, PipeWriter, Read};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::sched::CloneFlags;
-use rustix::process::Signal;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 
 use crate::channel::Channel;
 use crate::error::Stage;
@@ -48,6 +50,8 @@ pub(crate) struct Orders<'a> {
     pub(crate) namespace: Option<BorrowedFd<'a>>,
     /// Where to hand a network namespace over, if one is wanted.
     pub(crate) network: Option<&'a Channel>,
+    /// The container's mount namespace, if its processes are among the host's: then the end of the first is not that of all.
+    pub(crate) mounts: Option<PathBuf>,
     /// What to do in the end.
     pub(crate) aftermath: Option<Aftermath<'a>>,
 }
@@ -75,7 +79,7 @@ impl Keeper {
 }
 
 fn keep(orders: Orders<'_>, mut end: PipeReader) {
-    let Orders { container, namespace, network, aftermath } = orders;
+    let Orders { container, namespace, network, mounts, aftermath } = orders;
     // A session of its own: what kills the caller by process group must not kill this too.
     let _ = nix::unistd::setsid();
     // The caller's pipes must end with the caller; a machine without /dev/null has started no container.
@@ -94,12 +98,36 @@ fn keep(orders: Orders<'_>, mut end: PipeReader) {
     let _ = end.read(&mut [0]);
     // A container that has ended already is left in peace by its descriptor.
     let _ = rustix::process::pidfd_send_signal(container, Signal::KILL);
+    if let Some(mounts) = mounts {
+        // With the first process alive another could be made after each look.
+        let _ = poll(&mut [rustix::event::PollFd::new(&container, rustix::event::PollFlags::IN)]);
+        while kill_those_in(&mounts) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
     let Some(aftermath) = aftermath else { return };
     // Its mounts end with it, and until then its files are in use.
     let _ = poll(&mut [rustix::event::PollFd::new(&container, rustix::event::PollFlags::IN)]);
     if namespace.is_none() || entered.is_ok() && become_root(true).or_else(|_| become_root(false)).is_ok() {
         (aftermath.work)();
     }
+}
+
+/// Kills every process that has this mount namespace; whether there was one.
+fn kill_those_in(mounts: &Path) -> bool {
+    let Ok(processes) = std::fs::read_dir("/proc") else { return false };
+    let mut found = false;
+    for id in processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()) {
+        let is_there = || std::fs::read_link(format!("/proc/{id}/ns/mnt")).is_ok_and(|link| link == mounts);
+        // Looked at with the descriptor in hand: the number cannot become another's meanwhile.
+        if let Some(pid) = Pid::from_raw(id)
+            && let Ok(process) = pidfd_open(pid, PidfdFlags::empty())
+            && is_there()
+        {
+            found |= rustix::process::pidfd_send_signal(process, Signal::KILL).is_ok();
+        }
+    }
+    found
 }
 
 /// A network namespace with its loopback device up. This process stays in it, which costs nothing, and so pays for its end.

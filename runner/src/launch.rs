@@ -88,6 +88,11 @@ impl Launch<'_> {
         let plan = self.plan;
         // Before the child goes on: it soon lets nobody look into it.
         let namespace = if plan.user_namespace.is_some() { Some(open_namespace(id)?) } else { None };
+        let mounts = if plan.spec.namespaces.pid {
+            None
+        } else {
+            Some(std::fs::read_link(format!("/proc/{id}/ns/mnt")).action("look up the mount namespace")?)
+        };
         match maps {
             Wanted::None => {}
             Wanted::Nested(maps) => userns::write_directly(id, maps)?,
@@ -100,6 +105,7 @@ impl Launch<'_> {
             container: pidfd.as_fd(),
             namespace: namespace.as_ref().map(AsFd::as_fd),
             network: to_child.as_ref(),
+            mounts,
             aftermath: self.aftermath.take(),
         };
         let keeper = Keeper::start(orders).action("start the container's keeper")?;
@@ -188,7 +194,12 @@ fn maps(plan: &Plan, warn: &mut dyn FnMut(&str)) -> Result<Wanted, Error> {
 }
 
 fn namespaces(plan: &Plan) -> i32 {
-    let mut flags = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+    let own = plan.spec.namespaces;
+    let mut flags = libc::CLONE_NEWNS;
+    for (is_own, flag) in [(own.pid, libc::CLONE_NEWPID), (own.ipc, libc::CLONE_NEWIPC), (own.uts, libc::CLONE_NEWUTS)]
+    {
+        flags |= if is_own { flag } else { 0 };
+    }
     if plan.user_namespace.is_some() {
         flags |= libc::CLONE_NEWUSER;
     }

@@ -14,6 +14,7 @@ pub mod holder;
 pub mod host;
 pub mod idmap;
 pub mod launch;
+pub mod limit;
 pub mod plan;
 pub mod rootfs;
 pub mod seccomp;
@@ -27,6 +28,7 @@ mod identity;
 mod init;
 mod keeper;
 mod pty;
+mod sysctl;
 mod target;
 mod upper;
 

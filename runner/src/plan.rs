@@ -10,7 +10,8 @@ use crate::error::Error;
 use crate::host::Host;
 use crate::idmap::Shape;
 use crate::seccomp::{BpfInstruction, default_program};
-use crate::spec::{Mount, Network, Seccomp, Spec, UserNamespace};
+use crate::spec::{Mount, MountKind, Network, Propagation, Seccomp, Spec, UserNamespace};
+use crate::sysctl;
 
 /// Devices of the host that every container sees, by node.
 pub const DEVICES: [(&str, u32, u32); 6] =
@@ -57,7 +58,7 @@ pub enum Step {
         /// Its type.
         kind: &'static str,
         /// Options, key and value.
-        options: Vec<(&'static str, String)>,
+        options: Vec<(String, String)>,
         /// Where.
         target: PathBuf,
         /// `MOUNT_ATTR_*`.
@@ -71,6 +72,8 @@ pub enum Step {
     Mount(Mount),
     /// The terminal, as `/dev/console`.
     Console,
+    /// A kernel parameter: its file, its value.
+    Sysctl(PathBuf, String),
     /// The new root.
     Pivot,
     /// Nothing to see.
@@ -141,7 +144,7 @@ impl Plan {
             // Real root needs none to be root, and its store has the host's ids.
             (UserNamespace::Own(Shape::Auto) | UserNamespace::Host, true) => None,
             (UserNamespace::Own(_), true) => {
-                return Err(Error::Refused("--userns keep-id and nomap are for callers that are not root".to_owned()));
+                return Err(Error::Refused("--userns keep-id is for callers that are not root".to_owned()));
             }
             (UserNamespace::Own(shape), false) => Some(shape),
             (UserNamespace::Host, false) => Some(Shape::Auto),
@@ -149,6 +152,9 @@ impl Plan {
         // What the kernel does not know cannot be given.
         spec.capabilities &= u64::MAX >> (63 - host.last_capability.min(63));
         spec.granted &= spec.capabilities;
+        if !spec.namespaces.uts && !spec.hostname.is_empty() {
+            return Err(Error::Refused("the host name is the host's with its UTS namespace; leave out one".to_owned()));
+        }
         let seccomp = match &spec.seccomp {
             Seccomp::Default => default_program(spec.capabilities)?.into_owned(),
             Seccomp::Unconfined => Vec::new(),
@@ -156,12 +162,12 @@ impl Plan {
         };
         // Beside the holder's way stands the plain one, in which the clone makes all namespaces: each is the other's test.
         let is_network_apart = spec.network == Network::None && user_namespace.is_some() && host.holder.is_some();
-        let steps = steps(&spec, is_network_apart);
+        let steps = steps(&spec, is_network_apart)?;
         Ok(Self { spec, host, user_namespace, steps, is_network_apart, seccomp })
     }
 }
 
-fn steps(spec: &Spec, is_network_apart: bool) -> Vec<Step> {
+fn steps(spec: &Spec, is_network_apart: bool) -> Result<Vec<Step>, Error> {
     let mut steps = Vec::new();
     // The default program refuses all calls that reach keys, whoever runs. A keyring counts against the caller's quota of
     // 200, and is freed late: not made where nothing could use it.
@@ -173,12 +179,16 @@ fn steps(spec: &Spec, is_network_apart: bool) -> Vec<Step> {
     if spec.terminal {
         steps.push(Step::Console);
     }
+    for (name, value) in &spec.sysctls {
+        steps.push(Step::Sysctl(sysctl::file(spec, name)?, value.clone()));
+    }
     let all = spec.unmask.iter().any(|path| path == Path::new("ALL"));
     let kept = |path: &&&str| !all && !spec.unmask.iter().any(|unmask| unmask == Path::new(path));
     // What the caller mounts there is the caller's own to show.
     let own = |path: &&&str| !spec.mounts.iter().any(|mount| Path::new(path).starts_with(&mount.target));
     steps.extend(READ_ONLY.iter().filter(kept).filter(own).map(|path| Step::ReadOnly(path.into())));
     steps.extend(MASKED.iter().filter(kept).filter(own).map(|path| Step::Mask(path.into())));
+    steps.extend(spec.masks.iter().cloned().map(Step::Mask));
     if spec.read_only {
         steps.push(Step::ReadOnlyRoot);
     }
@@ -190,7 +200,7 @@ fn steps(spec: &Spec, is_network_apart: bool) -> Vec<Step> {
     if spec.network == Network::None && !is_network_apart {
         steps.push(Step::Loopback);
     }
-    steps
+    Ok(steps)
 }
 
 fn kernel_filesystems(spec: &Spec, is_network_apart: bool) -> Vec<Step> {
@@ -203,11 +213,19 @@ fn kernel_filesystems(spec: &Spec, is_network_apart: bool) -> Vec<Step> {
         attributes,
         refused,
     };
-    let option = |key, value: &str| (key, value.to_owned());
-    let read_only = Attributes { read_only: true, ..plain };
+    let option = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    let sys = Attributes { read_only: !spec.writable_sys, ..plain };
     let mut steps = Vec::new();
     if !taken("/proc") {
-        steps.push(filesystem("proc", vec![], "/proc", plain, Refused::BindHost));
+        let options: Vec<_> = spec
+            .proc_options
+            .iter()
+            .map(|said| said.split_once('=').unwrap_or((said, "")))
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect();
+        // Options are promises: the host's would not keep them.
+        let refused = if options.is_empty() { Refused::BindHost } else { Refused::Fails };
+        steps.push(filesystem("proc", options, "/proc", plain, refused));
     }
     if !taken("/dev") {
         let dev = Attributes { nodev: false, ..Attributes { nosuid: true, ..Attributes::default() } };
@@ -218,15 +236,15 @@ fn kernel_filesystems(spec: &Spec, is_network_apart: bool) -> Vec<Step> {
             option("newinstance", ""),
             option("ptmxmode", "0666"),
             option("mode", "0620"),
-            ("gid", TTY_GROUP.to_string()),
+            option("gid", &TTY_GROUP.to_string()),
         ];
         let pts = Attributes { nosuid: true, noexec: true, ..Attributes::default() };
         steps.push(filesystem("devpts", options, "/dev/pts", pts, Refused::Fails));
-        let options = vec![option("mode", "1777"), option("size", "65536k")];
         if !taken("/dev/shm") {
-            steps.push(filesystem("tmpfs", options, "/dev/shm", plain, Refused::Fails));
+            steps.push(shared_memory(spec, plain));
         }
-        steps.push(filesystem("mqueue", vec![], "/dev/mqueue", plain, Refused::Fails));
+        let refused = if spec.namespaces.ipc { Refused::Fails } else { Refused::Skips };
+        steps.push(filesystem("mqueue", vec![], "/dev/mqueue", plain, refused));
     }
     // Late, for it takes longest to make.
     if is_network_apart {
@@ -234,10 +252,22 @@ fn kernel_filesystems(spec: &Spec, is_network_apart: bool) -> Vec<Step> {
     }
     if !taken("/sys") {
         // sysfs shows a network namespace, and only its owner may mount it: the host's is bound with the host's network.
-        steps.push(filesystem("sysfs", vec![], "/sys", read_only, Refused::BindHost));
-        steps.push(filesystem("cgroup2", vec![], "/sys/fs/cgroup", read_only, Refused::Skips));
+        steps.push(filesystem("sysfs", vec![], "/sys", sys, Refused::BindHost));
+        steps.push(filesystem("cgroup2", vec![], "/sys/fs/cgroup", sys, Refused::Skips));
     }
     steps
+}
+
+/// `/dev/shm`: part of what an IPC namespace keeps apart.
+fn shared_memory(spec: &Spec, attributes: Attributes) -> Step {
+    let target = PathBuf::from("/dev/shm");
+    if spec.namespaces.ipc {
+        let options =
+            vec![("mode".to_owned(), "1777".to_owned()), ("size".to_owned(), format!("{}k", spec.shm_size >> 10))];
+        return Step::Filesystem { kind: "tmpfs", options, target, attributes, refused: Refused::Fails };
+    }
+    let kind = MountKind::Bind { source: target.clone(), recursive: false, propagation: Propagation::Private };
+    Step::Mount(Mount { kind, target, read_only: false, nosuid: true, nodev: true, noexec: true })
 }
 
 impl Mount {

@@ -6,10 +6,12 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::idmap::Shape;
+use crate::limit::Limit;
 use crate::seccomp::{BpfInstruction, DEFAULT_CAPABILITIES};
 
 /// A container to be.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Spec {
     /// Program and arguments.
     pub args: Vec<OsString>,
@@ -21,8 +23,16 @@ pub struct Spec {
     pub user: String,
     /// Host name.
     pub hostname: String,
+    /// Groups besides those that the image's files give the user: names or ids. Looked up inside.
+    pub groups: Vec<String>,
+    /// Whether processes keep the caller's own groups, which mostly do not exist inside and yet count for the host's files.
+    pub keeps_groups: bool,
+    /// Lines for the user in `/etc/passwd` and `/etc/group`, where the image has none for these ids.
+    pub account: Option<Account>,
     /// Network.
     pub network: Network,
+    /// Which other namespaces are the container's own.
+    pub namespaces: Namespaces,
     /// User namespace.
     pub user_namespace: UserNamespace,
     /// Capabilities of root inside, one bit each; also the bounding set.
@@ -33,10 +43,28 @@ pub struct Spec {
     pub no_new_privileges: bool,
     /// System call filter.
     pub seccomp: Seccomp,
+    /// What of the file system may be reached at all (Landlock); empty for no such limit.
+    pub landlock: Vec<LandlockRule>,
+    /// Resource limits that differ from the caller's.
+    pub limits: Vec<Limit>,
+    /// Kernel parameters of the container's namespaces, by name.
+    pub sysctls: Vec<(String, String)>,
+    /// Readiness to be killed when memory runs out, `oom_score_adj`; the caller's where it is not given.
+    pub oom_score: Option<i32>,
+    /// File mode creation mask.
+    pub umask: u32,
     /// Mounts of the caller, outer ones first.
     pub mounts: Vec<Mount>,
     /// Paths that are masked or read-only by default and shall not be; `ALL` for all.
     pub unmask: Vec<PathBuf>,
+    /// Further paths that are masked.
+    pub masks: Vec<PathBuf>,
+    /// Options of the proc file system, as `hidepid=2`.
+    pub proc_options: Vec<String>,
+    /// Whether `/sys` can be written to, as far as the kernel lets the container.
+    pub writable_sys: bool,
+    /// Bytes of `/dev/shm`.
+    pub shm_size: u64,
     /// Whether the root is read-only.
     pub read_only: bool,
     /// Whether the command gets a terminal of its own.
@@ -45,6 +73,8 @@ pub struct Spec {
     pub interactive: bool,
     /// Whether process 1 is an init of ours that reaps and passes signals on.
     pub init: bool,
+    /// Notes on the container, which mean nothing here.
+    pub annotations: Vec<(String, String)>,
     /// Whether nothing of the container is to be kept: then nothing of it is ever synced.
     pub ephemeral: bool,
     /// Files to put into the root: path, content. Made anew for each start.
@@ -60,6 +90,20 @@ impl Default for Spec {
             env: Vec::new(),
             cwd: PathBuf::from("/"),
             user: String::new(),
+            groups: Vec::new(),
+            keeps_groups: false,
+            account: None,
+            namespaces: Namespaces::default(),
+            landlock: Vec::new(),
+            limits: Vec::new(),
+            sysctls: Vec::new(),
+            oom_score: None,
+            umask: 0o022,
+            masks: Vec::new(),
+            proc_options: Vec::new(),
+            writable_sys: false,
+            shm_size: 64 << 20,
+            annotations: Vec::new(),
             hostname: String::new(),
             network: Network::None,
             user_namespace: UserNamespace::Own(Shape::Auto),
@@ -77,6 +121,48 @@ impl Default for Spec {
             files: Vec::new(),
         }
     }
+}
+
+/// A user in the words of `passwd(5)` and `group(5)`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// Line of `/etc/passwd`.
+    pub passwd: String,
+    /// Line of `/etc/group`.
+    pub group: String,
+}
+
+/// Which namespaces are the container's own; the others are the host's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Namespaces {
+    /// Processes.
+    pub pid: bool,
+    /// System V IPC, message queues and `/dev/shm`.
+    pub ipc: bool,
+    /// Host name.
+    pub uts: bool,
+    /// The view of control groups.
+    pub cgroup: bool,
+}
+
+impl Default for Namespaces {
+    /// All.
+    fn default() -> Self {
+        Self { pid: true, ipc: true, uts: true, cgroup: true }
+    }
+}
+
+/// A part of the file system that may be reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LandlockRule {
+    /// A file, or a folder with all below it.
+    pub path: PathBuf,
+    /// Whether it may be changed; it may be read and executed in any case.
+    pub writing: bool,
 }
 
 /// The network of a container.

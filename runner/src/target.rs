@@ -123,6 +123,15 @@ impl Root {
         write_anew(self.ensure(parent, Kind::Directory)?, name, content)
     }
 
+    /// Writes to a file of the kernel's parameters; one of another file system, which only looks like it, is refused.
+    pub(crate) fn set_parameter(&self, path: &Path, value: &str) -> io::Result<()> {
+        let file = self.open_with(path, OFlags::WRONLY | OFlags::NOFOLLOW)?;
+        if rustix::fs::fstatfs(&file)?.f_type != rustix::fs::PROC_SUPER_MAGIC {
+            return Err(io::Error::other("it is no file of the kernel's"));
+        }
+        io::Write::write_all(&mut std::fs::File::from(file), value.as_bytes())
+    }
+
     fn open_with(&self, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
         loop {
             match openat2(&self.0, path, flags | OFlags::CLOEXEC, Mode::empty(), CONFINED) {

@@ -34,7 +34,8 @@ impl Maps {
     /// The maps of a shape for the caller, over its subordinate ids.
     pub(crate) fn of_caller(shape: Shape, users: &SubordinateRanges, groups: &SubordinateRanges) -> Self {
         let (uid, gid) = (Uid::current().as_raw(), Gid::current().as_raw());
-        Self { users: IdMap::plan(shape, uid, users), groups: IdMap::plan(shape, gid, groups) }
+        let ((user, group), size) = (shape.caller(), shape.size());
+        Self { users: IdMap::plan(user, size, uid, users), groups: IdMap::plan(group, size, gid, groups) }
     }
 }
 

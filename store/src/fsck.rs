@@ -143,7 +143,8 @@ impl Store {
                     continue;
                 };
                 // A missing layer is told already, and without it there is nothing to compare with.
-                let Ok(merged) = self.tree(&image.diff_ids) else { continue };
+                let Ok(mut merged) = self.tree(&image.diff_ids) else { continue };
+                merged.shift(tree.shift);
                 report.trees += 1;
                 let problems = crate::checkout::verify(&merged, &checkout, &owners);
                 if !problems.is_empty() {

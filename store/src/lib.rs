@@ -38,7 +38,7 @@ mod usage;
 pub mod export;
 pub mod pull;
 
-pub use checkout::{Lost, Placement, Support};
+pub use checkout::{IdShift, Lost, Placement, Support};
 pub use digest::Digest;
 pub use error::{Error, Result};
 pub use events::{Event, Events, Silent};

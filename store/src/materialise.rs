@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::checkout::{Lost, Placement, Writer};
+use crate::checkout::{IdShift, Lost, Placement, Writer};
 use crate::digest::Digest;
 use crate::error::{Context, Error, Result};
 use crate::image::Image;
@@ -37,8 +37,8 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::PlacementUnavailable`], [`Error::LayerMissing`], [`Error::OwnerUnmapped`], or those of the file system.
-    pub fn checkout(&self, image: &Image, placement: Placement) -> Result<Checkout> {
-        self.checkout_merged(image, placement, None)
+    pub fn checkout(&self, image: &Image, placement: Placement, shift: IdShift) -> Result<Checkout> {
+        self.checkout_merged(image, placement, shift, None)
     }
 
     /// As [`Store::checkout`], with the merged tree where it is at hand already.
@@ -46,18 +46,22 @@ impl Store {
         &self,
         image: &Image,
         placement: Placement,
+        shift: IdShift,
         merged: Option<&Tree>,
     ) -> Result<Checkout> {
         for _ in 0..ATTEMPTS {
-            if let Some(checkout) = self.find_checkout(image, Some(placement))? {
+            if let Some(checkout) = self.find_checkout(image, Some(placement), shift)? {
                 return Ok(checkout);
             }
             {
                 let _alone = self.lock(&format!("tree-{}-{placement}", image.chain_id))?;
-                if self.index()?.find_tree(&image.chain_id, placement)?.is_none() {
-                    match merged {
-                        Some(tree) => self.make_checkout(tree, image, placement)?,
-                        None => self.make_checkout(&self.tree(&image.diff_ids)?, image, placement)?,
+                if self.index()?.find_tree(&image.chain_id, placement, shift)?.is_none() {
+                    if let Some(tree) = merged.filter(|_| shift.is_none()) {
+                        self.make_checkout(tree, image, placement, shift)?;
+                    } else {
+                        let mut tree = self.tree(&image.diff_ids)?;
+                        tree.shift(shift);
+                        self.make_checkout(&tree, image, placement, shift)?;
                     }
                     continue;
                 }
@@ -69,13 +73,18 @@ impl Store {
 
     /// The checkout of an image if there is one, leased. Without a placement, the best of those there are. Nothing is
     /// made, and `None` is also the answer for layers that an unclean boot left in doubt.
-    pub fn find_checkout(&self, image: &Image, placement: Option<Placement>) -> Result<Option<Checkout>> {
+    pub fn find_checkout(
+        &self,
+        image: &Image,
+        placement: Option<Placement>,
+        shift: IdShift,
+    ) -> Result<Option<Checkout>> {
         let index = self.read_index()?;
         if !index.unsettled_layers(&self.boot)?.is_empty() {
             return Ok(None);
         }
         for candidate in placement.map_or(Placement::ALL.to_vec(), |placement| vec![placement]) {
-            if let Some(tree) = index.find_tree(&image.chain_id, candidate)?
+            if let Some(tree) = index.find_tree(&image.chain_id, candidate, shift)?
                 && let Some(checkout) = Checkout::lease(&self.trees, self.pool.dir(), &tree)?
             {
                 return Ok(Some(checkout));
@@ -84,7 +93,7 @@ impl Store {
         Ok(None)
     }
 
-    fn make_checkout(&self, tree: &Tree, image: &Image, placement: Placement) -> Result<()> {
+    fn make_checkout(&self, tree: &Tree, image: &Image, placement: Placement, shift: IdShift) -> Result<()> {
         let mut index = self.index()?;
         let scratch = Scratch::new(self)?;
         let path = self.path().join("tmp");
@@ -100,7 +109,7 @@ impl Store {
         self.tmp.rename(name.as_bytes(), &self.trees, name.as_bytes()).context("move", self.path().join("trees"))?;
         let lost = serde_json::to_string(&lost).unwrap_or_default();
         let chain_id = image.chain_id.clone();
-        index.insert_tree(&StoredTree { id, chain_id, placement, lost }, &image.diff_ids)?;
+        index.insert_tree(&StoredTree { id, chain_id, placement, shift, lost }, &image.diff_ids)?;
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use futures_util::StreamExt;
 use futures_util::stream;
 
 use crate::blob::{BlobReader, decompress};
-use crate::checkout::{Lost, Placement};
+use crate::checkout::{IdShift, Lost, Placement};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::events::{Event, Events};
@@ -131,7 +131,7 @@ impl Store {
         let mut lost = Lost::default();
         if let Some(placement) = options.placement {
             events.event(Event::CheckoutStarts);
-            lost = self.checkout_merged(&image, placement, merged.as_ref())?.lost;
+            lost = self.checkout_merged(&image, placement, IdShift::default(), merged.as_ref())?.lost;
         }
         index.unpin(session.number())?;
         events.event(Event::Done);

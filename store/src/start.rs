@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::checkout::Placement;
+use crate::checkout::{IdShift, Placement};
 use crate::error::Result;
 use crate::image::Image;
 use crate::index::trees::StoredTree;
@@ -26,7 +26,7 @@ use crate::sys::kernel;
 /// The folder in the store.
 pub(crate) const STARTS: &str = "starts";
 /// Answers of another form are another version's.
-const FORM: u32 = 1;
+const FORM: u32 = 2;
 /// An index that changed so short a time ago might change again without another time stamp: file systems tell times no
 /// finer than the kernel's tick, at most 10 ms.
 const SETTLED: Duration = Duration::from_millis(100);
@@ -50,6 +50,7 @@ struct Answer {
     /// What was asked: the hash in the file's name is no proof.
     name: String,
     wanted: Option<String>,
+    shift: String,
     tree: u64,
     placement: String,
     lost: String,
@@ -74,22 +75,23 @@ fn state(store: &Path) -> Option<(String, bool)> {
     Some((text, is_settled))
 }
 
-fn file_name(name: &str, wanted: Option<Placement>) -> String {
-    let question = format!("{}\0{name}", wanted.map_or("", Placement::name));
+fn file_name(name: &str, wanted: Option<Placement>, shift: IdShift) -> String {
+    let question = format!("{}\0{name}\0{shift}", wanted.map_or("", Placement::name));
     blake3::hash(question.as_bytes()).to_hex()[..32].to_owned()
 }
 
 impl Start {
     /// What an earlier start was told of this image, if the index has not changed since. `None` says only that the index
     /// must be asked.
-    pub fn recall(store: &Path, name: &str, wanted: Option<Placement>) -> Option<Self> {
+    pub fn recall(store: &Path, name: &str, wanted: Option<Placement>, shift: IdShift) -> Option<Self> {
         let mut text = String::new();
-        let path = store.join(STARTS).join(file_name(name, wanted));
+        let path = store.join(STARTS).join(file_name(name, wanted, shift));
         File::open(path).ok()?.read_to_string(&mut text).ok()?;
         let answer: Answer = serde_json::from_str(&text).ok()?;
         let is_this = answer.form == FORM
             && answer.name == name
             && answer.wanted.as_deref() == wanted.map(Placement::name)
+            && answer.shift == shift.to_string()
             && state(store).is_some_and(|(index, _)| index == answer.index)
             && kernel::boot_id().is_ok_and(|boot| boot == answer.boot);
         if !is_this {
@@ -98,7 +100,7 @@ impl Start {
         let root = Dir::open(store).ok()?;
         let (trees, objects) = (root.open_dir(b"trees").ok()?, root.open_dir(b"objects").ok()?);
         let placement = answer.placement.parse().ok()?;
-        let tree = StoredTree { id: answer.tree, chain_id: String::new(), placement, lost: answer.lost };
+        let tree = StoredTree { id: answer.tree, chain_id: String::new(), placement, shift, lost: answer.lost };
         let checkout = Checkout::lease(&trees, &objects, &tree).ok()??;
         Some(Self { config: answer.config, checkout })
     }
@@ -109,15 +111,15 @@ impl Store {
     ///
     /// # Errors
     /// [`crate::Error::ImageNotFound`], or those of the index.
-    pub fn start(&self, name: &str, wanted: Option<Placement>) -> Result<Option<Start>> {
+    pub fn start(&self, name: &str, wanted: Option<Placement>, shift: IdShift) -> Result<Option<Start>> {
         let before = state(self.path());
         let image = self.image(name)?;
-        let Some(checkout) = self.find_checkout(&image, wanted)? else { return Ok(None) };
+        let Some(checkout) = self.find_checkout(&image, wanted, shift)? else { return Ok(None) };
         if let Some((index, true)) = before
             && state(self.path()).is_some_and(|(now, _)| now == index)
         {
             // Whoever may not write here, or has no room to, asks again next time.
-            let _ = self.write_down(name, wanted, &image, &checkout, index);
+            let _ = self.write_down(name, (wanted, shift), &image, &checkout, index);
         }
         Ok(Some(Start { config: image.config.config, checkout }))
     }
@@ -125,7 +127,7 @@ impl Store {
     fn write_down(
         &self,
         name: &str,
-        wanted: Option<Placement>,
+        (wanted, shift): (Option<Placement>, IdShift),
         image: &Image,
         checkout: &Checkout,
         index: String,
@@ -136,13 +138,14 @@ impl Store {
             boot: self.boot.clone(),
             name: name.to_owned(),
             wanted: wanted.map(|wanted| wanted.name().to_owned()),
+            shift: shift.to_string(),
             tree: checkout.id,
             placement: checkout.placement.name().to_owned(),
             lost: serde_json::to_string(&checkout.lost)?,
             config: image.config.config.clone(),
         };
         let folder = Dir::open(self.path())?.ensure_dir(STARTS.as_bytes(), 0o700)?;
-        let name = file_name(name, wanted);
+        let name = file_name(name, wanted, shift);
         let draft = format!("{name}.{}", std::process::id());
         folder.create_new(draft.as_bytes(), 0o600)?.write_all(&serde_json::to_vec(&answer)?)?;
         folder.rename(draft.as_bytes(), &folder, name.as_bytes())

@@ -8,6 +8,7 @@
     reason = "the comments are help texts, whose brackets mean what can be left out"
 )]
 
+mod limits;
 mod quick;
 mod run;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use std::ffi::OsString;
 
 use clap::{ArgAction, Parser, Subcommand};
 
+pub use self::limits::UlimitArgument;
 pub use self::quick::parse_run;
 pub use self::run::{NetworkArgument, PullPolicy, RunArguments, UserNamespaceArgument};
 pub use self::verbs::{ExecArguments, RemoveArguments, StopArguments};

@@ -5,11 +5,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use lrun::userns::maps_of_caller;
 use lrun::{Aftermath, Container, Error, ExitStatus, Host, Plan, Rootfs, Spec, launch};
 use lstore::{Start, Store};
 
 use super::PROGRAM;
-use super::args::{PullPolicy, RunArguments, UserNamespaceArgument};
+use super::args::{PullPolicy, RunArguments};
 use super::detach::{self, Side};
 use super::folder::Folder;
 use super::state::State;
@@ -49,10 +50,6 @@ fn start_and_wait(global: &Global, arguments: &RunArguments) -> Result<Exit, Fai
     }
 
     let path = environment.store(global)?;
-    if arguments.userns == UserNamespaceArgument::KeepId && !global.quiet {
-        let weaker = "with keep-id, files of the image's root show as yours";
-        report::warn(PROGRAM, weaker, &mut std::io::stderr());
-    }
     let Start { config, checkout } = provide(global, arguments, &path)?;
     let spec = bridge::spec(arguments, &config, &name, &environment)?;
     let folder = match Folder::make(&path, &name, arguments.rm) {
@@ -62,10 +59,11 @@ fn start_and_wait(global: &Global, arguments: &RunArguments) -> Result<Exit, Fai
         other => other?,
     };
     let rootfs = bridge::overlay(&path, &checkout, folder.path());
+    let stop_signal = arguments.stop_signal.clone().or(config.stop_signal);
     let lease = checkout.into_lease();
     if !arguments.detach {
         let run = Run { path: &path, folder: &folder, lease: lease.as_fd(), arguments, environment: &environment };
-        return run.to_the_end(spec, &rootfs, config.stop_signal, || {});
+        return run.to_the_end(spec, &rootfs, stop_signal, || {});
     }
     match detach::split(&folder.path().join("log"), &[folder.lock(), lease.as_fd()])? {
         Side::Caller(listener) => {
@@ -76,7 +74,7 @@ fn start_and_wait(global: &Global, arguments: &RunArguments) -> Result<Exit, Fai
         Side::Monitor(teller) => {
             let mut teller = Some(teller);
             let run = Run { path: &path, folder: &folder, lease: lease.as_fd(), arguments, environment: &environment };
-            let ended = run.to_the_end(spec, &rootfs, config.stop_signal, || {
+            let ended = run.to_the_end(spec, &rootfs, stop_signal, || {
                 if let Some(teller) = teller.take() {
                     teller.runs();
                 }
@@ -155,9 +153,10 @@ pub(super) fn exit(status: ExitStatus) -> Exit {
 fn provide(global: &Global, arguments: &RunArguments, path: &Path) -> Result<Start, Failure> {
     let name = arguments.image().to_str().ok_or("the image's name is not UTF-8")?;
     let wanted = global.placement.map(placement);
+    let shift = bridge::shift(arguments);
     if arguments.pull == PullPolicy::Always {
         pull(global, arguments, path, name)?;
-    } else if let Some(start) = Start::recall(path, name, wanted) {
+    } else if let Some(start) = Start::recall(path, name, wanted, shift) {
         return Ok(start);
     }
     let store = match look(path, name)? {
@@ -170,11 +169,15 @@ fn provide(global: &Global, arguments: &RunArguments, path: &Path) -> Result<Sta
             look(path, name)?.ok_or_else(|| format!("{name}: not there after the pull"))?
         }
     };
-    if let Some(start) = store.start(name, wanted)? {
+    if let Some(start) = store.start(name, wanted, shift)? {
         return Ok(start);
     }
-    lstore_command(global, path, &["prepare", name])?;
-    store.start(name, wanted)?.ok_or_else(|| format!("{name}: no checkout could be made").into())
+    // Nothing is made for a container that could not be mapped.
+    if !shift.is_none() {
+        maps_of_caller(bridge::shape(arguments)).map_err(Error::from)?;
+    }
+    lstore_command(global, path, &["prepare", &format!("--caller={shift}"), name])?;
+    store.start(name, wanted, shift)?.ok_or_else(|| format!("{name}: no checkout could be made").into())
 }
 
 /// The store, if it is there and has the image.

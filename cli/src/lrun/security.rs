@@ -38,6 +38,10 @@ pub struct SecurityOptions {
     pub seccomp: SeccompOption,
     /// Paths that are not masked.
     pub unmask: Unmask,
+    /// Further paths that are.
+    pub mask: Vec<PathBuf>,
+    /// Mount options of /proc.
+    pub proc_options: Vec<String>,
 }
 
 /// Why a security option cannot be used.
@@ -45,7 +49,7 @@ pub struct SecurityOptions {
 pub enum SecurityError {
     /// The option is not known.
     #[error(
-        "unknown --security-opt {0:?}; known are no-new-privileges, seccomp=FILE|unconfined, unmask=ALL|PATH:PATH, label=disable and apparmor=unconfined"
+        "unknown --security-opt {0:?}; known are no-new-privileges, seccomp=FILE|unconfined, mask=PATH:PATH, unmask=ALL|PATH:PATH, proc-opts=OPTION, label=disable and apparmor=unconfined"
     )]
     Unknown(String),
     /// SELinux labels and AppArmor profiles are not set, so asking for a certain one cannot be granted.
@@ -53,11 +57,11 @@ pub enum SecurityError {
         "--security-opt {0:?} asks for confinement that lrun does not set up; only label=disable and apparmor=unconfined can be given"
     )]
     Label(String),
-    /// A path to unmask is not absolute.
+    /// A path to mask or unmask is not absolute.
     #[error(
-        "--security-opt unmask={0:?} is not a list of absolute paths; write unmask=ALL or unmask=/proc/acpi:/sys/firmware"
+        "--security-opt {0}={1:?} is not a list of absolute paths; write unmask=ALL or {0}=/proc/acpi:/sys/firmware"
     )]
-    Path(String),
+    Path(&'static str, String),
     /// The option must be true or false.
     #[error("--security-opt no-new-privileges={0:?} is neither true nor false")]
     Boolean(String),
@@ -86,6 +90,10 @@ impl SecurityOptions {
                 ("seccomp", Some(file)) if !file.is_empty() => {
                     options.seccomp = SeccompOption::Profile(file.into());
                 }
+                ("mask", Some(paths)) => options.mask.extend(absolute("mask", paths)?),
+                ("proc-opts", Some(said)) if !said.is_empty() => {
+                    options.proc_options.extend(said.split(',').map(str::to_owned));
+                }
                 ("unmask", Some(paths)) => options.unmask(paths)?,
                 ("systempaths", Some("unconfined")) => options.unmask = Unmask::All,
                 ("label", Some("disable")) | ("apparmor", Some("unconfined")) => {}
@@ -103,14 +111,19 @@ impl SecurityOptions {
             self.unmask = Unmask::All;
             return Ok(());
         }
-        if paths.split(':').any(|path| !path.starts_with('/')) {
-            return Err(SecurityError::Path(paths.into()));
-        }
+        let paths = absolute("unmask", paths)?;
         if let Unmask::Paths(known) = &mut self.unmask {
-            known.extend(paths.split(':').map(PathBuf::from));
+            known.extend(paths);
         }
         Ok(())
     }
+}
+
+fn absolute(name: &'static str, paths: &str) -> Result<Vec<PathBuf>, SecurityError> {
+    if paths.split(':').any(|path| !path.starts_with('/')) {
+        return Err(SecurityError::Path(name, paths.into()));
+    }
+    Ok(paths.split(':').map(PathBuf::from).collect())
 }
 
 #[cfg(test)]
@@ -137,6 +150,8 @@ mod tests {
             "seccomp=/etc/p=1.json",
             "unmask=/proc/acpi:/sys/x",
             "unmask=/proc/bus",
+            "mask=/etc/secret",
+            "proc-opts=hidepid=2,gid=5",
         ]);
         assert_eq!(
             options,
@@ -144,6 +159,8 @@ mod tests {
                 no_new_privileges: true,
                 seccomp: SeccompOption::Profile("/etc/p=1.json".into()),
                 unmask: Unmask::Paths(vec!["/proc/acpi".into(), "/sys/x".into(), "/proc/bus".into()]),
+                mask: vec!["/etc/secret".into()],
+                proc_options: vec!["hidepid=2".into(), "gid=5".into()],
             })
         );
         let off = SecurityOptions::parse(&["no-new-privileges", "no-new-privileges:false"]);
@@ -163,9 +180,10 @@ mod tests {
         for (option, expected) in [
             ("foo=bar", SecurityError::Unknown("foo=bar".into())),
             ("seccomp=", SecurityError::Unknown("seccomp=".into())),
+            ("mask=proc:/x", SecurityError::Path("mask", "proc:/x".into())),
             ("label=type:t", SecurityError::Label("label=type:t".into())),
             ("apparmor=strict", SecurityError::Label("apparmor=strict".into())),
-            ("unmask=proc", SecurityError::Path("proc".into())),
+            ("unmask=proc", SecurityError::Path("unmask", "proc".into())),
             ("no-new-privileges=1", SecurityError::Boolean("1".into())),
         ] {
             assert_eq!(SecurityOptions::parse(&[option]), Err(expected));

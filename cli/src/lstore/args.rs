@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use lstore::IdShift;
 
 use super::change::Change;
 use crate::global::{Global, RegistryArguments};
@@ -242,6 +243,9 @@ pub struct FsckArguments {
 /// `lstore prepare`.
 #[derive(Args, Debug)]
 pub struct PrepareArguments {
+    /// Ids that you have in the container
+    #[arg(long, value_name = "UID:GID", default_value = "0:0")]
+    pub caller: IdShift,
     /// Name or id of the image
     #[arg(value_name = "IMAGE")]
     pub image: String,

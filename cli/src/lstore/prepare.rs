@@ -9,7 +9,7 @@ pub(super) fn run(context: &Context, arguments: &PrepareArguments) -> Result<Exi
     let store = context.open()?;
     let image = store.image(&arguments.image)?;
     let placement = store.placement(context.forced_placement())?;
-    let checkout = store.checkout(&image, placement)?;
+    let checkout = store.checkout(&image, placement, arguments.caller)?;
     context.tell_lost(&checkout.lost);
     Ok(Exit::SUCCESS)
 }

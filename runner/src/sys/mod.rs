@@ -1,6 +1,7 @@
 //! System calls that have no safe wrapper elsewhere: the only place where unsafe code is allowed.
 
 pub mod clone;
+pub mod landlock;
 pub mod mount;
 pub mod network;
 pub mod process;

@@ -55,7 +55,10 @@ fn run(args: &[String]) -> i32 {
             "--keep" => clear = None,
             "--network-host" => spec.network = Network::Host,
             "--user" => spec.user = next(),
-            "--keep-id" => spec.user_namespace = UserNamespace::Own(Shape::KeepId),
+            "--keep-id" => {
+                let (user, group) = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
+                spec.user_namespace = UserNamespace::Own(Shape::KeepId { user, group, size: None });
+            }
             "--terminal" => spec.terminal = true,
             "--no-input" => spec.interactive = false,
             "--init" => spec.init = true,

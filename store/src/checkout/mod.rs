@@ -6,6 +6,7 @@ pub mod node;
 pub mod placement;
 pub mod probe;
 mod regular;
+pub mod shift;
 mod verify;
 mod writer;
 
@@ -13,6 +14,7 @@ pub use lost::Lost;
 pub use metadata::{Owners, Unmapped};
 pub use placement::Placement;
 pub use probe::Support;
+pub use shift::IdShift;
 pub use verify::verify;
 pub use writer::Writer;
 

@@ -78,7 +78,7 @@ CREATE TABLE reference (
 CREATE TABLE tree (
     id        INTEGER PRIMARY KEY,
     chain_id  TEXT NOT NULL,
-    placement TEXT NOT NULL,
+    placement TEXT NOT NULL,                -- 'stub'; 'stub 1000:1000' where the caller has these ids inside
     lost      TEXT NOT NULL,                -- JSON: what of the image's metadata could not be made here
     UNIQUE (chain_id, placement)
 );

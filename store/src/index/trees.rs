@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::Index;
-use crate::checkout::Placement;
+use crate::checkout::{IdShift, Placement};
 use crate::digest::Digest;
 use crate::error::Result;
 
@@ -18,16 +18,18 @@ pub struct StoredTree {
     pub chain_id: String,
     /// How it was made.
     pub placement: Placement,
+    /// Whose its files are.
+    pub shift: IdShift,
     /// JSON: what of the image's metadata could not be made.
     pub lost: String,
 }
 
 impl Index {
     /// The checkout of a chain by a placement.
-    pub fn find_tree(&self, chain_id: &str, placement: Placement) -> Result<Option<StoredTree>> {
+    pub fn find_tree(&self, chain_id: &str, placement: Placement, shift: IdShift) -> Result<Option<StoredTree>> {
         let sql = "SELECT id, chain_id, placement, lost FROM tree WHERE chain_id = ?1 AND placement = ?2";
         let mut statement = self.connection.prepare_cached(sql)?;
-        Ok(statement.query_row([chain_id, placement.name()], stored_tree).optional()?)
+        Ok(statement.query_row([chain_id, &form(placement, shift)], stored_tree).optional()?)
     }
 
     /// All checkouts.
@@ -59,11 +61,11 @@ impl Index {
         Ok(trees)
     }
 
-    /// Enters a finished checkout. `false`: another process entered one for the same chain and placement first.
+    /// Enters a finished checkout. `false`: another process entered one for the same chain and form first.
     pub fn insert_tree(&mut self, tree: &StoredTree, diff_ids: &[Digest]) -> Result<bool> {
         self.write(|index| {
             let sql = "INSERT OR IGNORE INTO tree (id, chain_id, placement, lost) VALUES (?1, ?2, ?3, ?4)";
-            let row = params![tree.id, tree.chain_id, tree.placement.name(), tree.lost];
+            let row = params![tree.id, tree.chain_id, form(tree.placement, tree.shift), tree.lost];
             if index.prepare_cached(sql)?.execute(row)? == 0 {
                 return Ok(false);
             }
@@ -85,9 +87,18 @@ impl Index {
 }
 
 pub(super) fn stored_tree(row: &Row<'_>) -> rusqlite::Result<StoredTree> {
-    let name: String = row.get(2)?;
-    let placement = name
-        .parse()
-        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, Box::new(error)))?;
-    Ok(StoredTree { id: row.get(0)?, chain_id: row.get(1)?, placement, lost: row.get(3)? })
+    let form: String = row.get(2)?;
+    let (placement, shift) = form.split_once(' ').map_or((form.as_str(), None), |(word, ids)| (word, Some(ids)));
+    let placement = placement.parse().map_err(|error| unknown(Box::new(error)))?;
+    let shift = shift.map(str::parse).transpose().map_err(|error| unknown(Box::new(error)))?.unwrap_or_default();
+    Ok(StoredTree { id: row.get(0)?, chain_id: row.get(1)?, placement, shift, lost: row.get(3)? })
+}
+
+/// The word in the index: a placement, and where owners are moved, the ids that say how.
+fn form(placement: Placement, shift: IdShift) -> String {
+    if shift.is_none() { placement.name().to_owned() } else { format!("{placement} {shift}") }
+}
+
+fn unknown(error: Box<dyn std::error::Error + Send + Sync>) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, error)
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 pub use merge::MergeError;
 
+use crate::checkout::IdShift;
 use crate::layer::entry::Metadata;
 use crate::pool::ObjectId;
 
@@ -79,6 +80,13 @@ impl Tree {
     pub fn new() -> Self {
         let metadata = Metadata { mode: 0o755, ..Metadata::default() };
         Self { inodes: vec![Inode { metadata, kind: InodeKind::Directory(Names::new()), links: 1 }] }
+    }
+
+    /// Moves all owners.
+    pub fn shift(&mut self, shift: IdShift) {
+        for inode in &mut self.inodes {
+            shift.apply(&mut inode.metadata);
+        }
     }
 
     /// An inode. The id must be one of this tree.

@@ -9,8 +9,12 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use lrun::spec::LandlockRule;
+
+use std::net::IpAddr;
 
 use super::container_name;
+use super::limits::{self, UlimitArgument};
 use crate::global::RegistryArguments;
 
 /// `lrun run`.
@@ -88,7 +92,11 @@ pub struct RunArguments {
     #[arg(long, value_name = "CAP", value_delimiter = ',')]
     pub cap_drop: Vec<String>,
 
-    /// no-new-privileges, seccomp=FILE|unconfined, unmask=ALL|PATH:PATH, label=disable, apparmor=unconfined
+    /// Give it all that you may do: every capability and device, no filter, nothing masked or read-only
+    #[arg(long)]
+    pub privileged: bool,
+
+    /// no-new-privileges, seccomp=FILE|unconfined, mask=PATH:PATH, unmask=ALL|PATH:PATH, proc-opts=OPTION, label=disable, apparmor=unconfined
     #[arg(long = "security-opt", value_name = "OPTION")]
     pub security: Vec<String>,
 
@@ -96,9 +104,97 @@ pub struct RunArguments {
     #[arg(long)]
     pub init: bool,
 
-    /// User namespace: auto (root is you), keep-id (you are you), host
-    #[arg(long, value_name = "MODE", value_parser = user_namespace, default_value = "auto")]
+    /// User namespace: host (root is you), keep-id[:uid=N,gid=N,size=N] (you are you, root is another)
+    #[arg(long, value_name = "MODE", value_parser = user_namespace, default_value = "host")]
     pub userns: UserNamespaceArgument,
+
+    /// Let nothing be reached but what such rules name; read and executed (ro), or changed too (rw)
+    #[arg(long, value_name = "ro|rw:PATH", value_parser = limits::landlock)]
+    pub landlock: Vec<LandlockRule>,
+
+    /// Add the user to a group of the container; keep-groups keeps your own instead
+    #[arg(long, value_name = "GROUP", value_delimiter = ',')]
+    pub group_add: Vec<String>,
+
+    /// Leave /etc/passwd and /etc/group without lines for a user that they lack
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, hide_default_value = true)]
+    pub passwd: bool,
+
+    /// Line of /etc/passwd for such a user; $USERNAME, $UID, $GID, $NAME and $HOME are filled in
+    #[arg(long, value_name = "LINE")]
+    pub passwd_entry: Option<String>,
+
+    /// Line of /etc/group; $GROUPNAME, $GID and $USERNAME are filled in
+    #[arg(long, value_name = "LINE")]
+    pub group_entry: Option<String>,
+
+    /// Processes: the container's own, or the host's
+    #[arg(long, value_name = "private|host", value_parser = limits::namespace, default_value = "private", action = clap::ArgAction::Set)]
+    pub pid: bool,
+
+    /// System V IPC, message queues and /dev/shm: the container's own, or the host's
+    #[arg(long, value_name = "private|host", value_parser = limits::namespace, default_value = "private", action = clap::ArgAction::Set)]
+    pub ipc: bool,
+
+    /// Host name: the container's own, or the host's
+    #[arg(long, value_name = "private|host", value_parser = limits::namespace, default_value = "private", action = clap::ArgAction::Set)]
+    pub uts: bool,
+
+    /// View of the control groups: the container's own, or the host's
+    #[arg(long, value_name = "private|host", value_parser = limits::namespace, default_value = "private", action = clap::ArgAction::Set)]
+    pub cgroupns: bool,
+
+    /// Give the container a device of the host
+    #[arg(long, value_name = "SOURCE[:TARGET]", value_parser = limits::device)]
+    pub device: Vec<(PathBuf, PathBuf)>,
+
+    /// Add a line to /etc/hosts
+    #[arg(long, value_name = "NAME:ADDRESS", value_parser = limits::host)]
+    pub add_host: Vec<(String, IpAddr)>,
+
+    /// Leave /etc/hosts as the image has it
+    #[arg(long, conflicts_with = "add_host")]
+    pub no_hosts: bool,
+
+    /// Name server, for /etc/resolv.conf
+    #[arg(long, value_name = "ADDRESS")]
+    pub dns: Vec<IpAddr>,
+
+    /// Domain that names are looked up in
+    #[arg(long, value_name = "DOMAIN", value_parser = limits::word)]
+    pub dns_search: Vec<String>,
+
+    /// Option of the resolver
+    #[arg(long, value_name = "OPTION", value_parser = limits::word)]
+    pub dns_option: Vec<String>,
+
+    /// Signal that asks the container to end; that of the image without
+    #[arg(long, value_name = "SIGNAL", value_parser = limits::signal)]
+    pub stop_signal: Option<String>,
+
+    /// Limit a resource of each process: nofile=1024:4096; host leaves your own limits, as without
+    #[arg(long, value_name = "NAME=SOFT[:HARD]", value_parser = limits::ulimit)]
+    pub ulimit: Vec<UlimitArgument>,
+
+    /// Set a kernel parameter of the container's namespaces: net.*, fs.mqueue.*, kernel.shm*, kernel.msg*, kernel.sem
+    #[arg(long, value_name = "NAME=VALUE", value_parser = limits::pair)]
+    pub sysctl: Vec<(String, String)>,
+
+    /// Size of /dev/shm
+    #[arg(long, value_name = "SIZE", value_parser = limits::size, default_value = "64m")]
+    pub shm_size: u64,
+
+    /// File mode creation mask
+    #[arg(long, value_name = "MASK", value_parser = limits::umask, default_value = "0022")]
+    pub umask: u32,
+
+    /// Readiness to be killed when memory runs out, -1000 to 1000; yours without
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-1000..=1000))]
+    pub oom_score_adj: Option<i32>,
+
+    /// Note something on the container; run.oci.keep_original_groups=1 is --group-add keep-groups
+    #[arg(long, value_name = "NAME=VALUE", value_parser = limits::pair)]
+    pub annotation: Vec<(String, String)>,
 
     /// Start without the process that holds a mapped user namespace ready: some milliseconds slower
     #[arg(long)]
@@ -168,12 +264,17 @@ pub enum NetworkArgument {
 /// How the ids of a container map to those of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UserNamespaceArgument {
-    /// Root is the caller, other ids are the caller's subordinate ids.
-    Auto,
-    /// No user namespace beyond the one that gives the caller its subordinate ids.
+    /// Root is the caller, other ids are the caller's subordinate ids. Such a namespace is what podman calls the host's.
     Host,
-    /// The caller has the same id inside.
-    KeepId,
+    /// The caller has an id inside that is not root's.
+    KeepId {
+        /// User id of the caller inside; its own without.
+        uid: Option<u32>,
+        /// Group id of the caller inside; its own without.
+        gid: Option<u32>,
+        /// Highest number of ids inside.
+        size: Option<u32>,
+    },
 }
 
 /// When to pull the image of a container.
@@ -197,21 +298,36 @@ fn network(text: &str) -> Result<NetworkArgument, String> {
 
 fn user_namespace(text: &str) -> Result<UserNamespaceArgument, String> {
     match text {
-        "" | "auto" | "private" => Ok(UserNamespaceArgument::Auto),
-        "host" => Ok(UserNamespaceArgument::Host),
-        "keep-id" => Ok(UserNamespaceArgument::KeepId),
-        "nomap" => {
-            Err("nomap is not supported: a container's files belong to the caller; give auto, host or keep-id".into())
+        "" | "host" | "private" => Ok(UserNamespaceArgument::Host),
+        "nomap" | "auto" => {
+            Err("in such a namespace the caller does not exist, and could not read its own store; give \
+                                 host or keep-id"
+                .into())
         }
-        _ => Err(match text.split_once(':') {
-            // Distrobox recognises by these words a podman that lacks the option, and does without.
-            Some((_, options)) => {
-                let option = options.split_once('=').map_or(options, |(name, _)| name);
-                format!("unknown option specified: {option:?}; the mode takes no options")
-            }
-            None => "there is no such mode; give auto, host or keep-id".into(),
-        }),
+        _ => match text.split_once(':').unwrap_or((text, "")) {
+            ("keep-id", options) => keep_id(options),
+            _ => Err("there is no such mode; give host or keep-id".into()),
+        },
     }
+}
+
+fn keep_id(options: &str) -> Result<UserNamespaceArgument, String> {
+    let (mut uid, mut gid, mut size) = (None, None, None);
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        let (name, value) = option.split_once('=').unwrap_or((option, ""));
+        let number = || match value.parse() {
+            // Larger ones are no ids: tools that hold them in signed numbers would take them for others.
+            Ok(number) if number <= i32::MAX.cast_unsigned() => Ok(Some(number)),
+            _ => Err(format!("{name}={value}: not a number of an id")),
+        };
+        match name {
+            "uid" => uid = number()?,
+            "gid" => gid = number()?,
+            "size" => size = number()?,
+            _ => return Err(format!("unknown option specified: {option:?}; known are uid, gid and size")),
+        }
+    }
+    Ok(UserNamespaceArgument::KeepId { uid, gid, size })
 }
 
 fn pids_limit(text: &str) -> Result<i64, String> {

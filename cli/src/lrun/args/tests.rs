@@ -164,7 +164,7 @@ fn every_flag_of_podman_that_is_there_has_podmans_form() {
     assert_eq!(run.env, ["A=1", "B"]);
     assert_eq!(run.network, NetworkArgument::Host);
     assert_eq!(run.cap_add, ["CHOWN", "KILL"]);
-    assert_eq!(run.userns, UserNamespaceArgument::KeepId);
+    assert_eq!(run.userns, UserNamespaceArgument::KeepId { uid: None, gid: None, size: None });
     assert_eq!(run.pull, PullPolicy::Never);
     assert_eq!(run.entrypoint(), Some(vec!["a".into(), "b".into()]));
     assert_eq!(run.user.as_deref(), Some("1:2"));
@@ -174,7 +174,7 @@ fn every_flag_of_podman_that_is_there_has_podmans_form() {
 fn nothing_said_is_a_private_container() {
     let run = run(&["i"]);
     assert_eq!(run.network, NetworkArgument::None);
-    assert_eq!(run.userns, UserNamespaceArgument::Auto);
+    assert_eq!(run.userns, UserNamespaceArgument::Host);
     assert_eq!(run.pull, PullPolicy::Missing);
     assert_eq!(run.entrypoint(), None);
     assert!(run.registry.tls_verify && !run.read_only && !run.rootfs);
@@ -202,14 +202,21 @@ fn a_directory_takes_the_place_of_an_image() {
 fn what_cannot_be_honoured_is_refused_with_a_remedy() {
     for (words, expected) in [
         (&["--network", "bridge", "i"][..], "give 'host' to share the host's, or 'none'"),
-        (&["--userns", "keep-id:size=65536", "i"], "unknown option specified: \"size\""),
-        (&["--userns", "bogus", "i"], "give auto, host or keep-id"),
+        (&["--userns", "keep-id:bogus=1", "i"], "unknown option specified: \"bogus=1\""),
+        (&["--userns", "keep-id:uid=x", "i"], "uid=x: not a number"),
+        (&["--userns", "bogus", "i"], "give host or keep-id"),
+        (&["--userns", "auto", "i"], "the caller does not exist"),
+        (&["--userns", "nomap", "i"], "the caller does not exist"),
         (&["--pids-limit", "5", "i"], "give -1 or leave it out"),
         (&["--name", "a/b", "i"], "a name has up to 128"),
         (&["--hostname", "a b", "i"], "1 to 64 visible ASCII"),
         (&["--pull", "bogus", "i"], "[possible values: missing, always, never]"),
         (&["-d", "--rootfs", "i"], "cannot be used with"),
-        (&["--privileged", "i"], "unexpected argument '--privileged' found"),
+        (&["--memory", "1g", "i"], "unexpected argument '--memory' found"),
+        (&["--pid", "container:x", "i"], "give private or host"),
+        (&["--landlock", "/usr", "i"], "write ro:PATH or rw:PATH"),
+        (&["--ulimit", "bogus=1", "i"], "no such limit"),
+        (&["--stop-signal", "BOGUS", "i"], "no such signal"),
         (&["run"], "required arguments were not provided"),
     ] {
         let line = refused(words);

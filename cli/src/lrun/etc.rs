@@ -1,0 +1,54 @@
+//! The files that a container finds in /etc besides those of its image.
+
+use std::path::PathBuf;
+
+use lrun::spec::Network;
+
+use super::args::RunArguments;
+
+/// The files that a container finds in /etc besides those of its image.
+pub fn files(arguments: &RunArguments, hostname: &str, network: Network) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut hosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_owned();
+    if network == Network::Host
+        && let Ok(own) = std::fs::read_to_string("/etc/hosts")
+    {
+        hosts = own;
+    }
+    hosts = format!("{hosts}127.0.1.1\t{hostname}\n");
+    for (name, address) in &arguments.add_host {
+        hosts = format!("{hosts}{address}\t{name}\n");
+    }
+    let mut files = vec![
+        (PathBuf::from("/etc/hostname"), format!("{hostname}\n").into_bytes()),
+        (PathBuf::from("/run/.containerenv"), Vec::new()),
+    ];
+    if !arguments.no_hosts {
+        files.push((PathBuf::from("/etc/hosts"), hosts.into_bytes()));
+    }
+    files.extend(resolver(arguments, network).map(|text| (PathBuf::from("/etc/resolv.conf"), text)));
+    files
+}
+
+/// What is in `/etc/resolv.conf`: the host's, with what the caller says in place of its lines of that kind.
+fn resolver(arguments: &RunArguments, network: Network) -> Option<Vec<u8>> {
+    let RunArguments { dns, dns_search, dns_option, .. } = arguments;
+    let host = || if network == Network::Host { std::fs::read("/etc/resolv.conf").ok() } else { None };
+    if dns.is_empty() && dns_search.is_empty() && dns_option.is_empty() {
+        return host();
+    }
+    let replaced =
+        [("nameserver", !dns.is_empty()), ("search", !dns_search.is_empty()), ("options", !dns_option.is_empty())];
+    let host = host().unwrap_or_default();
+    let kept = String::from_utf8_lossy(&host);
+    let kept = kept.lines().filter(|line| {
+        let first = line.split_ascii_whitespace().next().unwrap_or_default();
+        !replaced.iter().any(|&(keyword, is_said)| is_said && keyword == first)
+    });
+    let mut lines: Vec<String> = kept.map(str::to_owned).collect();
+    // A lone dot is podman's word for no domain.
+    let domains: Vec<_> = dns_search.iter().filter(|domain| *domain != ".").cloned().collect();
+    lines.extend((!domains.is_empty()).then(|| format!("search {}", domains.join(" "))));
+    lines.extend(dns.iter().map(|server| format!("nameserver {server}")));
+    lines.extend((!dns_option.is_empty()).then(|| format!("options {}", dns_option.join(" "))));
+    Some((lines.join("\n") + "\n").into_bytes())
+}
