@@ -10,6 +10,7 @@ mod support;
 mod background;
 mod bad_input;
 mod checkouts;
+mod cold;
 mod command_line;
 mod concurrency;
 mod containers;

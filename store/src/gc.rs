@@ -43,23 +43,44 @@ pub struct Collected {
     pub bytes: u64,
     /// File contents that wait for running pulls to end.
     pub deferred: u64,
+    /// File contents that were packed.
+    pub packed: u64,
+    /// Bytes of disk that these took before.
+    pub packed_from: u64,
+    /// Bytes of disk of the packs that they went into; not known beforehand.
+    pub packed_into: u64,
+    /// Packs in which nothing was left.
+    pub packs: u64,
+}
+
+/// What to collect besides what nothing needs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Collection {
+    /// Only tell; nothing is changed.
+    pub dry_run: bool,
+    /// Checkouts of images that stay go too, unless a container uses them: the next start makes them again.
+    pub checkouts: bool,
+    /// These go, and what no checkout shows then is packed: the next start of an image unpacks its contents first.
+    pub cold: bool,
 }
 
 impl Store {
-    /// Collects. With `dry_run` nothing is changed; with `checkouts` those of images that stay go too, unless a container
-    /// uses them: the next start makes them again.
+    /// Collects.
     ///
     /// # Errors
     /// Those of the index and the file system; what was not freed is freed by the next call.
-    pub fn collect(&self, dry_run: bool, checkouts: bool) -> Result<Collected> {
+    pub fn collect(&self, collection: Collection) -> Result<Collected> {
+        let Collection { dry_run, checkouts, cold } = collection;
         let living = session::living(&self.sessions)?;
         let mut collected = Collected::default();
         let idle = self.lock_idle_trees()?;
         let mut dead_trees = self.condemn(&living, &idle, dry_run, &mut collected)?;
-        if checkouts {
+        if checkouts || cold {
             dead_trees = idle.into_values().collect();
         }
+        let mut gone = Vec::with_capacity(dead_trees.len());
         for (tree, lease) in dead_trees {
+            gone.push(tree.id);
             collected.trees += 1;
             let name = tree.id.to_string();
             let measured = disk_of_own(&self.trees, name.as_bytes());
@@ -69,6 +90,10 @@ impl Store {
             }
         }
         self.sweep_condemned(&living, dry_run, &mut collected)?;
+        if cold {
+            self.freeze(&gone, dry_run, &mut collected)?;
+        }
+        self.sweep_packs(dry_run, &mut collected)?;
         self.sweep_orphans(dry_run, &mut collected)?;
         if !dry_run {
             // Half-made checkouts first: the inodes that only they still share are free once they are gone.
@@ -175,7 +200,7 @@ impl Store {
                 continue;
             }
             let known: HashSet<u64> =
-                self.index()?.objects_of_ingest(ingest)?.into_iter().map(ObjectId::sequence).collect();
+                self.index()?.files_of_ingest(ingest)?.into_iter().map(ObjectId::sequence).collect();
             let mut left = known.len();
             for (file, _) in folder.entries().context("list", &path)? {
                 if number(&file, 16).is_some_and(|sequence| known.contains(&sequence)) {
@@ -279,7 +304,7 @@ impl Store {
 }
 
 /// What another collector was faster with is done.
-fn ignore_gone(result: io::Result<()>) -> io::Result<()> {
+pub(crate) fn ignore_gone(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
@@ -298,6 +323,6 @@ fn unlocked(parent: &Dir, name: &[u8]) -> io::Result<bool> {
     }
 }
 
-fn number(name: &[u8], radix: u32) -> Option<u64> {
+pub(crate) fn number(name: &[u8], radix: u32) -> Option<u64> {
     u64::from_str_radix(std::str::from_utf8(name).ok()?, radix).ok()
 }

@@ -22,6 +22,7 @@ pub mod reference;
 pub mod registry;
 pub mod tree;
 
+mod freeze;
 mod fsck;
 mod gc;
 mod image;
@@ -33,6 +34,7 @@ mod session;
 mod start;
 mod store;
 mod sys;
+mod thaw;
 mod usage;
 
 pub mod export;
@@ -43,7 +45,7 @@ pub use digest::Digest;
 pub use error::{Error, Result};
 pub use events::{Event, Events, Silent};
 pub use fsck::{Damage, FsckReport};
-pub use gc::Collected;
+pub use gc::{Collected, Collection};
 pub use image::{Image, Removed};
 pub use import::ImportConfig;
 pub use index::Durability;

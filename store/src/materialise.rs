@@ -94,6 +94,8 @@ impl Store {
     }
 
     fn make_checkout(&self, tree: &Tree, image: &Image, placement: Placement, shift: IdShift) -> Result<()> {
+        // A copy reads what is packed from there.
+        let _warm = (placement != Placement::Copy).then(|| self.warm(tree)).transpose()?;
         let mut index = self.index()?;
         let scratch = Scratch::new(self)?;
         let path = self.path().join("tmp");
@@ -127,6 +129,7 @@ impl Store {
         if !root.entries().context("list", target)?.is_empty() {
             return Err(Error::TargetNotEmpty(target.to_path_buf()));
         }
+        let _warm = (placement == Placement::Hardlink).then(|| self.warm(&tree)).transpose()?;
         let nodes = (placement == Placement::Hardlink).then_some(&self.nodes);
         let writer = Writer::new(&self.pool, nodes, placement, self.owners()?);
         let result = writer.write(&tree, &mut self.index()?, &root);

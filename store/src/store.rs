@@ -3,6 +3,7 @@
 //! ```text
 //! index.db          what the files mean
 //! objects/N/K       file contents; N the ingest that wrote them
+//! packs/N           contents that no checkout shows, compressed; its lock keeps objects files while a checkout is made
 //! layers/N          layer records: from one, the exact tar can be written again
 //! trees/N/root      checkouts, each beside its lease
 //! nodes/XX/…        inodes that checkouts share
@@ -19,7 +20,7 @@ use crate::checkout::{Owners, Placement, Support};
 use crate::error::{Context, Error, Result};
 use crate::index::{Counter, Durability, Index};
 use crate::layer::record::RecordReader;
-use crate::pool::Pool;
+use crate::pool::{Packs, Pool};
 use crate::session::Session;
 use crate::sys::dir::Dir;
 use crate::sys::flock::NamedLock;
@@ -89,8 +90,10 @@ impl Store {
         }
         let sub = |name: &str| folder(&root, name.as_bytes()).context("open", path.join(name));
         sub("containers")?;
+        // A store of the first version has none.
+        let packs = root.ensure_dir(b"packs", 0o700).context("open", path.join("packs"))?;
         Ok(Self {
-            pool: Pool::new(sub("objects")?),
+            pool: Pool::new(sub("objects")?, Packs::new(packs, path.join(INDEX))),
             layers: sub("layers")?,
             trees: sub("trees")?,
             nodes: sub("nodes")?,

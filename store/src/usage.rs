@@ -34,8 +34,10 @@ pub struct Usage {
     pub images: Vec<ImageUsage>,
     /// Bytes of all distinct contents.
     pub content: u64,
-    /// Disk that these take.
+    /// Disk of those that are files.
     pub objects: u64,
+    /// Disk of the packs that the others are in.
+    pub packs: u64,
     /// Disk of layer records.
     pub layers: u64,
     /// Disk of checkouts and of the inodes that they share, without what they share with the pool.
@@ -80,14 +82,14 @@ impl Store {
             Ok(true) => disk(&root, name, &mut seen).context("measure", self.path()),
             _ => Ok(0),
         };
-        let objects = measure(b"objects")?;
+        let (objects, packs) = (measure(b"objects")?, measure(b"packs")?);
         let (layers, trees) = (measure(b"layers")?, measure(b"trees")? + measure(b"nodes")?);
         let index = measure(b"index.db")? + measure(b"index.db-wal")? + measure(b"index.db-shm")?;
         let containers = measure(b"containers")?;
         let rest = measure(b"locks")? + measure(b"starts")? + measure(b"sessions")? + measure(b"tmp")?;
         let top = root.stat_self().context("look at", self.path())?.st_blocks.unsigned_abs() * 512;
-        let total = objects + layers + trees + index + containers + rest + top;
-        Ok(Usage { images: rows, content, objects, layers, trees, index, containers, total, reclaimable })
+        let total = objects + packs + layers + trees + index + containers + rest + top;
+        Ok(Usage { images: rows, content, objects, packs, layers, trees, index, containers, total, reclaimable })
     }
 }
 

@@ -93,7 +93,8 @@ The space is freed by 'lstore gc'.")]
     #[command(after_help = "\
 Examples:
   lstore gc --dry-run   show what would be freed
-  lstore gc             safe beside pulls and running containers")]
+  lstore gc             safe beside pulls and running containers
+  lstore gc --cold      the smallest store: for images that are not started for a while")]
     Gc(GcArguments),
 
     /// Prove that the store holds what the manifests named
@@ -299,6 +300,9 @@ pub struct GcArguments {
     /// Also remove checkouts that no container uses; the next run makes them again
     #[arg(long)]
     pub checkouts: bool,
+    /// Also compress what no checkout shows then; implies --checkouts. The next run of an image unpacks it first
+    #[arg(long)]
+    pub cold: bool,
     /// How to print.
     #[command(flatten)]
     pub output: FormatArgument,

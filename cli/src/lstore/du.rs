@@ -15,7 +15,8 @@ pub(super) fn run(context: &Context, arguments: &ReportArguments) -> Result<Exit
     match arguments.output.format.as_deref().map(Format::parse).transpose()? {
         Some(Format::Json) => output.json(&json!({
             "Images": usage.images.iter().map(|image| row(image, Value::from)).collect::<Vec<_>>(),
-            "Content": usage.content, "Objects": usage.objects, "Layers": usage.layers, "Trees": usage.trees,
+            "Content": usage.content, "Objects": usage.objects, "Packs": usage.packs,
+            "Layers": usage.layers, "Trees": usage.trees,
             "Index": usage.index, "Containers": usage.containers, "Total": usage.total,
             "Reclaimable": usage.reclaimable,
         }))?,
@@ -36,6 +37,7 @@ pub(super) fn run(context: &Context, arguments: &ReportArguments) -> Result<Exit
             let mut table = Table::with_header(["STORE", "DISK"]);
             for (part, bytes) in [
                 ("contents", usage.objects),
+                ("packed contents", usage.packs),
                 ("checkouts", usage.trees),
                 ("layer records", usage.layers),
                 ("index", usage.index),

@@ -1,5 +1,6 @@
 //! `lstore gc`.
 
+use lstore::Collection;
 use serde_json::json;
 
 use super::args::GcArguments;
@@ -10,16 +11,18 @@ use crate::report::Failure;
 
 pub(super) fn run(context: &Context, arguments: &GcArguments) -> Result<Exit, Failure> {
     let store = context.open()?;
-    let freed = store.collect(arguments.dry_run, arguments.checkouts)?;
+    let (dry_run, checkouts, cold) = (arguments.dry_run, arguments.checkouts, arguments.cold);
+    let freed = store.collect(Collection { dry_run, checkouts, cold })?;
     let value = json!({
         "Images": freed.images, "Layers": freed.layers, "Trees": freed.trees, "Objects": freed.objects,
-        "Orphans": freed.orphans, "Bytes": freed.bytes, "Deferred": freed.deferred, "DryRun": arguments.dry_run,
+        "Orphans": freed.orphans, "Bytes": freed.bytes, "Deferred": freed.deferred, "Packed": freed.packed,
+        "PackedFrom": freed.packed_from, "PackedInto": freed.packed_into, "Packs": freed.packs, "DryRun": dry_run,
     });
     print(context, arguments.output.format.as_deref(), &value, |output| {
         if context.global.quiet {
             return Ok(());
         }
-        let verb = if arguments.dry_run { "would free" } else { "freed" };
+        let verb = if dry_run { "would free" } else { "freed" };
         output.line(&format!(
             "{verb} {}: {} images, {} layers, {} checkouts, {} contents, {} left-over files",
             size(freed.bytes),
@@ -29,6 +32,12 @@ pub(super) fn run(context: &Context, arguments: &GcArguments) -> Result<Exit, Fa
             freed.objects,
             freed.orphans
         ))?;
+        if cold && dry_run {
+            output.line(&format!("would pack {} contents ({})", freed.packed, size(freed.packed_from)))?;
+        } else if cold {
+            let (from, into) = (size(freed.packed_from), size(freed.packed_into));
+            output.line(&format!("packed {} contents: {from} became {into}", freed.packed))?;
+        }
         if freed.deferred > 0 {
             output.line(&format!("{} contents wait for running pulls to end; run gc again then", freed.deferred))?;
         }

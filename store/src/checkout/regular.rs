@@ -129,7 +129,11 @@ impl<'a> Placer<'a> {
     }
 
     fn open(&mut self, object: ObjectId) -> io::Result<File> {
-        self.objects(object)?.open_file(format!("{:x}", object.sequence()).as_bytes())
+        let name = format!("{:x}", object.sequence());
+        match self.objects(object).and_then(|folder| folder.open_file(name.as_bytes())) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.pool.open(object),
+            other => other,
+        }
     }
 
     /// The folder of an object; contents of one layer lie in one folder, so the last one is kept open.

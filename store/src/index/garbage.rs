@@ -18,7 +18,7 @@ pub struct Condemned {
     pub layers: u64,
     /// Objects that no layer refers to.
     pub objects: u64,
-    /// Bytes of disk of these.
+    /// Bytes of disk of those that are files.
     pub bytes: u64,
     /// Checkouts without an image.
     pub trees: Vec<u64>,
@@ -114,7 +114,10 @@ fn condemn(index: &Connection, living: &[u64], busy: &HashSet<String>, all: &[St
 
     let newest: u64 = index.query_row("SELECT value FROM counter WHERE name = 'session'", [], |row| row.get(0))?;
     let unreferenced = "condemned IS NULL AND id NOT IN (SELECT object FROM layer_object)";
-    let sql = format!("SELECT count(*), coalesce(sum(disk), 0) FROM object WHERE {unreferenced}");
+    let sql = format!(
+        "SELECT count(*), coalesce(sum(disk) FILTER (WHERE id NOT IN (SELECT object FROM packed)), 0)
+         FROM object WHERE {unreferenced}"
+    );
     (dead.objects, dead.bytes) = index.query_row(&sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
     index.execute(&format!("UPDATE object SET condemned = ?1 WHERE {unreferenced}"), params![newest])?;
     Ok(dead)

@@ -5,6 +5,7 @@ pub mod garbage;
 pub mod images;
 pub mod layers;
 pub mod objects;
+pub mod packed;
 pub mod trees;
 pub mod usage;
 
@@ -17,8 +18,8 @@ use rusqlite::{Connection, OpenFlags, ToSql, Transaction, TransactionBehavior};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 
-/// Version of `schema.sql`, kept in `PRAGMA user_version`.
-const SCHEMA: i64 = 1;
+/// Version of the schema, kept in `PRAGMA user_version`.
+const SCHEMA: i64 = 2;
 /// `PRAGMA application_id`: "lsto".
 const APPLICATION: i64 = 0x6c73_746f;
 /// The first SQLite whose WAL reset cannot lose commits of concurrent processes.
@@ -87,6 +88,10 @@ impl Index {
         index.connection.busy_timeout(BUSY)?;
         match index.version()? {
             SCHEMA => Ok(index),
+            1 => {
+                drop(Self::open(path, Durability::Consistent)?);
+                Ok(index)
+            }
             found => Err(Error::NewerSchema { found, known: SCHEMA }),
         }
     }
@@ -103,7 +108,12 @@ impl Index {
         match found {
             0 => {
                 transaction.execute_batch(include_str!("schema.sql"))?;
+                transaction.execute_batch(include_str!("packed.sql"))?;
                 transaction.pragma_update(None, "application_id", APPLICATION)?;
+                transaction.pragma_update(None, "user_version", SCHEMA)?;
+            }
+            1 => {
+                transaction.execute_batch(include_str!("packed.sql"))?;
                 transaction.pragma_update(None, "user_version", SCHEMA)?;
             }
             SCHEMA => {}
@@ -170,6 +180,27 @@ mod tests {
         Connection::open(&path).unwrap().pragma_update(None, "user_version", SCHEMA + 1).unwrap();
         assert!(matches!(Index::open(&path, Durability::Consistent), Err(Error::NewerSchema { .. })));
         assert!(matches!(Index::open_read_only(&path), Err(Error::NewerSchema { .. })));
+    }
+
+    #[test]
+    fn a_store_of_the_first_version_becomes_one_of_this() {
+        for read_only in [false, true] {
+            let scratch = tempfile::tempdir().unwrap();
+            let path = scratch.path().join("index.db");
+            let old = Connection::open(&path).unwrap();
+            old.execute_batch(include_str!("schema.sql")).unwrap();
+            old.pragma_update(None, "user_version", 1).unwrap();
+            old.execute("INSERT INTO object (id, hash, size, disk) VALUES (5, zeroblob(32), 3, 4096)", []).unwrap();
+            drop(old);
+            let index = if read_only {
+                Index::open_read_only(&path).unwrap()
+            } else {
+                Index::open(&path, Durability::Consistent).unwrap()
+            };
+            assert!(index.all_packed().unwrap().is_empty());
+            assert_eq!(index.objects().unwrap().len(), 1);
+            assert_eq!(index.version().unwrap(), SCHEMA);
+        }
     }
 
     #[test]

@@ -42,9 +42,10 @@ impl Index {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Numbers of the objects that one ingest wrote and that the index knows, condemned ones too.
-    pub fn objects_of_ingest(&self, ingest: u64) -> Result<Vec<ObjectId>> {
-        let sql = "SELECT id FROM object WHERE id BETWEEN ?1 AND ?2";
+    /// Numbers of the objects that one ingest wrote and that the index knows as files, condemned ones too.
+    pub fn files_of_ingest(&self, ingest: u64) -> Result<Vec<ObjectId>> {
+        let sql =
+            "SELECT id FROM object WHERE id BETWEEN ?1 AND ?2 AND NOT EXISTS (SELECT 1 FROM packed WHERE object = id)";
         let mut statement = self.connection.prepare_cached(sql)?;
         let range = params![ObjectId::new(ingest, 0), ObjectId::new(ingest, ObjectId::LAST_SEQUENCE)];
         let rows = statement.query_map(range, |row| row.get(0))?;

@@ -11,7 +11,7 @@ use super::record::{RecordReader, write_tar};
 use super::whiteout::Change;
 use crate::digest::Digest;
 use crate::index::{Durability, Index};
-use crate::pool::{Ingest, Pool};
+use crate::pool::{Ingest, Packs, Pool};
 use crate::sys::dir::Dir;
 
 struct Fixture {
@@ -22,7 +22,9 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let scratch = tempfile::tempdir().unwrap();
-        let pool = Pool::new(Dir::open(scratch.path()).unwrap().ensure_dir(b"objects", 0o700).unwrap());
+        let root = Dir::open(scratch.path()).unwrap();
+        let packs = Packs::new(root.ensure_dir(b"packs", 0o700).unwrap(), scratch.path().join("index.db"));
+        let pool = Pool::new(root.ensure_dir(b"objects", 0o700).unwrap(), packs);
         Self { scratch, pool }
     }
 

@@ -3,24 +3,28 @@
 use std::fs::File;
 use std::io;
 
-use super::{Hash, ObjectId};
+use super::{Hash, ObjectId, Packs};
 use crate::sys::dir::Dir;
 
-/// The folder of objects, held open.
+/// How often an object is looked for that is neither file nor packed: it may move from one to the other meanwhile.
+const ATTEMPTS: u32 = 5;
+
+/// The folders of objects and of packs, held open.
 #[derive(Debug)]
 pub struct Pool {
     objects: Dir,
+    packs: Packs,
 }
 
 impl Pool {
     /// `objects` is the store's `objects/`.
-    pub fn new(objects: Dir) -> Self {
-        Self { objects }
+    pub fn new(objects: Dir, packs: Packs) -> Self {
+        Self { objects, packs }
     }
 
-    /// A second handle on the same pool.
-    pub fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self { objects: self.objects.try_clone()? })
+    /// The packs beside the objects.
+    pub fn packs(&self) -> &Packs {
+        &self.packs
     }
 
     /// The folder itself: the data-only layer of stub checkouts.
@@ -34,10 +38,18 @@ impl Pool {
         Ok((folder, format!("{:x}", id.sequence()).into_bytes()))
     }
 
-    /// Opens an object's content.
+    /// Opens an object's content, be it a file or packed.
     pub fn open(&self, id: ObjectId) -> io::Result<File> {
-        let (folder, name) = self.locate(id)?;
-        folder.open_file(&name)
+        for _ in 0..ATTEMPTS {
+            match self.locate(id).and_then(|(folder, name)| folder.open_file(&name)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => return other,
+            }
+            if let Some(file) = self.packs.open(id)? {
+                return Ok(file);
+            }
+        }
+        Err(io::ErrorKind::NotFound.into())
     }
 
     /// Hashes an object's content as it is on disk; its length beside it.

@@ -163,6 +163,21 @@ impl Drop for Ingest {
     }
 }
 
+/// Writes all of `content` into an empty file, with holes for zeros; its length.
+pub(super) fn write_sparse_from(content: &mut dyn Read, file: &mut File) -> io::Result<u64> {
+    let mut buffer = vec![0; BUFFERED];
+    let mut written = 0;
+    loop {
+        let filled = fill(content, &mut buffer)?;
+        if filled == 0 {
+            file.set_len(written)?;
+            return Ok(written);
+        }
+        write_sparse(file, &buffer[..filled])?;
+        written += filled as u64;
+    }
+}
+
 /// Writes a chunk and leaves holes where whole blocks are zero. The chunk starts at a multiple of [`BLOCK`].
 fn write_sparse(file: &mut File, chunk: &[u8]) -> io::Result<()> {
     let is_zero = |block: &[u8]| block.len() == BLOCK && block.iter().all(|&byte| byte == 0);
@@ -184,6 +199,7 @@ fn write_sparse(file: &mut File, chunk: &[u8]) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::index::Durability;
+    use crate::pool::Packs;
 
     struct Fixture {
         _scratch: tempfile::TempDir,
@@ -194,7 +210,9 @@ mod tests {
     fn fixture() -> Fixture {
         let scratch = tempfile::tempdir().unwrap();
         let path = scratch.path().join("index.db");
-        let pool = Pool::new(Dir::open(scratch.path()).unwrap().ensure_dir(b"objects", 0o700).unwrap());
+        let root = Dir::open(scratch.path()).unwrap();
+        let packs = Packs::new(root.ensure_dir(b"packs", 0o700).unwrap(), path.clone());
+        let pool = Pool::new(root.ensure_dir(b"objects", 0o700).unwrap(), packs);
         Fixture { _scratch: scratch, pool, path }
     }
 

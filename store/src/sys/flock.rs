@@ -19,6 +19,25 @@ pub fn try_shared(fd: impl AsFd) -> io::Result<bool> {
     attempt(fd, FlockOperation::NonBlockingLockShared)
 }
 
+/// Waits for a shared lock. Interrupted waits are resumed.
+pub fn shared(fd: impl AsFd) -> io::Result<()> {
+    wait(fd, FlockOperation::LockShared)
+}
+
+/// Waits for an exclusive lock. Interrupted waits are resumed.
+pub fn exclusive(fd: impl AsFd) -> io::Result<()> {
+    wait(fd, FlockOperation::LockExclusive)
+}
+
+fn wait(fd: impl AsFd, operation: FlockOperation) -> io::Result<()> {
+    loop {
+        match flock(&fd, operation) {
+            Err(Errno::INTR) => {}
+            other => return Ok(other?),
+        }
+    }
+}
+
 fn attempt(fd: impl AsFd, operation: FlockOperation) -> io::Result<bool> {
     match flock(fd, operation) {
         Ok(()) => Ok(true),
