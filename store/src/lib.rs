@@ -22,6 +22,7 @@ pub mod reference;
 pub mod registry;
 pub mod tree;
 
+mod connection;
 mod fsck;
 mod gc;
 mod image;
