@@ -77,7 +77,7 @@ impl Store {
     fn start_ingest(&self) -> Result<Ingest> {
         loop {
             let number = self.index()?.next(Counter::Ingest)?;
-            match Ingest::start(&self.pool, self.index()?, number) {
+            match Ingest::start(&self.pool, self.open_index()?, number) {
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 other => return other.context("create a folder in", self.path().join("objects")),
             }

@@ -22,6 +22,7 @@ pub mod reference;
 pub mod registry;
 pub mod tree;
 
+mod connection;
 mod freeze;
 mod fsck;
 mod gc;

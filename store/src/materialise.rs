@@ -132,7 +132,8 @@ impl Store {
         let _warm = (placement == Placement::Hardlink).then(|| self.warm(&tree)).transpose()?;
         let nodes = (placement == Placement::Hardlink).then_some(&self.nodes);
         let writer = Writer::new(&self.pool, nodes, placement, self.owners()?);
-        let result = writer.write(&tree, &mut self.index()?, &root);
+        let mut index = self.index()?;
+        let result = writer.write(&tree, &mut index, &root);
         if result.is_err() {
             for (name, _) in root.entries().unwrap_or_default() {
                 // The first error is the one to tell; what is left is seen in the user's own directory.

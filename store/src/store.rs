@@ -17,6 +17,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::checkout::{Owners, Placement, Support};
+use crate::connection::{Connection, Idle};
 use crate::error::{Context, Error, Result};
 use crate::index::{Counter, Durability, Index};
 use crate::layer::record::RecordReader;
@@ -42,6 +43,7 @@ pub struct Store {
     pub(crate) tmp: Dir,
     pub(crate) boot: String,
     durability: Durability,
+    idle: Idle,
 }
 
 impl Store {
@@ -102,6 +104,7 @@ impl Store {
             tmp: sub("tmp")?,
             boot: kernel::boot_id().context("read", "/proc/sys/kernel/random/boot_id")?,
             durability,
+            idle: Idle::default(),
             path: path.to_path_buf(),
         })
     }
@@ -111,19 +114,31 @@ impl Store {
         &self.path
     }
 
-    /// Opens the index once more: each thread has its own connection.
-    pub(crate) fn index(&self) -> Result<Index> {
+    /// A connection to the index that nobody else uses meanwhile.
+    pub(crate) fn index(&self) -> Result<Connection<'_>> {
+        match self.idle.take() {
+            Some(connection) => Ok(connection),
+            None => Ok(self.idle.lend(self.open_index()?)),
+        }
+    }
+
+    /// Opens the index once more.
+    pub(crate) fn open_index(&self) -> Result<Index> {
         Index::open(&self.path.join(INDEX), self.durability)
     }
 
-    /// Opens the index for reading alone.
-    pub(crate) fn read_index(&self) -> Result<Index> {
-        Index::open_read_only(&self.path.join(INDEX))
+    /// A connection to the index for reading: one that is at hand, or one that could not write.
+    pub(crate) fn read_index(&self) -> Result<Connection<'_>> {
+        match self.idle.take() {
+            Some(connection) => Ok(connection),
+            None => Ok(Connection::once(Index::open_read_only(&self.path.join(INDEX))?)),
+        }
     }
 
     /// Starts a session.
     pub(crate) fn session(&self) -> Result<Session> {
-        Session::start(&self.sessions, &mut self.index()?)
+        let mut index = self.index()?;
+        Session::start(&self.sessions, &mut index)
     }
 
     /// Waits for the lock on a thing that only one process at a time should make.

@@ -1,5 +1,7 @@
 //! What of an image's metadata could not be made on this machine: counted, and said.
 
+use std::ops::AddAssign;
+
 use serde::{Deserialize, Serialize};
 
 /// Counts of what a checkout lacks. All of it stays in the layer records, so exports are whole.
@@ -13,6 +15,15 @@ pub struct Lost {
     pub devices: u64,
     /// Extended attributes that the kernel refused.
     pub xattrs: u64,
+}
+
+impl AddAssign for Lost {
+    fn add_assign(&mut self, other: Self) {
+        self.owners += other.owners;
+        self.setid += other.setid;
+        self.devices += other.devices;
+        self.xattrs += other.xattrs;
+    }
 }
 
 impl Lost {

@@ -1,5 +1,6 @@
 //! A tree made real on disk, so that one overlay mount, or a copy, gives a container its root.
 
+mod crew;
 pub mod lost;
 mod metadata;
 pub mod node;

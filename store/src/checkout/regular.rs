@@ -1,8 +1,8 @@
 //! Regular files, by each placement.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io;
+use std::sync::OnceLock;
 
 use rustix::fs::{XattrFlags, fsetxattr};
 use rustix::io::Errno;
@@ -29,23 +29,46 @@ pub struct Regular<'a> {
     pub mode: u32,
 }
 
-/// Places regular files.
+/// The folders of `nodes/`, opened as they are needed and shared by all threads that place files.
+#[derive(Debug)]
+pub struct Folders<'a> {
+    nodes: &'a Dir,
+    opened: [OnceLock<Dir>; 256],
+}
+
+impl<'a> Folders<'a> {
+    /// No folder is opened yet.
+    pub fn new(nodes: &'a Dir) -> Self {
+        Self { nodes, opened: [const { OnceLock::new() }; 256] }
+    }
+
+    /// The folder `name` that a key lies in, made where it is missing.
+    fn of(&self, key: NodeKey, name: &str) -> io::Result<&Dir> {
+        let cell = &self.opened[usize::from(key.0[0])];
+        if let Some(folder) = cell.get() {
+            return Ok(folder);
+        }
+        let folder = self.nodes.ensure_dir(name.as_bytes(), 0o700)?;
+        Ok(cell.get_or_init(|| folder))
+    }
+}
+
+/// Places regular files. Each thread has its own.
 #[derive(Debug)]
 pub struct Placer<'a> {
     /// Where contents come from.
     pub pool: &'a Pool,
     /// `nodes/`, shared by all checkouts; none for a checkout that is to be independent.
-    pub nodes: Option<&'a Dir>,
+    pub nodes: Option<&'a Folders<'a>>,
     /// How.
     pub placement: Placement,
-    folders: HashMap<String, Dir>,
     objects: Option<(u64, Dir)>,
 }
 
 impl<'a> Placer<'a> {
-    /// A placer without any folder opened yet.
-    pub fn new(pool: &'a Pool, nodes: Option<&'a Dir>, placement: Placement) -> Self {
-        Self { pool, nodes, placement, folders: HashMap::new(), objects: None }
+    /// A placer without any folder of objects opened yet.
+    pub fn new(pool: &'a Pool, nodes: Option<&'a Folders<'a>>, placement: Placement) -> Self {
+        Self { pool, nodes, placement, objects: None }
     }
 
     /// Makes `file` as `name` in `dir`. `node` is its key among the shared inodes; `claimed` says that this node is
@@ -61,12 +84,7 @@ impl<'a> Placer<'a> {
     ) -> io::Result<()> {
         let Some((node, nodes)) = node.zip(self.nodes) else { return self.make(file, dir, name, lost) };
         let (folder_name, node_name) = node.name();
-        if !self.folders.contains_key(&folder_name) {
-            let folder = nodes.ensure_dir(folder_name.as_bytes(), 0o700)?;
-            self.folders.insert(folder_name.clone(), folder);
-        }
-        let missing = || io::Error::from(io::ErrorKind::NotFound);
-        let folder = self.folders.get(&folder_name).ok_or_else(missing)?.try_clone()?;
+        let folder = nodes.of(node, &folder_name)?;
         match folder.link(node_name.as_bytes(), dir, name) {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -74,15 +92,15 @@ impl<'a> Placer<'a> {
                 // The inode is full of names: a fresh one takes its place for those to come.
                 self.make(file, dir, name, lost)?;
                 folder.unlink(node_name.as_bytes())?;
-                return publish(dir, name, &folder, node_name.as_bytes());
+                return publish(dir, name, folder, node_name.as_bytes());
             }
             Err(error) => return Err(error),
         }
         if claimed && self.adopt(file, dir, name, lost)? {
-            return publish(dir, name, &folder, node_name.as_bytes());
+            return publish(dir, name, folder, node_name.as_bytes());
         }
         self.make(file, dir, name, lost)?;
-        publish(dir, name, &folder, node_name.as_bytes())
+        publish(dir, name, folder, node_name.as_bytes())
     }
 
     /// Lets the object's own inode be the file, metadata and all. `false`: it has as many names as it can have.

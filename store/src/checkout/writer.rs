@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::FileType;
 
+use super::crew::{self, HandOver};
 use super::metadata::{Owners, apply};
 use super::node::NodeKey;
-use super::regular::{Placer, Regular};
+use super::regular::{Folders, Placer, Regular};
 use super::{Lost, Placement};
 use crate::error::{Error, Result};
 use crate::index::Index;
@@ -17,10 +19,15 @@ use crate::pool::Pool;
 use crate::sys::dir::Dir;
 use crate::tree::{InodeId, InodeKind, Tree};
 
+/// Most files that one thread takes at once.
+const FILES: usize = 256;
+
 /// Writes trees by one placement.
 #[derive(Debug)]
 pub struct Writer<'a> {
-    placer: Placer<'a>,
+    pool: &'a Pool,
+    nodes: Option<&'a Dir>,
+    placement: Placement,
     owners: Owners,
 }
 
@@ -30,56 +37,47 @@ type Nodes = HashMap<InodeId, (NodeKey, bool)>;
 impl<'a> Writer<'a> {
     /// `nodes` is the store's `nodes/` for a checkout that may share inodes, none for an independent one.
     pub fn new(pool: &'a Pool, nodes: Option<&'a Dir>, placement: Placement, owners: Owners) -> Self {
-        Self { placer: Placer::new(pool, nodes, placement), owners }
+        Self { pool, nodes, placement, owners }
     }
 
     /// Writes the tree into `root`, an empty directory. What is there after an error is for the caller to remove.
     ///
     /// # Errors
     /// [`Error::OwnerUnmapped`], or those of the file system.
-    pub fn write(mut self, tree: &Tree, index: &mut Index, root: &Dir) -> Result<Lost> {
+    pub fn write(self, tree: &Tree, index: &mut Index, root: &Dir) -> Result<Lost> {
+        self.write_with(crew::threads(tree.len()), tree, index, root)
+    }
+
+    fn write_with(self, threads: usize, tree: &Tree, index: &mut Index, root: &Dir) -> Result<Lost> {
         let nodes = self.plan(tree, index)?;
-        let mut lost = Lost::default();
-        let mut linked: HashMap<InodeId, Vec<u8>> = HashMap::new();
-        let mut stack = vec![Level::enter(tree, Tree::ROOT, root.try_clone().map_err(at(b""))?, Vec::new())];
-        while let Some(level) = stack.last_mut() {
-            let Some((name, child)) = level.children.next() else {
-                let path = path(&stack);
-                if let Some(level) = stack.pop() {
-                    let finished = self.finish(tree, &level, &mut lost);
-                    finished.map_err(|failure| failure.explain(tree, level.id, &path))?;
-                }
-                continue;
-            };
-            let inode = tree.inode(child);
-            if matches!(inode.kind, InodeKind::Directory(_)) {
-                level.dir.make_dir(name, 0o700).map_err(at(name))?;
-                let dir = level.dir.open_dir(name).map_err(at(name))?;
-                stack.push(Level::enter(tree, child, dir, name.to_vec()));
-                continue;
-            }
-            let made = match linked.get(&child) {
-                Some(first) => link(root, first, &level.dir, name).map_err(Failure::Io),
-                None => self.leaf(tree, child, nodes.get(&child).copied(), &level.dir, name, &mut lost),
-            };
-            // Spelled out only where it is needed: most files have one name and no error.
-            let full_path = || [path(&stack), name.to_vec()].join(&b'/');
-            made.map_err(|failure| failure.explain(tree, child, &full_path()))?;
-            if inode.links > 1 && is_made_everywhere(&inode.kind) {
-                linked.entry(child).or_insert_with(full_path);
-            }
-        }
-        Ok(lost)
+        let folders = self.nodes.map(Folders::new);
+        let linked = Mutex::default();
+        let hand = || Hand {
+            placer: Placer::new(self.pool, folders.as_ref(), self.placement),
+            owners: &self.owners,
+            tree,
+            root,
+            nodes: &nodes,
+            linked: &linked,
+            lost: Lost::default(),
+        };
+        let first = Level { id: Tree::ROOT, dir: root.try_clone().map_err(at(b""))?, name: b"", parent: None };
+        crew::work(threads, hand, |hand, hand_over| hand.walk(first, hand_over), Hand::fill).map(|hands| {
+            hands.into_iter().fold(Lost::default(), |mut all, hand| {
+                all += hand.lost;
+                all
+            })
+        })
     }
 
     /// Gives every regular file its node's key, and for the hardlink placement asks which nodes the objects carry.
     fn plan(&self, tree: &Tree, index: &mut Index) -> Result<Nodes> {
-        let kind = match self.placer.placement {
+        let kind = match self.placement {
             Placement::Stub => b's',
             Placement::Hardlink => b'h',
             Placement::Reflink | Placement::Copy => return Ok(Nodes::new()),
         };
-        if self.placer.nodes.is_none() {
+        if self.nodes.is_none() {
             return Ok(Nodes::new());
         }
         let mut alike: HashMap<NodeKey, u32> = HashMap::new();
@@ -99,24 +97,105 @@ impl<'a> Writer<'a> {
         };
         Ok(keys.into_iter().zip(claims).map(|((id, _, key), claimed)| (id, (key, claimed))).collect())
     }
+}
 
-    fn leaf(
-        &mut self,
-        tree: &Tree,
-        id: InodeId,
-        node: Option<(NodeKey, bool)>,
-        dir: &Dir,
-        name: &[u8],
-        lost: &mut Lost,
-    ) -> std::result::Result<(), Failure> {
-        let inode = tree.inode(id);
+/// What one thread works with.
+struct Hand<'t> {
+    placer: Placer<'t>,
+    owners: &'t Owners,
+    tree: &'t Tree,
+    root: &'t Dir,
+    nodes: &'t Nodes,
+    /// Where the first name of an inode with several names was made.
+    linked: &'t Mutex<HashMap<InodeId, Vec<u8>>>,
+    lost: Lost,
+}
+
+/// Some of the files of a directory.
+struct Files<'t> {
+    level: Arc<Level<'t>>,
+    names: Vec<(&'t [u8], InodeId)>,
+}
+
+impl<'t> Hand<'t> {
+    /// Makes all directories, and hands over the files in them. The order in which files are made is nobody's concern:
+    /// a directory gets its metadata from whoever makes the last thing in it.
+    fn walk(&mut self, first: Level<'t>, hand_over: &mut HandOver<'_, Self, Files<'t>>) -> Result<()> {
+        let mut levels = vec![first];
+        let mut waiting: Vec<(Arc<Level<'t>>, &'t [u8], InodeId)> = Vec::new();
+        while let Some(level) = levels.pop() {
+            let level = Arc::new(level);
+            let mut names = Vec::new();
+            for (name, child) in self.tree.children(level.id) {
+                if matches!(self.tree.inode(child).kind, InodeKind::Directory(_)) {
+                    waiting.push((Arc::clone(&level), name, child));
+                    continue;
+                }
+                names.push((name, child));
+                if names.len() == FILES {
+                    hand_over(self, Files { level: Arc::clone(&level), names: std::mem::take(&mut names) })?;
+                }
+            }
+            hand_over(self, Files { level, names })?;
+            if let Some((parent, name, id)) = waiting.pop() {
+                let made = parent.dir.make_dir(name, 0o700).and_then(|()| parent.dir.open_dir(name));
+                let dir = made.map_err(|error| at(&parent.path(name))(error))?;
+                levels.push(Level { id, dir, name, parent: Some(parent) });
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes files of one directory.
+    fn fill(&mut self, files: Files<'t>) -> Result<()> {
+        let Files { level, names } = files;
+        for (name, id) in names {
+            let inode = self.tree.inode(id);
+            let made = if inode.links > 1 && is_made_everywhere(&inode.kind) {
+                self.shared(id, &level, name)
+            } else {
+                self.leaf(id, &level.dir, name)
+            };
+            // Spelled out only where it is needed: most files have no error.
+            made.map_err(|failure| failure.explain(self.tree, id, &level.path(name)))?;
+        }
+        self.leave(level)
+    }
+
+    /// Makes one name of an inode that has several: the inode with the first, whichever that is, links with the others.
+    fn shared(&mut self, id: InodeId, level: &Level<'_>, name: &[u8]) -> std::result::Result<(), Failure> {
+        // Held while the inode is made, so that nobody else takes a further name for the first one.
+        let mut linked = self.linked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(first) = linked.get(&id) {
+            return Ok(link(self.root, first, &level.dir, name)?);
+        }
+        self.leaf(id, &level.dir, name)?;
+        linked.insert(id, level.path(name));
+        Ok(())
+    }
+
+    /// Finishes a directory that nobody else works in any more, and those above it for which that was the last. No
+    /// recursion: the depth is the image's choice.
+    fn leave(&mut self, level: Arc<Level<'t>>) -> Result<()> {
+        let mut left = Some(level);
+        while let Some(level) = left.and_then(Arc::into_inner) {
+            self.finish(&level).map_err(|failure| failure.explain(self.tree, level.id, &level.own_path()))?;
+            left = level.parent;
+        }
+        Ok(())
+    }
+
+    fn leaf(&mut self, id: InodeId, dir: &Dir, name: &[u8]) -> std::result::Result<(), Failure> {
+        let lost = &mut self.lost;
+        let inode = self.tree.inode(id);
         let (owner, mode) = self.owners.decide(&inode.metadata, lost).map_err(|_| Failure::Unmapped)?;
         let metadata = &inode.metadata;
         match &inode.kind {
             InodeKind::Directory(_) => return Ok(()),
             InodeKind::Regular { object: Some(object), size } => {
                 let file = Regular { object: *object, size: *size, metadata, owner, mode };
-                let (key, claimed) = node.map_or((None, false), |(key, claimed)| (Some(key), claimed));
+                let node = self.nodes.get(&id);
+                let (key, claimed) = node.map_or((None, false), |(key, claimed)| (Some(*key), *claimed));
                 self.placer.place(file, key, claimed, dir, name, lost)?;
             }
             InodeKind::Regular { object: None, .. } => {
@@ -151,29 +230,39 @@ impl<'a> Writer<'a> {
     }
 
     /// A directory gets its metadata when all is in it: its mode may forbid entry, its time must not move again.
-    fn finish(&self, tree: &Tree, level: &Level<'_>, lost: &mut Lost) -> std::result::Result<(), Failure> {
-        let metadata = &tree.inode(level.id).metadata;
-        let (owner, mode) = self.owners.decide(metadata, lost).map_err(|_| Failure::Unmapped)?;
-        Ok(apply(level.dir.as_fd(), metadata, owner, mode, lost)?)
+    fn finish(&mut self, level: &Level<'_>) -> std::result::Result<(), Failure> {
+        let metadata = &self.tree.inode(level.id).metadata;
+        let (owner, mode) = self.owners.decide(metadata, &mut self.lost).map_err(|_| Failure::Unmapped)?;
+        Ok(apply(level.dir.as_fd(), metadata, owner, mode, &mut self.lost)?)
     }
 }
 
-/// A directory that is being filled.
+/// A directory that is being filled. Who makes something in it, or in a directory below it, holds it until that is done.
 struct Level<'t> {
     id: InodeId,
     dir: Dir,
-    name: Vec<u8>,
-    children: Box<dyn Iterator<Item = (&'t [u8], InodeId)> + 't>,
+    name: &'t [u8],
+    parent: Option<Arc<Self>>,
 }
 
-impl<'t> Level<'t> {
-    fn enter(tree: &'t Tree, id: InodeId, dir: Dir, name: Vec<u8>) -> Self {
-        Self { id, dir, name, children: Box::new(tree.children(id)) }
+impl Level<'_> {
+    /// Path of a name in it.
+    fn path(&self, name: &[u8]) -> Vec<u8> {
+        let mut components = vec![name];
+        let mut level = Some(self);
+        while let Some(here) = level {
+            components.push(here.name);
+            level = here.parent.as_deref();
+        }
+        // The root's own name is empty.
+        components.pop();
+        components.reverse();
+        components.join(&b'/')
     }
-}
 
-fn path(stack: &[Level<'_>]) -> Vec<u8> {
-    stack.iter().skip(1).map(|level| level.name.as_slice()).collect::<Vec<_>>().join(&b'/')
+    fn own_path(&self) -> Vec<u8> {
+        self.parent.as_ref().map_or_else(Vec::new, |parent| parent.path(self.name))
+    }
 }
 
 /// Devices may be left out, and then there is nothing to link to: each of their names is tried anew.
@@ -247,3 +336,6 @@ fn at(path: &[u8]) -> impl FnOnce(io::Error) -> Error {
     let path = PathBuf::from(format!("checkout:/{}", path.escape_ascii()));
     move |source| Error::Io { action: "write", path, source }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! Reads a layer's tar once: hashes every byte, takes the contents out into a sink, and records the rest.
 
 use std::io::{self, Read, Write};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::thread;
 
 use super::LayerError;
@@ -75,9 +75,12 @@ pub fn ingest(
 ) -> Result<Ingested, LayerError> {
     thread::scope(|scope| {
         let (send, receive) = sync_channel(CHUNKS);
+        // Buffers go round: fresh memory would cost a fault for every page of the tar.
+        let (give_back, spare) = channel::<Vec<u8>>();
         scope.spawn(move || {
             loop {
-                let mut chunk = vec![0; CHUNK];
+                let mut chunk = spare.try_recv().unwrap_or_default();
+                chunk.resize(CHUNK, 0);
                 let end = match fill(tar, &mut chunk) {
                     Ok(count) => {
                         chunk.truncate(count);
@@ -98,7 +101,7 @@ pub fn ingest(
                 }
             }
         });
-        let mut stream = Stream::new(receive, record, limits)?;
+        let mut stream = Stream::new(receive, give_back, record, limits)?;
         let mut objects = Vec::new();
         members(&mut stream, sink, &mut objects, limits)?;
         stream.drain()?;
@@ -160,6 +163,7 @@ fn members(
 /// The tar's bytes on their way: hashed, counted, and recorded unless they are content.
 struct Stream<'a> {
     chunks: Receiver<io::Result<Vec<u8>>>,
+    give_back: Sender<Vec<u8>>,
     chunk: Vec<u8>,
     position: usize,
     ended: bool,
@@ -170,10 +174,15 @@ struct Stream<'a> {
 }
 
 impl<'a> Stream<'a> {
-    fn new(chunks: Receiver<io::Result<Vec<u8>>>, record: &'a mut dyn Write, limits: &Limits) -> io::Result<Self> {
+    fn new(
+        chunks: Receiver<io::Result<Vec<u8>>>,
+        give_back: Sender<Vec<u8>>,
+        record: &'a mut dyn Write,
+        limits: &Limits,
+    ) -> io::Result<Self> {
         let record = RecordWriter::new(record)?;
         let (hasher, limit) = (Hasher::new(), limits.bytes);
-        Ok(Self { chunks, chunk: Vec::new(), position: 0, ended: false, hasher, offset: 0, limit, record })
+        Ok(Self { chunks, give_back, chunk: Vec::new(), position: 0, ended: false, hasher, offset: 0, limit, record })
     }
 
     /// Bytes at hand; none at the end.
@@ -181,7 +190,9 @@ impl<'a> Stream<'a> {
         while self.position == self.chunk.len() && !self.ended {
             match self.chunks.recv() {
                 Ok(chunk) => {
-                    self.chunk = chunk?;
+                    let used = std::mem::replace(&mut self.chunk, chunk?);
+                    // The reading thread may have ended by now, and needs no more.
+                    let _ = self.give_back.send(used);
                     self.position = 0;
                     self.hasher.update(&self.chunk);
                 }
