@@ -355,7 +355,6 @@ static void clean(const char *folder)
     setsid();
     for (int i = 0; i < 3; i++)
         dup2(null, i);
-    char path[4096];
     /* Overlayfs leaves its own folders without any permission. */
     static const char *const closed[] = {"work/work", "work/work/incompat", "work/work/incompat/volatile"};
     for (size_t i = 0; i < COUNT(closed); i++) {
