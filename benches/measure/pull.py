@@ -128,9 +128,9 @@ def cold(bench):
     """Into an empty store; a row for each image, and one for memory."""
     rows = []
     memory = Row("pull-memory", "peak memory of these pulls", "≤ 150 MiB", unit="MiB")
-    for image in bench.arguments.cold:
+    for image in bench.arguments.cold[: bench.rounds(None, 1)]:
         row = Row("pull-cold", f"`lstore pull` cold, {image}", "≤ 1.5 × floor with tar, ≥ 5 × podman")
-        row.contenders = bench.compare(bench.collect(pullers(bench, image)), bench.rounds(5, 1))
+        row.contenders = bench.compare(bench.collect(pullers(bench, image)), bench.rounds(3, 1))
         ours, untar, inflate, *others = row.contenders
         row.ratio("curl | igzip -d | tar -x", ours, untar, 1.5)
         row.ratio("curl | igzip -d", ours, inflate)
@@ -149,7 +149,7 @@ def update(bench):
     """The next version of an image."""
     old, new = bench.arguments.update
     row = Row("pull-update", f"pull of {new} after {old}", "≥ 5 × podman")
-    row.contenders = bench.compare(bench.collect(pullers(bench, new, old)), bench.rounds(5, 1))
+    row.contenders = bench.compare(bench.collect(pullers(bench, new, old)), bench.rounds(3, 1))
     ours, untar, *_ = row.contenders
     row.ratio("curl | igzip -d | tar -x of the changed layers", ours, untar)
     row.against({"podman": 5})
