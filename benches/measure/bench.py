@@ -71,10 +71,7 @@ class Bench:
     def __init__(self, arguments):
         self.arguments = arguments
         self.user = User(arguments.user)
-        self.room = Path(tempfile.mkdtemp(prefix="lstore-bench-", dir=arguments.tmpdir))
-        self.room.chmod(0o755)
-        if self.user.drops:
-            os.chown(self.room, self.user.uid, self.user.gid)
+        self.room = self.make_room(arguments.tmpdir)
         self.runtime = self.room / "run"
         self.environment = {
             "PATH": f"{self.room}:{arguments.peers}/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
@@ -93,6 +90,14 @@ class Bench:
         self.store = self.room / "store"
         self.image = self.name(arguments.image)
         self.said = ""
+
+    def make_room(self, parent):
+        """A folder of the user's."""
+        room = Path(tempfile.mkdtemp(prefix="lstore-bench-", dir=parent))
+        room.chmod(0o755)
+        if self.user.drops:
+            os.chown(room, self.user.uid, self.user.gid)
+        return room
 
     def name(self, image):
         """An image's name with its registry."""
@@ -163,9 +168,9 @@ class Bench:
             else:
                 self.run(["lstore", "--root", self.room / "unshare", "unshare", "rm", "-rf", path])
 
-    def compare(self, contenders, rounds):
-        """Tries each once, then measures those that work, in turn."""
-        for number in range(rounds + 1):
+    def compare(self, contenders, rounds, is_tried=True):
+        """Tries each once, unless that takes too long, then measures those that work, in turn."""
+        for number in range(0 if is_tried else 1, rounds + 1):
             for contender in contenders:
                 if contender.reason or number % contender.every != 0:
                     continue
