@@ -1,15 +1,20 @@
 /* Start floor: the kernel work of `lrun run --rm IMAGE true`, and nothing else.
  *
- *   floor [--single | --range FIRST:COUNT] [--host-net] LOWER DATA|- UPPER WORK MOUNTPOINT
+ *   floor [--single | --range FIRST:COUNT [--holder PID]] [--host-net] LOWER DATA|- FOLDER
+ *   floor --ids FIRST:COUNT
  *
  * No store, no image, no command line worth the name, no checks of what an image could do, no message: what is left is
- * what the kernel and newuidmap cost. Static; exits with the status of /bin/true, 125 when a step fails.
+ * what the kernel costs. Static; exits with the status of /bin/true, 125 when a step fails. With --holder the user
+ * namespace of that process is joined first, and the maps are written from within it; without, newuidmap and newgidmap
+ * write them, side by side. --ids maps a new user namespace by that pair and does nothing else.
  *
- * UPPER, WORK and MOUNTPOINT are made where they are missing, and WORK is left such that the next run can use it.
+ * A folder for the container is made in FOLDER, as lrun makes one, and removed when the status is known, by a process that
+ * nobody waits for.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <grp.h>
 #include <linux/audit.h>
 #include <linux/capability.h>
@@ -150,12 +155,23 @@ static int overlay(char *const folders[])
     return root;
 }
 
-static void put(int root, const char *path, const char *text)
+/* Where they lie in the root: written below the overlay, before it is there. */
+static void put(int upper, const char *folder, const char *path, const char *text)
 {
-    unlinkat(root, path, 0);
-    int file = openat(root, path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    check(mkdirat(upper, folder, 0755) == 0 || errno == EEXIST, folder);
+    int file = openat(upper, path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
     check(file >= 0 && write(file, text, strlen(text)) == (ssize_t)strlen(text), path);
     close(file);
+}
+
+static void put_all(const char *folder)
+{
+    int upper = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    check(upper >= 0, folder);
+    put(upper, "etc", "etc/hosts", "127.0.0.1 localhost\n");
+    put(upper, "etc", "etc/hostname", "floor\n");
+    put(upper, "run", "run/.containerenv", "");
+    close(upper);
 }
 
 static void bind_devices(int root)
@@ -263,6 +279,7 @@ static void child(int released, int has_range, int has_host_net, char *const fol
     check(mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) == 0, "propagation");
 
     int null = open("/dev/null", O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    put_all(folders[2]);
     int root = overlay(folders);
     setsid();
     static const char *const dev[] = {"mode", "755", "size", "65536k", NULL};
@@ -278,9 +295,6 @@ static void child(int released, int has_range, int has_host_net, char *const fol
     add(root, "devpts", has_range ? pts : pts_single, "/dev/pts", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
     add(root, "tmpfs", shm, "/dev/shm", PLAIN);
     add(root, "mqueue", NULL, "/dev/mqueue", PLAIN);
-    put(root, "etc/hosts", "127.0.0.1 localhost\n");
-    put(root, "etc/hostname", "floor\n");
-    put(root, "etc/resolv.conf", "");
     mask_all(root, null);
 
     check(fchdir(root) == 0 && syscall(SYS_pivot_root, ".", ".") == 0, "pivot_root");
@@ -326,25 +340,83 @@ static void put_map(pid_t target, const char *file, const char *text)
     close(map);
 }
 
-/* What a volatile overlay leaves behind keeps the next from starting. */
-static void clean(const char *work)
+static int remove_one(const char *path, const struct stat *stat, int kind, struct FTW *walk)
 {
-    int folder = open(work, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (folder < 0)
+    (void)stat, (void)kind, (void)walk;
+    return remove(path);
+}
+
+/* The status is known by now, and lrun makes nobody wait for this either. */
+static void clean(const char *folder)
+{
+    if (fork() != 0)
         return;
-    fchmodat(folder, "work", 0700, 0);
-    fchmodat(folder, "work/incompat", 0700, 0);
-    fchmodat(folder, "work/incompat/volatile", 0700, 0);
-    unlinkat(folder, "work/incompat/volatile/dirty", 0);
-    unlinkat(folder, "work/incompat/volatile", AT_REMOVEDIR);
-    unlinkat(folder, "work/incompat", AT_REMOVEDIR);
-    unlinkat(folder, "work", AT_REMOVEDIR);
-    close(folder);
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    setsid();
+    for (int i = 0; i < 3; i++)
+        dup2(null, i);
+    /* Overlayfs leaves its own folders without any permission. */
+    static const char *const closed[] = {"work/work", "work/work/incompat", "work/work/incompat/volatile"};
+    for (size_t i = 0; i < COUNT(closed); i++) {
+        char path[4096];
+        snprintf(path, sizeof(path), "%s/%s", folder, closed[i]);
+        chmod(path, 0700);
+    }
+    nftw(folder, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    _exit(0);
+}
+
+static void by_helpers(pid_t process, const char *range)
+{
+    pid_t users = start_helper("/usr/bin/newuidmap", process, getuid(), range);
+    pid_t groups = start_helper("/usr/bin/newgidmap", process, getgid(), range);
+    errno = 0;
+    check((status_of(users) | status_of(groups)) == 0, "newuidmap and newgidmap");
+}
+
+static void by_writing(pid_t process, const char *range)
+{
+    char map[64], rest[48] = "";
+    if (range == NULL) {
+        put_map(process, "setgroups", "deny");
+    } else {
+        char *count;
+        unsigned long first = strtoul(range, &count, 10);
+        check(*count == ':', "--range FIRST:COUNT");
+        snprintf(rest, sizeof(rest), "\n1 %lu %s\n", first, count + 1);
+    }
+    snprintf(map, sizeof(map), "0 %u 1%s", getgid(), rest);
+    put_map(process, "gid_map", map);
+    snprintf(map, sizeof(map), "0 %u 1%s", getuid(), rest);
+    put_map(process, "uid_map", map);
+}
+
+static int only_ids(const char *range)
+{
+    struct clone_args arguments = {.flags = CLONE_NEWUSER, .exit_signal = SIGCHLD};
+    pid_t process = (pid_t)syscall(SYS_clone3, &arguments, sizeof(arguments));
+    check(process >= 0, "clone3");
+    if (process == 0)
+        for (;;)
+            pause();
+    by_helpers(process, range);
+    kill(process, SIGKILL);
+    status_of(process);
+    return 0;
+}
+
+static void join_holder(const char *pid)
+{
+    char path[64];
+    snprintf(path, sizeof(path), "/proc/%s/ns/user", pid);
+    int namespace = open(path, O_RDONLY | O_CLOEXEC);
+    check(namespace >= 0 && setns(namespace, CLONE_NEWUSER) == 0, path);
+    close(namespace);
 }
 
 int main(int count, char **words)
 {
-    const char *range = NULL;
+    const char *range = NULL, *holder = NULL;
     int has_host_net = 0, at = 1;
     for (; at < count && strncmp(words[at], "--", 2) == 0; at++) {
         if (strcmp(words[at], "--host-net") == 0)
@@ -353,16 +425,27 @@ int main(int count, char **words)
             range = NULL;
         else if (strcmp(words[at], "--range") == 0 && at + 1 < count)
             range = words[++at];
+        else if (strcmp(words[at], "--holder") == 0 && at + 1 < count)
+            holder = words[++at];
+        else if (strcmp(words[at], "--ids") == 0 && at + 2 == count)
+            return only_ids(words[at + 1]);
         else
             break;
     }
-    if (count - at != 5) {
-        fputs("usage: floor [--single | --range FIRST:COUNT] [--host-net] LOWER DATA|- UPPER WORK MOUNTPOINT\n", stderr);
+    if (count - at != 3 || (holder != NULL && range == NULL)) {
+        fputs("usage: floor [--single | --range FIRST:COUNT [--holder PID]] [--host-net] LOWER DATA|- FOLDER\n"
+              "       floor --ids FIRST:COUNT\n",
+              stderr);
         return 125;
     }
-    char *const *folders = words + at;
-    for (int i = 2; i < 5; i++)
-        check(mkdir(folders[i], 0755) == 0 || errno == EEXIST, folders[i]);
+    char folder[2048], upper[2064], work[2064];
+    snprintf(folder, sizeof(folder), "%s/%d", words[at + 2], getpid());
+    snprintf(upper, sizeof(upper), "%s/upper", folder);
+    snprintf(work, sizeof(work), "%s/work", folder);
+    char *const folders[] = {words[at], words[at + 1], upper, work, folder};
+    check(mkdir(folder, 0755) == 0 && mkdir(upper, 0755) == 0 && mkdir(work, 0755) == 0, folder);
+    if (holder != NULL)
+        join_holder(holder);
 
     int released[2];
     check(pipe2(released, O_CLOEXEC) == 0, "pipe");
@@ -378,21 +461,12 @@ int main(int count, char **words)
     if (process == 0)
         child(released[0], range != NULL, has_host_net, folders);
 
-    if (range != NULL) {
-        pid_t users = start_helper("/usr/bin/newuidmap", process, getuid(), range);
-        pid_t groups = start_helper("/usr/bin/newgidmap", process, getgid(), range);
-        errno = 0;
-        check((status_of(users) | status_of(groups)) == 0, "newuidmap and newgidmap");
-    } else {
-        char map[32];
-        put_map(process, "setgroups", "deny");
-        snprintf(map, sizeof(map), "0 %u 1", getgid());
-        put_map(process, "gid_map", map);
-        snprintf(map, sizeof(map), "0 %u 1", getuid());
-        put_map(process, "uid_map", map);
-    }
+    if (range != NULL && holder == NULL)
+        by_helpers(process, range);
+    else
+        by_writing(process, range);
     check(write(released[1], "x", 1) == 1, "release the child");
     int status = status_of(process);
-    clean(folders[3]);
+    clean(folder);
     return status;
 }

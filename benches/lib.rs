@@ -56,6 +56,8 @@ impl Bench {
         fs::create_dir(&directory).map_err(told(directory.display()))?;
         let bench = Self { directory, user, is_root: own == 0, registry, image };
         chown(&bench.directory, Some(bench.user.uid), Some(bench.user.gid)).map_err(told("chown"))?;
+        // lrun's holder has its record there, and ends with it.
+        bench.folder("run")?;
         // A copy, as a checkout in a home may be closed to the user.
         for program in PROGRAMS {
             bench.install(&binaries.join(program))?;
@@ -81,6 +83,24 @@ impl Bench {
         self.directory.join(name)
     }
 
+    /// Makes a folder that is the user's alone.
+    ///
+    /// # Errors
+    /// Those of making.
+    pub fn folder(&self, name: &str) -> Result<PathBuf, Reason> {
+        let path = self.directory.join(name);
+        fs::create_dir(&path).map_err(told(path.display()))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).map_err(told(path.display()))?;
+        chown(&path, Some(self.user.uid), Some(self.user.gid)).map_err(told("chown"))?;
+        Ok(path)
+    }
+
+    /// The process that holds lrun's user namespace, once something was started.
+    pub fn holder(&self) -> Option<String> {
+        let record = fs::read_to_string(self.directory.join("run/lrun/holder")).ok()?;
+        record.lines().nth(1).map(str::to_owned)
+    }
+
     /// Copies a program to where the user can run it.
     ///
     /// # Errors
@@ -102,6 +122,7 @@ impl Bench {
             .env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
             .env("HOME", &self.user.home)
             .env("USER", &self.user.name)
+            .env("XDG_RUNTIME_DIR", self.directory.join("run"))
             .current_dir(&self.directory)
             .stdin(Stdio::null())
             .stdout(Stdio::null());

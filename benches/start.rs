@@ -31,6 +31,7 @@ fn start(criterion: &mut Criterion) -> Result<(), Reason> {
         });
     }
     let floor = bench.install(&compile_floor()?)?;
+    bench.folder("floor-containers")?;
     for network in ["none", "host"] {
         let mut command = floor_command(&bench, &floor, &store, network == "host")?;
         group.bench_function(format!("floor/{network}"), |bencher| {
@@ -47,15 +48,14 @@ fn floor_command(bench: &Bench, floor: &Path, store: &Path, has_host_network: bo
     let mut tried = Ok(());
     for data in [store.join("objects"), PathBuf::from("-")] {
         let mut command = bench.command(&program);
-        match bench.range() {
-            Some(range) => command.arg("--range").arg(range),
-            None => command.arg("--single"),
+        match (bench.range(), bench.holder()) {
+            (Some(range), Some(holder)) => command.args(["--range", &range, "--holder", &holder]),
+            _ => command.arg("--single"),
         };
         if has_host_network {
             command.arg("--host-net");
         }
-        command.arg(tree(store)?).arg(data);
-        command.args(["upper", "work", "root"].map(|name| bench.store(&format!("floor-{name}"))));
+        command.arg(tree(store)?).arg(data).arg(bench.store("floor-containers"));
         tried = run(&mut command);
         if tried.is_ok() {
             return Ok(command);
