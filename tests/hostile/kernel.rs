@@ -54,6 +54,7 @@ fn row_09_the_old_root_is_gone_and_mounts_stay_inside() {
     let told = prison.tell(&[], script);
     // The six devices and the null behind the masks are all that is the host's.
     assert!(!told.contains("shared:") && !told.contains("master:"), "{told}");
+    assert!(!told.contains(prison.env.scratch.to_str().unwrap()), "where the layers are on the host: {told}");
     prison.fails(
         &[&[], UNFILTERED],
         &["mount --make-rshared /", "pivot_root . .", "chroot /proc/1/root/.. test -d /lost+found"],
