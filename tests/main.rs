@@ -18,6 +18,7 @@ mod crashes;
 mod dedup;
 mod exit_codes;
 mod flags;
+mod hostile;
 mod layers;
 mod logins;
 mod root;

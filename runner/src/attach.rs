@@ -7,8 +7,8 @@ use std::path::Path;
 use nix::libc;
 use rustix::fs::{CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, fstat, fstatfs, major, minor, openat};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_fd,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 
 use crate::plan::{Attributes, DEVICE_LINKS, DEVICES};
@@ -23,12 +23,15 @@ pub(crate) fn rootfs(rootfs: &Rootfs, ephemeral: bool) -> io::Result<Root> {
         Rootfs::Overlay { lower, data, upper, work, .. } => {
             let overlay = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
             fsconfig_set_flag(&overlay, "userxattr")?;
-            layer(&overlay, "lowerdir+", lower)?;
+            let mut layers = vec![("lowerdir+", Root::open(lower)?)];
             if let Some(data) = data {
-                layer(&overlay, "datadir+", data)?;
+                layers.push(("datadir+", Root::open(data)?));
             }
-            layer(&overlay, "upperdir", upper)?;
-            layer(&overlay, "workdir", work)?;
+            layers.push(("upperdir", Root::open(upper)?));
+            layers.push(("workdir", Root::open(work)?));
+            for (key, folder) in &layers {
+                layer(&overlay, key, folder)?;
+            }
             if ephemeral {
                 fsconfig_set_flag(&overlay, "volatile")?;
             }
@@ -52,13 +55,14 @@ pub(crate) fn give_to_root(folder: &Path) -> io::Result<()> {
     Ok(rustix::fs::fchown(folder, Some(rustix::fs::Uid::ROOT), Some(rustix::fs::Gid::ROOT))?)
 }
 
-/// Gives a layer by descriptor (Linux 6.13), which no colon and no length limit can break; older kernels take a path.
-fn layer(overlay: impl AsFd, key: &str, path: &Path) -> io::Result<()> {
-    let folder = Root::open(path)?;
-    match fsconfig_set_fd(overlay.as_fd(), key, &folder) {
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::BADF) => {
-            let key = if key == "lowerdir+" { "lowerdir" } else { key };
-            Ok(fsconfig_set_string(overlay.as_fd(), key, path)?)
+/// Gives a layer as the working directory: no colon and no length limit can break that, and the container, which reads
+/// in its table of mounts the name that was given, learns none of the host's. By descriptor the kernel would name the path.
+fn layer(overlay: impl AsFd, key: &str, folder: &Root) -> io::Result<()> {
+    rustix::process::fchdir(folder)?;
+    match fsconfig_set_string(overlay.as_fd(), key, ".") {
+        // Before Linux 6.8 there was one option for all lower layers.
+        Err(rustix::io::Errno::INVAL) if key == "lowerdir+" => {
+            Ok(fsconfig_set_string(overlay.as_fd(), "lowerdir", ".")?)
         }
         other => Ok(other?),
     }

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-/// Where the root comes from. Paths are of the store or given by the user, never from an image.
+/// Where the root comes from. Paths are of the store or given by the user, never from an image; absolute,
+/// since the working directory changes on the way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rootfs {
     /// A tree, with changes above it.

@@ -50,15 +50,22 @@ const SELF_PORTRAIT: &str = "cut -d' ' -f4- /proc/self/mountinfo | sort; grep -v
     ls -l /proc/self/fd | wc -l; cat /proc/net/dev; ls /sys/class/net; stat -c '%A %u %g %t:%T %N' /dev/* /dev/pts/*; umask; ulimit -a";
 
 fn twins(bench: &Bench) {
-    let variants: [&[&str]; 5] =
-        [&[], &["--network-host"], &["--user", "app"], &["--read-only", "--init"], &["--unconfined", "--rm"]];
+    let variants: [&[&str]; 9] = [
+        &[],
+        &["--network-host"],
+        &["--user", "app"],
+        &["--read-only", "--init"],
+        &["--unconfined", "--rm"],
+        &["--keep-id", "--user", "app"],
+        &["--with", r#"{"namespaces": {"pid": true, "ipc": false, "uts": false, "cgroup": false}}"#],
+        &["--with", r#"{"umask": 63, "oom_score": 500, "limits": [{"name": "nofile", "soft": 100, "hard": 200}]}"#],
+        &["--with", r#"{"sysctls": [["net.ipv4.ip_forward", "1"]], "landlock": [{"path": "/", "writing": false}]}"#],
+    ];
     for flags in variants {
         let portrait = |by_holder| {
             bench.by_holder.set(by_holder);
             let mut run = bench.container();
-            let own = run.own().to_str().unwrap().to_owned();
-            // The overlay's options name its layers.
-            let out = run.flags(flags).sh(SELF_PORTRAIT).replace(&own, "OWN");
+            let out = run.flags(flags).sh(SELF_PORTRAIT);
             out.lines().map(str::to_owned).collect::<Vec<_>>()
         };
         let (plain, by_holder) = (portrait(false), portrait(true));
@@ -215,6 +222,7 @@ fn mounts(bench: &Bench) {
     assert!(strangers.is_empty(), "{strangers:?}");
     let root = out.lines().find(|line| line.split(' ').nth(4) == Some("/")).unwrap();
     assert!(root.contains(" - overlay ") && root.contains("nodev"), "{root}");
+    assert!(root.contains("lowerdir") && !root.split(" - ").nth(1).unwrap().contains('/'), "names of the host: {root}");
 }
 
 fn masks(bench: &Bench) {

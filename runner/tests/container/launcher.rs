@@ -61,6 +61,12 @@ fn run(args: &[String]) -> i32 {
             }
             "--terminal" => spec.terminal = true,
             "--no-input" => spec.interactive = false,
+            "--with" => {
+                let mut value = serde_json::to_value(&spec).unwrap();
+                let said: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&next()).unwrap();
+                value.as_object_mut().unwrap().extend(said);
+                spec = serde_json::from_value(value).unwrap();
+            }
             "--init" => spec.init = true,
             "--read-only" => spec.read_only = true,
             "--rm" => spec.ephemeral = true,

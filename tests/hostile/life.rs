@@ -1,0 +1,174 @@
+//! Rows about starting, ending, and what comes along.
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
+use std::process::Command;
+
+use super::Prison;
+use crate::need;
+use crate::support::image::sha256;
+use crate::support::{all, said, skip};
+
+#[test]
+fn row_07_the_runners_program_cannot_be_overwritten() {
+    let prison = need!("row 7", Prison::open());
+    let path = said(&prison.env.command("sh").args(["-c", "command -v lrun"]).output().unwrap());
+    let hash = || sha256(&std::fs::read(path.trim()).unwrap());
+    let before = hash();
+    // It lies in wait for whatever shows up in its own process table, a joining command above all.
+    let script = "cd /proc; while :; do for p in [0-9]*; do [ $p = $$ ] || for way in exe fd/3 fd/4 fd/5; do \
+                  (exec 3<>/proc/$p/$way && head -c 4 /proc/$p/$way > /got) 2>/dev/null; done; done; done";
+    let name = format!("row-7-{}", std::process::id());
+    for init in [&[][..], &["--init"]] {
+        let words = [&["run", "-d", "--name", &name], init, &[&prison.image, "sh", "-c", script]].concat();
+        said(&prison.env.lrun(&words));
+        for command in [&["true"][..], &["/proc/self/exe"], &["sh", "-c", "exec /proc/self/exe -c true"]] {
+            for _ in 0..5 {
+                prison.env.lrun(&[&["exec", &name], command].concat());
+            }
+        }
+        // A script whose interpreter is whatever executes it.
+        prison.env.lrun(&["exec", &name, "sh", "-c", "printf '#!/proc/self/exe\\n' > /trap; chmod 755 /trap"]);
+        prison.env.lrun(&["exec", &name, "/trap"]);
+        let _ = prison.env.lrun(&["rm", "-f", &name]);
+    }
+    assert_eq!(hash(), before);
+    // Nor may its owner's other processes be looked into.
+    assert!(!prison.run(&["--init"], "cat /proc/1/exe > /dev/null").status.success());
+}
+
+#[test]
+fn row_19_a_killed_runner_leaves_nothing() {
+    let prison = need!("row 19", Prison::open());
+    let marker = format!("2{:08}", std::process::id());
+    let before = prison.host();
+    for flags in [&[][..], &["-u", "33"], &["--init"], &["--pid", "host"], &["--userns", "keep-id"], &["--no-holder"]] {
+        // Zombies and orphans of its own, in sessions of their own.
+        let script = format!("(setsid sleep {marker} &); (true &); echo ready; sleep {marker}");
+        let words = [&["run", "--rm"], flags, &[&prison.image, "sh", "-c", &script]].concat();
+        let mut process = prison.env.spawn("lrun", &words);
+        let mut output = BufReader::new(process.stdout.take().unwrap());
+        output.read_line(&mut String::new()).unwrap();
+        process.kill().unwrap();
+        process.wait().unwrap();
+        // The pipe ends when nobody inside holds it any more.
+        output.read_to_string(&mut String::new()).unwrap();
+        let survivors = || {
+            let processes = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+            let lines = processes.filter_map(|process| std::fs::read_to_string(process.path().join("cmdline")).ok());
+            lines.filter(|line| line.starts_with(&format!("sleep\0{marker}"))).count()
+        };
+        assert!((0..500).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            survivors() == 0
+        }));
+        assert_eq!(prison.host(), before);
+    }
+}
+
+#[test]
+fn row_20_what_cannot_be_kept_is_refused_aloud() {
+    let prison = need!("row 20", Prison::open());
+    let broken = prison.env.scratch.join("broken.json");
+    std::fs::write(&broken, "{\"defaultAction\": \"SCMP_ACT_SOMETHING\"}").unwrap();
+    let broken = format!("seccomp={}", broken.display());
+    for (flags, reason) in [
+        (&["--security-opt", &broken][..], "seccomp profile"),
+        (&["--security-opt", "seccomp=/missing.json"], "No such file"),
+        (&["--pids-limit", "5"], "there are no limits of processes"),
+        (&["--memory", "1g"], "unexpected argument '--memory'"),
+        (&["--cpus", "1"], "unexpected argument '--cpus'"),
+        (&["--cpuset-cpus", "0"], "unexpected argument '--cpuset-cpus'"),
+        (&["--security-opt", "apparmor=strict"], "does not set up"),
+        (&["--security-opt", "bogus"], "unknown --security-opt"),
+    ] {
+        let output = prison.run(flags, "echo ran");
+        assert_eq!(output.status.code(), Some(125), "{flags:?}: {}", all(&output));
+        assert!(all(&output).contains(reason) && !all(&output).contains("ran\n"), "{flags:?}: {}", all(&output));
+    }
+    // The helpers fail: nothing starts with fewer ids than were meant.
+    let run = format!("lrun run --rm --no-holder {} echo ran", prison.image);
+    let told = apart(&prison, "mount --bind /bin/false /usr/bin/newuidmap", &run);
+    assert!(told.contains("newuidmap failed") && !told.contains("ran\n"), "{told}");
+    // They are missing, and one id is all that there can be: said aloud, as is that it cannot be had with keep-id.
+    let hide =
+        "mkdir bin && cp -a /usr/bin/setpriv /usr/bin/dash bin && ln -s dash bin/sh && mount --bind bin /usr/bin";
+    let told = apart(&prison, hide, &run.replace("--no-holder", "--no-holder --userns keep-id"));
+    assert!(told.contains("newuidmap is missing: install the package uidmap") && !told.contains("ran\n"), "{told}");
+}
+
+/// Runs a command as the user in a mount namespace that root has prepared.
+fn apart(prison: &Prison, prepare: &str, command: &str) -> String {
+    let user = prison.env.user.clone().unwrap();
+    let own = prison.env.command("true");
+    let mut outer = Command::new("unshare");
+    let script = format!(
+        "{prepare}; exec setpriv --reuid {} --regid {} --clear-groups /usr/bin/sh -c '{command}'",
+        user.uid, user.gid
+    );
+    outer.args(["-m", "sh", "-c", &script]).env_clear().current_dir(&prison.env.scratch);
+    outer.envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    all(&outer.output().unwrap())
+}
+
+#[test]
+fn row_21_ids_are_the_callers_own() {
+    let prison = need!("row 21", Prison::open());
+    // Groups cannot be dropped where they were not given: the single map denies setgroups.
+    let alone = "mount --bind /dev/null /etc/subuid";
+    let run = format!("lrun run --rm --no-holder {} cat /proc/self/setgroups /proc/self/uid_map", prison.image);
+    let told = apart(&prison, alone, &run);
+    assert!(told.contains("a single user id") && told.contains("deny"), "{told}");
+    // Ranges that overlap, or are another's, are refused by those who map.
+    let overlap = "echo lstest:2000000:65536 > /tmp/row-21; echo lstest:2000100:65536 >> /tmp/row-21; \
+                   mount --bind /tmp/row-21 /etc/subuid; mount --bind /tmp/row-21 /etc/subgid; rm -f /tmp/row-21";
+    for way in ["--no-holder", "--init"] {
+        let told = apart(&prison, overlap, &format!("XDG_RUNTIME_DIR= lrun run --rm {way} {} echo ran", prison.image));
+        assert!(told.contains("lrun: ") && !told.contains("ran\n"), "{way}: {told}");
+    }
+    // A container's own map can be written once, which it was.
+    prison.fails(
+        &[&[], &["--security-opt", "seccomp=unconfined"]],
+        &[
+            "echo 0 0 4294967295 > /proc/self/uid_map",
+            "echo allow > /proc/self/setgroups && echo deny > /proc/1/setgroups && false",
+        ],
+    );
+}
+
+#[test]
+fn row_22_nothing_of_the_caller_comes_along() {
+    let prison = need!("row 22", Prison::open());
+    let script = "exec 7</etc/passwd 9<.; umask 0; ulimit -n 777; ulimit -c 0; trap '' TERM HUP; \
+                  AWS_SECRET=x SSH_AUTH_SOCK=/x http_proxy=y LD_PRELOAD=/none lrun run --rm IMAGE \
+                  sh -c 'env; umask; ulimit -n; ls /proc/self/fd; cat /proc/self/status; cat /proc/self/loginuid; pwd'";
+    let script = script.replace("IMAGE", &prison.image);
+    let output = prison.env.command("sh").args(["-c", &script]).output().unwrap();
+    let told = said(&output);
+    for secret in ["AWS_SECRET", "SSH_AUTH_SOCK", "http_proxy", "LD_PRELOAD", "LSTORE_ROOT", "XDG_RUNTIME_DIR"] {
+        assert!(!told.contains(secret), "{secret}: {told}");
+    }
+    assert!(told.contains("\n0022\n777\n0\n1\n2\n3\n"), "{told}");
+    assert!(told.contains("SigIgn:\t0000000000000000") && told.contains("SigBlk:\t0000000000000000"), "{told}");
+    assert!(told.contains("Groups:\t0 \n") || told.contains("Groups:\t \n"), "{told}");
+    assert!(told.ends_with("\n/\n") || told.ends_with("4294967295/\n"), "{told}");
+}
+
+#[test]
+fn row_23_abstract_sockets_of_the_host_are_elsewhere() {
+    let prison = need!("row 23", Prison::open());
+    let name = format!("lrun-row-23-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(&name).unwrap();
+    let _listener = UnixListener::bind_addr(&address).unwrap();
+    let connect = format!(
+        "perl -e 'socket(my $s, 1, 1, 0); print connect($s, pack(\"S a*\", 1, \"\\0{name}\")) ? \"reached\" : \"refused\"'"
+    );
+    assert_eq!(prison.tell(&[], &connect), "refused");
+    assert_eq!(prison.tell(&["--no-holder"], &connect), "refused");
+    // With the host's network it is the host's, which is why that must be asked for.
+    assert_eq!(prison.tell(&["--network", "host"], &connect), "reached");
+    if std::env::var_os("container").is_some() {
+        skip("row 23 (host)", "the host is itself a container");
+    }
+}
