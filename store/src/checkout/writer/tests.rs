@@ -7,7 +7,7 @@ use crate::layer::LayerError;
 use crate::layer::entry::{Entry, EntryKind, Metadata, Timestamp};
 use crate::layer::path::EntryPath;
 use crate::layer::whiteout::Change;
-use crate::pool::{Ingest, NewObject, ObjectId};
+use crate::pool::{Ingest, NewObject, ObjectId, Packs};
 
 /// What two checkouts of a tree must agree in.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -95,7 +95,8 @@ fn written(placement: Placement, threads: usize) -> Vec<Seen> {
     let scratch = tempfile::tempdir().unwrap();
     let base = Dir::open(scratch.path()).unwrap();
     let path = scratch.path().join("index.db");
-    let pool = Pool::new(base.ensure_dir(b"objects", 0o700).unwrap());
+    let packs = Packs::new(base.ensure_dir(b"packs", 0o700).unwrap(), path.clone());
+    let pool = Pool::new(base.ensure_dir(b"objects", 0o700).unwrap(), packs);
     let open = || Index::open(&path, Durability::Consistent).unwrap();
     let mut ingest = Ingest::start(&pool, open(), 1).unwrap();
     let objects: Vec<_> =
@@ -146,8 +147,10 @@ fn several_threads_write_what_one_writes() {
 fn an_error_in_one_thread_ends_all_and_names_the_file() {
     let scratch = tempfile::tempdir().unwrap();
     let base = Dir::open(scratch.path()).unwrap();
-    let mut index = Index::open(&scratch.path().join("index.db"), Durability::Consistent).unwrap();
-    let pool = Pool::new(base.ensure_dir(b"objects", 0o700).unwrap());
+    let path = scratch.path().join("index.db");
+    let mut index = Index::open(&path, Durability::Consistent).unwrap();
+    let packs = Packs::new(base.ensure_dir(b"packs", 0o700).unwrap(), path);
+    let pool = Pool::new(base.ensure_dir(b"objects", 0o700).unwrap(), packs);
     let mut tree = Tree::new();
     // Contents that the pool has not.
     tree.apply(changes(&[(ObjectId::new(9, 9), 5)])).unwrap();
