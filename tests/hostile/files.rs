@@ -137,7 +137,10 @@ fn pool(env: &Env, is_shared_by_links: bool) -> Vec<String> {
             let changed = if is_shared_by_links { (0, 0) } else { (data.ctime(), data.ctime_nsec()) };
             let bytes = sha256(&std::fs::read(&path).unwrap());
             let xattrs = xattrs(&path);
-            lines.push(format!("{path:?} {mode:o} {uid} {gid} {time}.{nanoseconds} {changed:?} {bytes} {xattrs:?}"));
+            lines.push(format!(
+                "{} {mode:o} {uid} {gid} {time}.{nanoseconds} {changed:?} {bytes} {xattrs:?}",
+                path.display()
+            ));
         }
     }
     lines.sort();
