@@ -17,6 +17,7 @@ mod crashes;
 mod dedup;
 mod exit_codes;
 mod layers;
+mod life;
 mod logins;
 mod root;
 

@@ -63,8 +63,7 @@ pub fn spec(
         },
         read_only: arguments.read_only,
         terminal: arguments.tty,
-        // Nobody is there to write to one in the background.
-        interactive: arguments.interactive && !arguments.detach,
+        interactive: arguments.interactive,
         init: arguments.init,
         ephemeral: arguments.rm,
         files: files(&hostname, network),
@@ -202,8 +201,8 @@ fn mount(mount: volume::Mount) -> Result<Mount, Failure> {
     Ok(Mount { kind, target, read_only, nosuid, nodev, noexec })
 }
 
-/// The files that a container finds in /etc besides those of its image.
-fn files(hostname: &str, network: Network) -> Vec<(PathBuf, Vec<u8>)> {
+/// The files that a container finds in /etc besides those of its image; made for each start.
+pub fn files(hostname: &str, network: Network) -> Vec<(PathBuf, Vec<u8>)> {
     let mut hosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_owned();
     if network == Network::Host
         && let Ok(own) = std::fs::read_to_string("/etc/hosts")

@@ -26,7 +26,7 @@ use crate::sys::kernel;
 /// The folder in the store.
 pub(crate) const STARTS: &str = "starts";
 /// Answers of another form are another version's.
-const FORM: u32 = 1;
+const FORM: u32 = 2;
 /// An index that changed so short a time ago might change again without another time stamp: file systems tell times no
 /// finer than the kernel's tick, at most 10 ms.
 const SETTLED: Duration = Duration::from_millis(100);
@@ -34,6 +34,8 @@ const SETTLED: Duration = Duration::from_millis(100);
 /// A checkout with the image's wishes.
 #[derive(Debug)]
 pub struct Start {
+    /// The image's id, `sha256:…`.
+    pub image: String,
     /// How the image wants to be run.
     pub config: RunConfig,
     /// Its checkout, leased.
@@ -49,6 +51,7 @@ struct Answer {
     boot: String,
     /// What was asked: the hash in the file's name is no proof.
     name: String,
+    image: String,
     wanted: Option<String>,
     tree: u64,
     placement: String,
@@ -100,7 +103,7 @@ impl Start {
         let placement = answer.placement.parse().ok()?;
         let tree = StoredTree { id: answer.tree, chain_id: String::new(), placement, lost: answer.lost };
         let checkout = Checkout::lease(&trees, &objects, &tree).ok()??;
-        Some(Self { config: answer.config, checkout })
+        Some(Self { image: answer.image, config: answer.config, checkout })
     }
 }
 
@@ -119,7 +122,7 @@ impl Store {
             // Whoever may not write here, or has no room to, asks again next time.
             let _ = self.write_down(name, wanted, &image, &checkout, index);
         }
-        Ok(Some(Start { config: image.config.config, checkout }))
+        Ok(Some(Start { image: image.id.to_string(), config: image.config.config, checkout }))
     }
 
     fn write_down(
@@ -135,6 +138,7 @@ impl Store {
             index,
             boot: self.boot.clone(),
             name: name.to_owned(),
+            image: image.id.to_string(),
             wanted: wanted.map(|wanted| wanted.name().to_owned()),
             tree: checkout.id,
             placement: checkout.placement.name().to_owned(),

@@ -11,14 +11,19 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::container_name;
+use super::create::CreateArguments;
 use crate::global::RegistryArguments;
 
 /// `lrun run`.
 #[derive(Args, Debug)]
 pub struct RunArguments {
-    /// Let the container run in the background, print its name, and keep what it writes in its log
+    /// Let the container run in the background, print its id, and keep what it writes in its log
     #[arg(short, long, conflicts_with = "rootfs")]
     pub detach: bool,
+
+    /// What a container is known by and how it is looked after.
+    #[command(flatten)]
+    pub create: CreateArguments,
 
     /// Remove the container when it has ended
     #[arg(long)]
