@@ -20,6 +20,7 @@ mod exit_codes;
 mod flags;
 mod hostile;
 mod layers;
+mod life;
 mod logins;
 mod root;
 

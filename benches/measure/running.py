@@ -26,7 +26,7 @@ def exec_(bench):
 
     def nsenter():
         bench.need("nsenter")
-        words = ["nsenter", "-t", state["first"]["id"], "-U", "-m", "-u", "-i", "-n", "-p", "-C"]
+        words = ["nsenter", "-t", state["run"]["first"]["id"], "-U", "-m", "-u", "-i", "-n", "-p", "-C"]
         return Contender("nsenter", [*words, "--preserve-credentials", "true"], "floor")
 
     row = Row("exec", "`lrun exec` in a running container", "≤ 2 × nsenter")

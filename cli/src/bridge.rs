@@ -98,8 +98,7 @@ pub fn spec(
         },
         read_only: arguments.read_only,
         terminal: arguments.tty,
-        // Nobody is there to write to one in the background.
-        interactive: arguments.interactive && !arguments.detach,
+        interactive: arguments.interactive,
         init: arguments.init,
         ephemeral: arguments.rm,
         files: etc::files(arguments, &hostname, network),
@@ -129,7 +128,12 @@ pub fn shape(arguments: &RunArguments) -> Shape {
 
 /// Whose the files of the checkout must be for that.
 pub fn shift(arguments: &RunArguments) -> IdShift {
-    let (user, group) = shape(arguments).caller();
+    shift_of(shape(arguments))
+}
+
+/// Whose the files of the checkout must be for a relation of ids.
+pub fn shift_of(shape: Shape) -> IdShift {
+    let (user, group) = shape.caller();
     IdShift { user, group }
 }
 

@@ -6,13 +6,25 @@ pub mod device;
 pub mod etc;
 pub mod security;
 
-mod detach;
+mod attach;
+mod create;
+mod describe;
 mod exec;
 mod folder;
 mod info;
+mod inspect;
+mod logs;
+mod moment;
+mod monitor;
+mod ps;
+mod rename;
 mod run;
-mod state;
+mod select;
+mod signal;
+mod start;
 mod stop;
+mod top;
+mod wait;
 
 use clap::CommandFactory;
 
@@ -29,11 +41,25 @@ pub const PROGRAM: &str = "lrun";
 /// # Errors
 /// What went wrong before the container's command ran, with the exit code that says so.
 pub fn run(lrun: Lrun) -> Result<Exit, Failure> {
-    match lrun.command {
-        LrunCommand::Run(arguments) => run::run(&lrun.global, &arguments),
-        LrunCommand::Exec(arguments) => exec::run(&lrun.global, &arguments),
-        LrunCommand::Stop(arguments) => stop::stop(&lrun.global, &arguments),
-        LrunCommand::Rm(arguments) => stop::remove(&lrun.global, &arguments),
+    let global = &lrun.global;
+    let is_rm = matches!(lrun.command, LrunCommand::Rm(_));
+    let outcome = match lrun.command {
+        LrunCommand::Run(arguments) => run::run(global, &arguments),
+        LrunCommand::Create(arguments) => create::run(global, &arguments),
+        LrunCommand::Start(arguments) => start::start(global, &arguments),
+        LrunCommand::Restart(arguments) => start::restart(global, &arguments),
+        LrunCommand::Exec(arguments) => exec::run(global, &arguments),
+        LrunCommand::Attach(arguments) => attach::run(global, &arguments),
+        LrunCommand::Logs(arguments) => logs::run(global, &arguments),
+        LrunCommand::Ps(arguments) => ps::run(global, &arguments),
+        LrunCommand::Inspect(arguments) => inspect::run(global, &arguments),
+        LrunCommand::Top(arguments) => top::run(global, &arguments),
+        LrunCommand::Exists(arguments) => return wait::exists(global, &arguments),
+        LrunCommand::Stop(arguments) => stop::stop(global, &arguments),
+        LrunCommand::Kill(arguments) => stop::kill(global, &arguments),
+        LrunCommand::Wait(arguments) => wait::run(global, &arguments),
+        LrunCommand::Rename(arguments) => rename::run(global, &arguments),
+        LrunCommand::Rm(arguments) => stop::remove(global, &arguments),
         LrunCommand::Info(arguments) => info::run(&arguments),
         LrunCommand::Completions(arguments) => {
             manual::completions(Lrun::command(), arguments.shell, &mut std::io::stdout())?;
@@ -46,5 +72,10 @@ pub fn run(lrun: Lrun) -> Result<Exit, Failure> {
             }
             Ok(Exit::SUCCESS)
         }
-    }
+    };
+    // podman's code for all that went wrong in itself.
+    outcome.map_err(|failure| match failure.exit {
+        Exit::FAILURE if !is_rm => Failure { exit: Exit::RUNNER, ..failure },
+        _ => failure,
+    })
 }

@@ -12,7 +12,7 @@ mod gc;
 mod images;
 mod import;
 mod info;
-mod inspect;
+pub(crate) mod inspect;
 mod prepare;
 mod pull;
 mod rmi;

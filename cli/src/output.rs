@@ -12,7 +12,7 @@ use std::io::{self, Write};
 use serde_json::Value;
 
 pub use escape::{escape, escape_bytes, escape_value};
-pub use human::{ago, parse_rfc3339, rfc3339, short_id, size, timestamp};
+pub use human::{ago, duration, parse_rfc3339, rfc3339, short_id, size, timestamp};
 pub use table::Table;
 
 use crate::template::{Template, TemplateError};

@@ -37,6 +37,25 @@ pub enum ExitStatus {
     Signal(u8),
 }
 
+impl ExitStatus {
+    /// As `wait(2)` tells it; `None` for one that has not ended.
+    pub(crate) fn of(status: WaitStatus) -> Option<Self> {
+        match status {
+            WaitStatus::Exited(_, code) => Some(Self::Code(code.to_le_bytes()[0])),
+            WaitStatus::Signaled(_, signal, _) => Some(Self::Signal((signal as i32).to_le_bytes()[0])),
+            _ => None,
+        }
+    }
+
+    /// One number for both, as a shell has it: that of a signal is 128 above.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal(signal) => signal.saturating_add(128),
+        }
+    }
+}
+
 /// A container whose command runs. It is killed when this value is dropped, and when this process ends.
 #[derive(Debug)]
 pub struct Container {
@@ -70,6 +89,16 @@ impl Container {
         self.id
     }
 
+    /// The signals that this process got for it.
+    pub(crate) fn signals(&self) -> BorrowedFd<'_> {
+        self.signals.as_fd()
+    }
+
+    /// The outer end of its terminal.
+    pub(crate) fn terminal(&self) -> Option<BorrowedFd<'_>> {
+        self.terminal.as_ref().map(AsFd::as_fd)
+    }
+
     /// Passes signals and the terminal through until the command ends.
     ///
     /// # Errors
@@ -86,11 +115,7 @@ impl Container {
         self.serve().action("serve the container")?;
         drop(raw);
         self.keeper = None;
-        match process::wait_for(self.id).action("wait for the container")? {
-            WaitStatus::Exited(_, code) => Ok(ExitStatus::Code(code.to_le_bytes()[0])),
-            WaitStatus::Signaled(_, signal, _) => Ok(ExitStatus::Signal((signal as i32).to_le_bytes()[0])),
-            _ => Err(Error::Died),
-        }
+        ExitStatus::of(process::wait_for(self.id).action("wait for the container")?).ok_or(Error::Died)
     }
 
     fn serve(&mut self) -> io::Result<()> {
@@ -170,7 +195,7 @@ impl Container {
         }
     }
 
-    fn pass_signals(&self) -> io::Result<()> {
+    pub(crate) fn pass_signals(&self) -> io::Result<()> {
         while let Some(info) = self.signals.read_signal()? {
             let Some(signal) = i32::try_from(info.ssi_signo).ok().and_then(rustix::process::Signal::from_named_raw)
             else {

@@ -70,11 +70,16 @@ pub fn folder(runtime: Option<&Path>) -> PathBuf {
 /// # Errors
 /// [`Error::IdMap`] without subordinate ids, [`Error::Helper`], [`Error::UserNamespace`], [`Error::Holder`].
 pub fn join(folder: &Path) -> Result<Subordinates, Error> {
+    // A monitor starts its container again within the namespace that it is in, whether that holder lives or not.
+    static JOINED: std::sync::OnceLock<Subordinates> = std::sync::OnceLock::new();
+    if let Some(joined) = JOINED.get() {
+        return Ok(joined.clone());
+    }
     for _ in 0..ATTEMPTS {
         if let Some(record) = Record::read(folder)
             && record.enter()
         {
-            return Ok(record.subordinates);
+            return Ok(JOINED.get_or_init(|| record.subordinates).clone());
         }
         start(folder)?;
     }

@@ -78,7 +78,6 @@ pub struct Spec {
     /// Whether nothing of the container is to be kept: then nothing of it is ever synced.
     pub ephemeral: bool,
     /// Files to put into the root: path, content. Made anew for each start.
-    #[serde(skip)]
     pub files: Vec<(PathBuf, Vec<u8>)>,
 }
 

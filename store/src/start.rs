@@ -34,6 +34,8 @@ const SETTLED: Duration = Duration::from_millis(100);
 /// A checkout with the image's wishes.
 #[derive(Debug)]
 pub struct Start {
+    /// The image's id, `sha256:…`.
+    pub image: String,
     /// How the image wants to be run.
     pub config: RunConfig,
     /// Its checkout, leased.
@@ -49,6 +51,7 @@ struct Answer {
     boot: String,
     /// What was asked: the hash in the file's name is no proof.
     name: String,
+    image: String,
     wanted: Option<String>,
     shift: String,
     tree: u64,
@@ -102,7 +105,7 @@ impl Start {
         let placement = answer.placement.parse().ok()?;
         let tree = StoredTree { id: answer.tree, chain_id: String::new(), placement, shift, lost: answer.lost };
         let checkout = Checkout::lease(&trees, &objects, &tree).ok()??;
-        Some(Self { config: answer.config, checkout })
+        Some(Self { image: answer.image, config: answer.config, checkout })
     }
 }
 
@@ -121,7 +124,7 @@ impl Store {
             // Whoever may not write here, or has no room to, asks again next time.
             let _ = self.write_down(name, (wanted, shift), &image, &checkout, index);
         }
-        Ok(Some(Start { config: image.config.config, checkout }))
+        Ok(Some(Start { image: image.id.to_string(), config: image.config.config, checkout }))
     }
 
     fn write_down(
@@ -137,6 +140,7 @@ impl Store {
             index,
             boot: self.boot.clone(),
             name: name.to_owned(),
+            image: image.id.to_string(),
             wanted: wanted.map(|wanted| wanted.name().to_owned()),
             shift: shift.to_string(),
             tree: checkout.id,

@@ -8,6 +8,7 @@
     reason = "the comments are help texts, whose brackets mean what can be left out"
 )]
 
+mod create;
 mod limits;
 mod quick;
 mod run;
@@ -19,15 +20,40 @@ use std::ffi::OsString;
 
 use clap::{ArgAction, Parser, Subcommand};
 
+pub use self::create::CreateArguments;
 pub use self::limits::UlimitArgument;
 pub use self::quick::parse_run;
 pub use self::run::{NetworkArgument, PullPolicy, RunArguments, UserNamespaceArgument};
-pub use self::verbs::{ExecArguments, RemoveArguments, StopArguments};
+pub use self::verbs::{
+    AttachArguments, ExecArguments, ExistsArguments, InspectArguments, Keys, KillArguments, Kind, LogsArguments, One,
+    PsArguments, RemoveArguments, RenameArguments, RestartArguments, SessionArguments, StartArguments, StopArguments,
+    TopArguments, WaitArguments, Which,
+};
 use crate::global::Global;
 use crate::lstore::args::{CompletionsArguments, ManArguments, ReportArguments};
 
 /// Subcommands; an image with such a name is run by `lrun run NAME`.
-const COMMANDS: [&str; 7] = ["run", "exec", "stop", "rm", "info", "completions", "man"];
+const COMMANDS: [&str; 19] = [
+    "run",
+    "create",
+    "start",
+    "restart",
+    "exec",
+    "attach",
+    "logs",
+    "ps",
+    "inspect",
+    "top",
+    "exists",
+    "stop",
+    "kill",
+    "wait",
+    "rename",
+    "rm",
+    "info",
+    "completions",
+    "man",
+];
 
 /// Options of [`Global`] that are followed by a value.
 const GLOBAL_WITH_VALUE: [&str; 3] = ["--root", "--placement", "--log-level"];
@@ -88,6 +114,36 @@ pub enum LrunCommand {
     #[command(after_help = RUN_EXAMPLES, override_usage = "lrun run [OPTIONS] IMAGE [COMMAND…]")]
     Run(Box<RunArguments>),
 
+    /// Make a container without starting it, and print its id
+    #[command(
+        mut_arg("detach", |argument| argument.hide(true)),
+        mut_arg("rootfs", |argument| argument.hide(true)),
+        after_help = "\
+Examples:
+  lrun create --name web -v ./site:/srv:ro app:1
+  lrun create --name box --label manager=me -it debian:12 bash
+
+It is started by 'lrun start'. The flags are those of 'lrun run'.",
+        override_usage = "lrun create [OPTIONS] IMAGE [COMMAND…]"
+    )]
+    Create(Box<RunArguments>),
+
+    /// Start containers in the background, with the changes that they made before
+    #[command(after_help = "\
+Examples:
+  lrun start web db
+  lrun start -ai box    with this terminal; ctrl-p ctrl-q leaves it running
+
+Exit status with --attach: that of the container.")]
+    Start(StartArguments),
+
+    /// Stop containers and start them again
+    #[command(after_help = "\
+Examples:
+  lrun restart web
+  lrun restart -t 1 --running")]
+    Restart(RestartArguments),
+
     /// Run a further command in a running container
     #[command(
         after_help = "\
@@ -100,18 +156,89 @@ Exit status: as for 'lrun run'.",
     )]
     Exec(ExecArguments),
 
+    /// See what a container in the background writes, and write to it
+    #[command(after_help = "\
+Examples:
+  lrun attach box              ctrl-p ctrl-q leaves it running
+  lrun attach --no-stdin web
+
+What was written before is shown by 'lrun logs'. Exit status: that of the container.")]
+    Attach(AttachArguments),
+
+    /// Show what a container in the background wrote
+    #[command(after_help = "\
+Examples:
+  lrun logs web
+  lrun logs -f --tail 10 web
+  lrun logs -t --since 10m --until 2026-01-31T12:00:00Z web
+
+Standard output and standard error go where they went inside.")]
+    Logs(LogsArguments),
+
+    /// List containers
+    #[command(after_help = "\
+Examples:
+  lrun ps -a
+  lrun ps -a --filter status=exited --filter label=manager=me -q
+  lrun ps --format '{{.ID}} {{.Names}} {{.Status}}'
+  lrun ps -a --format json")]
+    Ps(PsArguments),
+
+    /// Show all that is known of containers or images, as JSON
+    #[command(after_help = "\
+Examples:
+  lrun inspect web
+  lrun inspect --format '{{.State.Status}} {{.State.ExitCode}}' web
+  lrun inspect --type image debian:12")]
+    Inspect(InspectArguments),
+
+    /// List the processes of a container, with the numbers that they have inside
+    #[command(after_help = "\
+Examples:
+  lrun top web")]
+    Top(TopArguments),
+
+    /// Tell by the exit status whether a container is there: 0 or 1
+    #[command(after_help = "\
+Examples:
+  lrun exists web && lrun rm web")]
+    Exists(ExistsArguments),
+
     /// Ask containers to end, and end those that do not
     #[command(after_help = "\
 Examples:
   lrun stop web
-  lrun stop -t 1 web db")]
+  lrun stop -t 1 web db
+  lrun stop --all")]
     Stop(StopArguments),
+
+    /// Send a signal to containers
+    #[command(after_help = "\
+Examples:
+  lrun kill web
+  lrun kill -s HUP web")]
+    Kill(KillArguments),
+
+    /// Wait until containers have ended, and print their exit statuses
+    #[command(after_help = "\
+Examples:
+  lrun wait web")]
+    Wait(WaitArguments),
+
+    /// Give a container another name
+    #[command(after_help = "\
+Examples:
+  lrun rename web old-web")]
+    Rename(RenameArguments),
 
     /// Remove containers that have ended
     #[command(after_help = "\
 Examples:
   lrun rm web
-  lrun rm -f web        also if it runs")]
+  lrun rm -f web        also if it runs
+  lrun rm --all
+
+Exit status: 1 if a container was not there, 2 if one runs, 125 for other failures.")]
     Rm(RemoveArguments),
 
     /// Show what the kernel and the system allow, and what is missing

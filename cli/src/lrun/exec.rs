@@ -6,7 +6,7 @@ use lrun::{Host, Plan, Spec};
 
 use super::args::ExecArguments;
 use super::run::{exit, exit_of};
-use super::state::State;
+use super::select::containers;
 use crate::bridge;
 use crate::env::Environment;
 use crate::exit::Exit;
@@ -20,9 +20,9 @@ pub(super) fn run(global: &Global, arguments: &ExecArguments) -> Result<Exit, Fa
 fn enter(global: &Global, arguments: &ExecArguments) -> Result<Exit, Failure> {
     let environment = Environment::of_process();
     let store = environment.store(global)?;
-    let (_, state) = State::read(&store, &arguments.container)?;
-    let first = state.running().ok_or_else(|| format!("{}: the container is not running", arguments.container))?;
-    let spec = spec(arguments, state.spec, &environment)?;
+    let record = containers(&store).find(&arguments.container)?.record;
+    let first = record.running().ok_or_else(|| format!("{}: the container is not running", arguments.container))?;
+    let spec = spec(arguments, record.spec, &environment)?;
     let plan = Plan::new(spec, Host::probe())?;
     Ok(exit(lrun::exec(&plan, &first)?.wait()?))
 }

@@ -2,21 +2,23 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use lrun::state::STATE;
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock};
 
 /// Marks the folder of a container that stays when it has ended.
 const KEPT: &str = "kept";
 /// How often a sweeper may take a folder in the instant between its making and its locking.
 const ATTEMPTS: usize = 100;
+/// How often a lock that is held is tried before it is taken for that of a container in use; 2 ms lie between.
+const PATIENCE: usize = 1000;
 
 /// A folder that this process has locked.
 #[derive(Debug)]
 pub(super) struct Folder {
-    path: PathBuf,
     lock: File,
     is_ephemeral: bool,
 }
@@ -37,27 +39,63 @@ impl Folder {
                 }
                 other => other?,
             }
-            let Ok(lock) = File::open(&path) else { continue };
-            let is_locked = flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok();
-            let is_there =
-                std::fs::metadata(&path).is_ok_and(|now| lock.metadata().is_ok_and(|locked| locked.ino() == now.ino()));
-            if !is_locked || !is_there {
-                continue;
-            }
+            // One who only looks whether it is locked lets go at once, a sweeper takes it away.
+            let Some(folder) = Self::lock_at(&path, FlockOperation::LockExclusive, is_ephemeral)? else { continue };
             if !is_ephemeral {
-                File::create(path.join(KEPT))?;
+                folder.keep(true)?;
             }
             for part in ["upper", "work"] {
                 std::fs::create_dir(path.join(part))?;
             }
-            return Ok(Self { path, lock, is_ephemeral });
+            return Ok(folder);
         }
         Err(io::Error::other(format!("{}: removed by another process again and again", path.display())))
     }
 
-    /// Where it is.
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    /// Takes the folder of a container that nobody answers for; `None` if somebody does, or it has gone.
+    pub(super) fn take(path: &Path, is_ephemeral: bool) -> io::Result<Option<Self>> {
+        for _ in 0..PATIENCE {
+            match Self::lock_at(path, FlockOperation::NonBlockingLockExclusive, is_ephemeral) {
+                // Perhaps by one who only looks, or by a keeper that is about to end.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                other => return other,
+            }
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        Ok(None)
+    }
+
+    /// Opens and locks; `None` if it is another's or nobody's by then.
+    fn lock_at(path: &Path, how: FlockOperation, is_ephemeral: bool) -> io::Result<Option<Self>> {
+        let lock = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other?,
+        };
+        flock(&lock, how)?;
+        let own = lock.metadata()?.ino();
+        let is_there = std::fs::metadata(path).is_ok_and(|now| now.ino() == own);
+        Ok(is_there.then_some(Self { lock, is_ephemeral }))
+    }
+
+    /// Sets whether it stays when nobody holds it.
+    pub(super) fn keep(&self, kept: bool) -> io::Result<()> {
+        if kept {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
+            rustix::fs::openat(&self.lock, KEPT, flags, Mode::RUSR | Mode::WUSR)?;
+            return Ok(());
+        }
+        match rustix::fs::unlinkat(&self.lock, KEPT, AtFlags::empty()) {
+            Err(error) if error != rustix::io::Errno::NOENT => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Where it is now: a container can be renamed while it runs.
+    pub(super) fn path(&self) -> PathBuf {
+        let link = format!("/proc/self/fd/{}", self.lock.as_raw_fd());
+        // Without /proc no container was started.
+        std::fs::read_link(link).unwrap_or_default()
     }
 
     /// Whether it is to go with its container.
@@ -70,14 +108,15 @@ impl Folder {
         self.lock.as_fd()
     }
 
-    /// Folders of ephemeral containers that nobody holds, each locked: their runner and keeper were killed.
+    /// Folders that nobody holds of ephemeral containers, or of ones that were never finished, each locked: those who were to
+    /// finish or remove them were killed.
     pub(super) fn left_over(store: &Path) -> Vec<(PathBuf, File)> {
         let Ok(entries) = std::fs::read_dir(store.join("containers")) else { return Vec::new() };
         let left_over = |path: PathBuf| {
             let lock = File::open(&path).ok()?;
             flock(&lock, FlockOperation::NonBlockingLockExclusive).ok()?;
             // Looked for under the lock: a folder in the making has it before its mark.
-            (!path.join(KEPT).exists()).then_some((path, lock))
+            (!path.join(KEPT).exists() || !path.join(STATE).exists()).then_some((path, lock))
         };
         entries.filter_map(|entry| left_over(entry.ok()?.path())).collect()
     }

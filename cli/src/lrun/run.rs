@@ -1,25 +1,31 @@
 //! `lrun run`.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use lrun::idmap::Shape;
+use lrun::spec::UserNamespace;
+use lrun::state::{Record, Restart, random_id};
 use lrun::userns::maps_of_caller;
 use lrun::{Aftermath, Container, Error, ExitStatus, Host, Plan, Rootfs, Spec, launch};
-use lstore::{Start, Store};
+use lstore::{Checkout, Start, Store};
 
 use super::PROGRAM;
-use super::args::{PullPolicy, RunArguments};
-use super::detach::{self, Side};
+use super::args::{CreateArguments, PullPolicy, RunArguments};
 use super::folder::Folder;
-use super::state::State;
+use super::monitor::Job;
 use crate::bridge;
 use crate::env::Environment;
 use crate::exit::Exit;
 use crate::global::Global;
 use crate::lstore::context::placement;
 use crate::report::{self, Failure};
+
+/// Digits of an id that are enough to tell containers apart; also the name of one that was given none.
+pub(super) const SHORT: usize = 12;
 
 pub(super) fn run(global: &Global, arguments: &RunArguments) -> Result<Exit, Failure> {
     start_and_wait(global, arguments).map_err(|failure| Failure { exit: exit_of(&failure), ..failure })
@@ -38,107 +44,151 @@ pub(super) fn exit_of(failure: &Failure) -> Exit {
 
 fn start_and_wait(global: &Global, arguments: &RunArguments) -> Result<Exit, Failure> {
     let environment = Environment::of_process();
-    let name = arguments.name.clone().map_or_else(random_name, Ok)?;
     if arguments.rootfs {
+        let name = arguments.name.clone().map_or_else(|| Ok(random_id()?[..SHORT].to_owned()), Ok::<_, Failure>)?;
         let directory = std::path::absolute(arguments.image())?;
         if !directory.is_dir() {
             return Err(format!("{}: not a directory", directory.display()).into());
         }
         let spec = bridge::spec(arguments, &lstore::manifest::RunConfig::default(), &name, &environment)?;
-        let mut container = start(spec, &Rootfs::Directory(directory), None, arguments, &environment)?;
+        let warn = &mut |weaker: &str| report::warn(PROGRAM, weaker, &mut std::io::stderr());
+        let rootfs = Rootfs::Directory(directory);
+        let mut container = launch_spec(spec, &rootfs, None, !arguments.no_holder, &environment, warn)?;
         return Ok(exit(container.wait()?));
     }
-
-    let path = environment.store(global)?;
-    let Start { config, checkout } = provide(global, arguments, &path)?;
-    let spec = bridge::spec(arguments, &config, &name, &environment)?;
-    let folder = match Folder::make(&path, &name, arguments.rm) {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            return Err(format!("the name {name} is in use by another container; choose another one").into());
-        }
-        other => other?,
-    };
-    let rootfs = bridge::overlay(&path, &checkout, folder.path());
-    let stop_signal = arguments.stop_signal.clone().or(config.stop_signal);
+    let store = environment.store(global)?;
+    let Made { folder, record, checkout } = make(global, arguments, &store, &environment)?;
+    let rootfs = bridge::overlay(&store, &checkout, &folder.path());
     let lease = checkout.into_lease();
-    if !arguments.detach {
-        let run = Run { path: &path, folder: &folder, lease: lease.as_fd(), arguments, environment: &environment };
-        return run.to_the_end(spec, &rootfs, stop_signal, || {});
+    if arguments.detach {
+        let id = record.id.clone();
+        let job = Job { store, folder, record, rootfs, lease, environment: &environment, is_new: true };
+        job.start(None)?;
+        writeln!(std::io::stdout(), "{id}")?;
+        return Ok(Exit::SUCCESS);
     }
-    match detach::split(&folder.path().join("log"), &[folder.lock(), lease.as_fd()])? {
-        Side::Caller(listener) => {
-            listener.wait()?;
-            writeln!(std::io::stdout(), "{name}")?;
-            Ok(Exit::SUCCESS)
+    in_the_foreground(&store, &folder, record, &rootfs, lease.as_fd(), &environment)
+}
+
+/// A container that is there and does not run.
+pub(super) struct Made {
+    /// Its folder, locked.
+    pub(super) folder: Folder,
+    /// Its record, not yet written.
+    pub(super) record: Record,
+    /// Its checkout.
+    pub(super) checkout: Checkout,
+}
+
+/// Makes the container of a command line.
+pub(super) fn make(
+    global: &Global,
+    arguments: &RunArguments,
+    store: &Path,
+    environment: &Environment,
+) -> Result<Made, Failure> {
+    if arguments.rm && arguments.create.restart != Restart::No {
+        return Err("--rm and --restart contradict each other; leave one out".into());
+    }
+    let id = random_id()?;
+    let name = arguments.name.clone().unwrap_or_else(|| id[..SHORT].to_owned());
+    let Start { image, config, checkout } = provide(global, arguments, store)?;
+    let spec = bridge::spec(arguments, &config, &name, environment)?;
+    let labels = labels(&arguments.create, config.labels)?;
+    let create = &arguments.create;
+    if let Some(file) = &create.cidfile {
+        // Before the container: one that cannot be told is not to be made.
+        let mut cidfile = std::fs::File::create_new(file)
+            .map_err(|error| format!("--cidfile {}: {error}; it must not be there yet", file.display()))?;
+        cidfile.write_all(id.as_bytes())?;
+    }
+    let folder = Folder::make(store, &name, arguments.rm).map_err(|error| {
+        if let Some(file) = &create.cidfile {
+            let _ = std::fs::remove_file(file);
         }
-        Side::Monitor(teller) => {
-            let mut teller = Some(teller);
-            let run = Run { path: &path, folder: &folder, lease: lease.as_fd(), arguments, environment: &environment };
-            let ended = run.to_the_end(spec, &rootfs, stop_signal, || {
-                if let Some(teller) = teller.take() {
-                    teller.runs();
-                }
-            });
-            if let (Err(failure), Some(teller)) = (ended, teller) {
-                teller.failed(&Failure { exit: exit_of(&failure), ..failure });
+        match error.kind() {
+            std::io::ErrorKind::AlreadyExists => {
+                Failure::from(format!("the name {name} is in use by another container; choose another one"))
             }
-            lrun::sys::process::exit_now(0)
+            _ => error.into(),
         }
+    })?;
+    let image_id = image.strip_prefix("sha256:").unwrap_or(&image).to_owned();
+    let entrypoint =
+        arguments.entrypoint().unwrap_or_else(|| config.entrypoint.iter().map(std::ffi::OsString::from).collect());
+    let record = Record {
+        labels,
+        entrypoint,
+        stop_signal: create.stop_signal.clone().or(config.stop_signal),
+        stop_timeout: create.stop_timeout,
+        restart: create.restart,
+        log_size: create.log_size(),
+        holder: !arguments.no_holder,
+        ..Record::new(id, arguments.image().to_string_lossy().into_owned(), image_id, spec)
+    };
+    Ok(Made { folder, record, checkout })
+}
+
+/// The image's labels, then those of the files, then those of the command line; a later one wins.
+fn labels(arguments: &CreateArguments, image: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Failure> {
+    let mut labels = image;
+    let mut add = |label: &str| {
+        let (key, value) = label.split_once('=').unwrap_or((label, ""));
+        if key.is_empty() {
+            return Err(format!("label {label:?} has no name"));
+        }
+        labels.insert(key.to_owned(), value.to_owned());
+        Ok(())
+    };
+    for file in &arguments.label_file {
+        let text =
+            std::fs::read_to_string(file).map_err(|error| format!("--label-file {}: {error}", file.display()))?;
+        text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).try_for_each(&mut add)?;
     }
+    arguments.labels.iter().try_for_each(|label| add(label))?;
+    Ok(labels)
 }
 
-/// What a container of an image is run with.
-struct Run<'a> {
-    path: &'a Path,
-    folder: &'a Folder,
-    lease: BorrowedFd<'a>,
-    arguments: &'a RunArguments,
-    environment: &'a Environment,
-}
-
-impl Run<'_> {
-    /// Starts the container, tells so, and waits for its end.
-    fn to_the_end(
-        &self,
-        spec: Spec,
-        rootfs: &Rootfs,
-        stop_signal: Option<String>,
-        started: impl FnOnce(),
-    ) -> Result<Exit, Failure> {
-        let folder = self.folder;
-        let aftermath =
-            Aftermath { work: Box::new(|| clear_up(self.path, folder)), keep: vec![folder.lock(), self.lease] };
-        let begun = start(spec.clone(), rootfs, Some(aftermath), self.arguments, self.environment);
-        let mut container = begun.inspect_err(|_| {
-            // A container that never ran leaves nothing, with --rm or without.
-            let _ = lstore::remove_tree(folder.path());
-        })?;
-        // Beside the command's first steps: it waits for none of this.
-        let image = self.arguments.image().to_string_lossy().into_owned();
-        let mut state = State::new(container.id(), image, stop_signal, spec).ok();
-        if let Some(state) = &state {
-            state.write(folder.path())?;
-        }
-        started();
-        let status = exit(container.wait()?);
-        if let Some(state) = state.as_mut().filter(|_| !folder.is_ephemeral()) {
-            state.status = Some(status.get());
-            state.write(folder.path())?;
-        }
-        Ok(status)
+/// Starts the container and waits for its end.
+fn in_the_foreground(
+    store: &Path,
+    folder: &Folder,
+    mut record: Record,
+    rootfs: &Rootfs,
+    lease: BorrowedFd<'_>,
+    environment: &Environment,
+) -> Result<Exit, Failure> {
+    let aftermath = Aftermath { work: Box::new(|| clear_up(store, folder)), keep: vec![folder.lock(), lease] };
+    let warn = &mut |weaker: &str| report::warn(PROGRAM, weaker, &mut std::io::stderr());
+    let begun = launch_spec(record.spec.clone(), rootfs, Some(aftermath), record.holder, environment, warn);
+    let mut container = begun.inspect_err(|_| {
+        // A container that never ran leaves nothing, with --rm or without.
+        let _ = lstore::remove_tree(&folder.path());
+    })?;
+    // Beside the command's first steps: it waits for none of this. One that has ended already needs no note of its start.
+    if record.begin(container.id(), false).is_ok() {
+        record.write(folder.lock())?;
     }
+    let status = container.wait()?;
+    if !folder.is_ephemeral() {
+        record.end(status);
+        record.write(folder.lock())?;
+    }
+    Ok(exit(status))
 }
 
-fn start(
+/// Starts what a spec says.
+pub(super) fn launch_spec(
     spec: Spec,
     rootfs: &Rootfs,
     aftermath: Option<Aftermath<'_>>,
-    arguments: &RunArguments,
+    with_holder: bool,
     environment: &Environment,
+    warn: &mut dyn FnMut(&str),
 ) -> Result<Container, Failure> {
-    let holder = (!arguments.no_holder).then(|| lrun::holder::folder(environment.runtime_folder().as_deref()));
+    let holder = with_holder.then(|| lrun::holder::folder(environment.runtime_folder().as_deref()));
     let plan = Plan::new(spec, Host { holder, ..Host::probe() })?;
-    Ok(launch(&plan, rootfs, aftermath, &mut |weaker| report::warn(PROGRAM, weaker, &mut std::io::stderr()))?)
+    Ok(launch(&plan, rootfs, aftermath, warn)?)
 }
 
 pub(super) fn exit(status: ExitStatus) -> Exit {
@@ -178,6 +228,26 @@ fn provide(global: &Global, arguments: &RunArguments, path: &Path) -> Result<Sta
     }
     lstore_command(global, path, &["prepare", &format!("--caller={shift}"), name])?;
     store.start(name, wanted, shift)?.ok_or_else(|| format!("{name}: no checkout could be made").into())
+}
+
+/// The checkout of the image that a container was made from, by its id.
+pub(super) fn provide_again(global: &Global, path: &Path, record: &Record) -> Result<Start, Failure> {
+    let id = format!("sha256:{}", record.image_id);
+    let wanted = global.placement.map(placement);
+    let shift = bridge::shift_of(match record.spec.user_namespace {
+        UserNamespace::Own(shape) => shape,
+        UserNamespace::Host => Shape::Auto,
+    });
+    if let Some(start) = Start::recall(path, &id, wanted, shift) {
+        return Ok(start);
+    }
+    let gone = || format!("the image {} of the container has been removed; pull it again", record.image);
+    let store = look(path, &id)?.ok_or_else(gone)?;
+    if let Some(start) = store.start(&id, wanted, shift)? {
+        return Ok(start);
+    }
+    lstore_command(global, path, &["prepare", &format!("--caller={shift}"), &id])?;
+    Ok(store.start(&id, wanted, shift)?.ok_or_else(|| format!("{}: no checkout could be made", record.image))?)
 }
 
 /// The store, if it is there and has the image.
@@ -226,21 +296,13 @@ fn lstore_command(global: &Global, path: &Path, words: &[&str]) -> Result<(), Fa
     if status.success() { Ok(()) } else { Err(format!("`lstore {}` failed", words.join(" ")).into()) }
 }
 
-/// Removes the files of a container that has ended, unless they are to stay, and those of others whose runner and keeper
-/// were killed.
-fn clear_up(store: &Path, folder: &Folder) {
+/// Removes the files of a container that has ended, unless they are to stay, and those of others that were left behind.
+pub(super) fn clear_up(store: &Path, folder: &Folder) {
     if folder.is_ephemeral() {
         // What stays is swept by the next container.
-        let _ = lstore::remove_tree(folder.path());
+        let _ = lstore::remove_tree(&folder.path());
     }
     for (path, _lock) in Folder::left_over(store) {
         let _ = lstore::remove_tree(&path);
     }
-}
-
-/// Twelve hexadecimal digits that no other container has.
-fn random_name() -> Result<String, Failure> {
-    let mut bytes = [0; 6];
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
-    Ok(bytes.iter().fold(String::new(), |name, byte| format!("{name}{byte:02x}")))
 }

@@ -1,17 +1,23 @@
-//! `lrun stop` and `lrun rm`.
+//! `lrun stop`, `lrun kill` and `lrun rm`.
 
-use std::io::Write;
-use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use lrun::FirstProcess;
+use lrun::state::{Found, Restart, StateError};
 use lrun::userns;
-use nix::sys::signal::Signal;
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{FlockOperation, flock};
+use rustix::process::Signal;
 
 use super::PROGRAM;
-use super::args::{RemoveArguments, StopArguments};
-use super::state::{State, lock};
+use super::args::{KillArguments, RemoveArguments, StopArguments};
+use super::monitor::mark_stopped;
+use super::select::{Selected, containers, each};
+use super::signal;
 use crate::env::Environment;
 use crate::exit::Exit;
 use crate::global::Global;
@@ -22,89 +28,178 @@ const GONE: Duration = Duration::from_secs(10);
 
 pub(super) fn stop(global: &Global, arguments: &StopArguments) -> Result<Exit, Failure> {
     let store = Environment::of_process().store(global)?;
-    each(&arguments.containers, |name| {
-        let (folder, state) = State::read(&store, name)?;
-        let Some(pidfd) = state.running().and_then(|first| first.open()) else { return Ok(()) };
-        end(&pidfd, signal(&state)?, Duration::from_secs(arguments.time), name)?;
-        settle(&folder);
+    let mut selected = arguments.which.select(&containers(&store))?;
+    if arguments.ignore {
+        selected.retain(|(_, found)| !matches!(found, Err(StateError::NotFound(_))));
+    }
+    each(selected, |found| stop_one(&found, arguments.time))
+}
+
+/// Ends a container as it wants to be ended, and returns when that is noted. One that has ended is left as it is.
+pub(super) fn stop_one(found: &Found, time: Option<u64>) -> Result<(), Failure> {
+    let patience = Duration::from_secs(time.unwrap_or(found.record.stop_timeout));
+    let name = found.record.stop_signal.as_deref().unwrap_or("TERM");
+    let number = signal::number(name).ok_or_else(|| format!("the image's stop signal {name} does not exist"))?;
+    finish(found, number, patience)
+}
+
+fn finish(found: &Found, signal: i32, patience: Duration) -> Result<(), Failure> {
+    let Ok(folder) = File::open(&found.path) else { return Ok(()) };
+    let restarts = found.record.restart != Restart::No;
+    if restarts {
+        mark_stopped(folder.as_fd())?;
+    }
+    let mut first = found.record.running();
+    loop {
+        if let Some(pidfd) = first.and_then(|first| first.open()) {
+            end(&pidfd, signal, patience, &found.name)?;
+        }
+        // Whoever answers for it lets go when all is noted, or its folder removed. A monitor that was about to start it
+        // again may have done so just before the mark.
+        match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(()),
+            Err(rustix::io::Errno::WOULDBLOCK) if restarts => {
+                std::thread::sleep(Duration::from_millis(20));
+                first = found.again().ok().and_then(|found| found.record.running());
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(flock(&folder, FlockOperation::LockExclusive)?),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+pub(super) fn kill(global: &Global, arguments: &KillArguments) -> Result<Exit, Failure> {
+    let store = Environment::of_process().store(global)?;
+    let mut selected = arguments.which.select(&containers(&store))?;
+    if arguments.which.all {
+        selected.retain(|(_, found)| found.as_ref().is_ok_and(|found| found.record.running().is_some()));
+    }
+    let number = signal::number(&arguments.signal).ok_or_else(|| format!("there is no signal {}", arguments.signal))?;
+    each(selected, |found| {
+        let pidfd = found.record.running().and_then(|first| first.open()).ok_or_else(|| {
+            let status = found.record.status().name();
+            format!("can only kill running containers; {} is in state {status}", found.name)
+        })?;
+        send(&pidfd, number)?;
+        if number == Signal::KILL.as_raw() && found.record.restart == Restart::No && wait(&pidfd, GONE)? {
+            settle(&found.path);
+        }
         Ok(())
     })
 }
 
+/// What is to be removed.
+struct Doomed {
+    wanted: String,
+    path: PathBuf,
+}
+
 pub(super) fn remove(global: &Global, arguments: &RemoveArguments) -> Result<Exit, Failure> {
     let store = Environment::of_process().store(global)?;
-    let folder = |name: &str| store.join("containers").join(name);
-    let names: Vec<String> =
-        arguments.containers.iter().filter(|name| !arguments.force || folder(name).exists()).cloned().collect();
-    for name in &names {
-        let pidfd =
-            State::read(&store, name).ok().and_then(|(_, state)| state.running()).and_then(|first| first.open());
-        match pidfd {
-            Some(pidfd) if arguments.force => end(&pidfd, Signal::SIGKILL, Duration::ZERO, name)?,
-            Some(_) => {
-                return Err(
-                    format!("{name}: the container is running; `lrun stop {name}` first, or use --force").into()
-                );
-            }
-            None if !folder(name).exists() => return Err(format!("{name}: no such container").into()),
-            None => {}
+    let containers = containers(&store);
+    let selected = arguments.which.select(&containers)?;
+    let (mut doomed, mut exit) = (Vec::new(), Exit::SUCCESS);
+    let mut fail = |failure: Failure, code: u8| {
+        let _ = writeln!(io::stderr(), "{}", report::line(PROGRAM, failure.error.as_ref()));
+        // podman's codes: 1 if all that is wrong is that some were not there, 2 if some run, 125 for the rest.
+        exit = match (exit.get(), code) {
+            (0 | 1, code) => Exit::code(code),
+            (earlier, 1) => Exit::code(earlier),
+            (earlier, code) => Exit::code(earlier.max(code)),
+        };
+    };
+    for (wanted, found) in selected {
+        match condemn((wanted, found), arguments, |name| containers.folder(name)) {
+            Ok(Some(one)) => doomed.push(one),
+            Ok(None) => {}
+            Err((failure, code)) => fail(failure, code),
         }
     }
-    // Files of a container belong to ids that exist in a namespace of the user's alone.
-    userns::enter()?;
-    each(&names, |name| {
-        let folder = folder(name);
-        let Ok(_lock) = lock(&folder) else { return Ok(()) };
-        Ok(lstore::remove_tree(&folder)?)
-    })
-}
-
-/// Does something with each container, telling its name when done; the first failure is the result, after all were tried.
-fn each(names: &[String], mut work: impl FnMut(&str) -> Result<(), Failure>) -> Result<Exit, Failure> {
-    let mut failed = None;
-    for name in names {
-        match work(name) {
-            Ok(()) => writeln!(std::io::stdout(), "{name}")?,
-            Err(failure) => {
-                if let Some(earlier) = failed.replace(failure) {
-                    report::warn(PROGRAM, &earlier.error.to_string(), &mut std::io::stderr());
-                }
-            }
+    if !doomed.is_empty() {
+        // Files of a container belong to ids that exist in a namespace of the user's alone.
+        userns::enter()?;
+    }
+    for Doomed { wanted, path } in doomed {
+        let removed = match lock(&path) {
+            Ok(_lock) => lstore::remove_tree(&path).map_err(Failure::from),
+            // Its monitor was faster.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error.into()),
+        };
+        match removed {
+            Ok(()) => writeln!(io::stdout(), "{wanted}")?,
+            Err(failure) => fail(failure, 125),
         }
     }
-    failed.map_or(Ok(Exit::SUCCESS), Err)
+    Ok(exit)
 }
 
-/// The signal that asks a container to end.
-fn signal(state: &State) -> Result<Signal, Failure> {
-    let Some(name) = &state.stop_signal else { return Ok(Signal::SIGTERM) };
-    let known = name.parse::<i32>().ok().and_then(|number| Signal::try_from(number).ok());
-    let long = if name.starts_with("SIG") { name.clone() } else { format!("SIG{name}") };
-    known.or_else(|| long.parse().ok()).ok_or_else(|| format!("the image's stop signal {name} does not exist").into())
+/// Brings a container to where it can be removed; `None` for one that need not be there.
+fn condemn(
+    (wanted, found): Selected,
+    arguments: &RemoveArguments,
+    folder: impl Fn(&str) -> PathBuf,
+) -> Result<Option<Doomed>, (Failure, u8)> {
+    let found = match found {
+        Ok(found) => found,
+        Err(StateError::NotFound(_)) if arguments.force || arguments.ignore => return Ok(None),
+        Err(error @ (StateError::NotFound(_) | StateError::Ambiguous(_))) => return Err((error.into(), 1)),
+        // What cannot be read can be removed.
+        Err(StateError::InTheMaking(name) | StateError::Form(name) | StateError::Read { name, .. }) => {
+            let path = folder(&name);
+            return Ok(Some(Doomed { wanted, path }));
+        }
+    };
+    let running = found.record.running();
+    if running.is_some() && !arguments.force {
+        let text = format!("{wanted}: the container is running; `lrun stop {wanted}` first, or use --force");
+        return Err((text.into(), 2));
+    }
+    if running.is_some() || found.record.restart != Restart::No && lrun::state::is_locked(&found.path) {
+        let ended = match arguments.time {
+            Some(time) => stop_one(&found, Some(time)),
+            None => finish(&found, Signal::KILL.as_raw(), GONE),
+        };
+        ended.map_err(|failure| (failure, 125))?;
+    }
+    Ok(Some(Doomed { wanted, path: found.path }))
 }
 
 /// Asks with a signal, waits, and kills.
-fn end(pidfd: &OwnedFd, signal: Signal, patience: Duration, name: &str) -> Result<(), Failure> {
-    let send = |signal: Signal| {
-        let signal = rustix::process::Signal::from_named_raw(signal as i32).unwrap_or(rustix::process::Signal::KILL);
-        // One that has just ended needs no signal any more.
-        let _ = rustix::process::pidfd_send_signal(pidfd, signal);
-    };
-    send(signal);
+fn end(pidfd: &OwnedFd, signal: i32, patience: Duration, name: &str) -> Result<(), Failure> {
+    // One that has just ended needs no signal any more.
+    let _ = send(pidfd, signal);
     if wait(pidfd, patience)? {
         return Ok(());
     }
-    send(Signal::SIGKILL);
+    let _ = send(pidfd, Signal::KILL.as_raw());
     if wait(pidfd, GONE)? { Ok(()) } else { Err(format!("{name}: does not end, though it was killed").into()) }
 }
 
-fn wait(pidfd: &OwnedFd, patience: Duration) -> Result<bool, Failure> {
+fn send(pidfd: &OwnedFd, signal: i32) -> Result<(), Failure> {
+    Ok(lrun::sys::process::signal(pidfd.as_fd(), signal)?)
+}
+
+pub(super) fn wait(pidfd: &OwnedFd, patience: Duration) -> Result<bool, Failure> {
     let timeout = Timespec { tv_sec: patience.as_secs().cast_signed(), tv_nsec: patience.subsec_nanos().into() };
     Ok(rustix::event::poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&timeout))? > 0)
 }
 
+/// Takes the lock of a container's folder, which its runner and keeper hold as long as it runs; waits for them to let go.
+fn lock(folder: &Path) -> io::Result<File> {
+    let lock = File::open(folder)?;
+    flock(&lock, FlockOperation::LockExclusive)?;
+    Ok(lock)
+}
+
 /// Waits until runner and keeper have let go: then the status is written, or the folder removed.
-fn settle(folder: &Path) {
+pub(super) fn settle(folder: &Path) {
     // A folder that has gone meanwhile is settled too.
     drop(lock(folder));
+}
+
+/// The first process of a container that runs.
+pub(super) fn process(found: &Found) -> Option<(FirstProcess, OwnedFd)> {
+    let first = found.record.running()?;
+    Some((first, first.open()?))
 }

@@ -25,7 +25,7 @@ pub(super) fn run(context: &Context, arguments: &InspectArguments) -> Result<Exi
 }
 
 /// The fields that podman and docker show, under their names.
-fn describe(store: &Store, image: &Image) -> Result<Value, Failure> {
+pub(crate) fn describe(store: &Store, image: &Image) -> Result<Value, Failure> {
     let config: Value = serde_json::from_slice(&image.config_bytes)?;
     let manifest = store.manifests(image)?.into_iter().next();
     let usage = store.usage_of(image)?;

@@ -46,7 +46,7 @@ pub fn ago(then: SystemTime, now: SystemTime) -> String {
 }
 
 /// A duration in its largest fitting unit. The limits are those of docker's and podman's listings.
-fn duration(seconds: u64) -> String {
+pub fn duration(seconds: u64) -> String {
     // To the nearest hour, but the units above are rounded down.
     let hours = (seconds + HOUR / 2) / HOUR;
     match seconds {

@@ -57,6 +57,30 @@ pub fn wait_for(child: i32) -> io::Result<WaitStatus> {
     }
 }
 
+/// Reaps the children that have ended.
+pub fn reap_ended() {
+    use nix::sys::wait::WaitPidFlag;
+    while waitpid(None, Some(WaitPidFlag::WNOHANG)).is_ok_and(|status| status != WaitStatus::StillAlive) {}
+}
+
+/// Sends a signal of any number, real-time ones included, to the process that a descriptor means.
+///
+/// # Errors
+/// ESRCH if it has ended.
+pub fn signal(pidfd: BorrowedFd<'_>, number: i32) -> io::Result<()> {
+    // SAFETY: a descriptor that is open for as long as it is borrowed, plain numbers, and no siginfo.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            number,
+            std::ptr::null::<libc::siginfo_t>(),
+            libc::c_uint::MIN,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Signals as a fresh program expects them: none blocked, none ignored. Rust ignores SIGPIPE, and what is ignored
 /// stays so across exec.
 ///

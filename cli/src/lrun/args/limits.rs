@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use lrun::limit::Limit;
 use lrun::spec::LandlockRule;
-use nix::sys::signal::Signal;
 
 /// `--ulimit`: one limit, or those of the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,14 +109,6 @@ pub(super) fn device(text: &str) -> Result<(PathBuf, PathBuf), String> {
         [_] => Err("permissions other than rwm cannot be set; leave them out".into()),
         _ => Err("write SOURCE[:TARGET], absolute paths".into()),
     }
-}
-
-/// `--stop-signal`: a name, with SIG or without, or a number.
-pub(super) fn signal(text: &str) -> Result<String, String> {
-    let by_number = text.parse::<i32>().ok().and_then(|number| Signal::try_from(number).ok());
-    let name = text.to_ascii_uppercase();
-    let by_name = format!("SIG{}", name.trim_start_matches("SIG")).parse::<Signal>().ok();
-    by_number.or(by_name).map(|signal| signal.as_str().to_owned()).ok_or_else(|| "there is no such signal".into())
 }
 
 /// `--landlock`.

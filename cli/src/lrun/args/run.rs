@@ -14,15 +14,20 @@ use lrun::spec::LandlockRule;
 use std::net::IpAddr;
 
 use super::container_name;
+use super::create::CreateArguments;
 use super::limits::{self, UlimitArgument};
 use crate::global::RegistryArguments;
 
 /// `lrun run`.
 #[derive(Args, Debug)]
 pub struct RunArguments {
-    /// Let the container run in the background, print its name, and keep what it writes in its log
+    /// Let the container run in the background, print its id, and keep what it writes in its log
     #[arg(short, long, conflicts_with = "rootfs")]
     pub detach: bool,
+
+    /// What a container is known by and how it is looked after.
+    #[command(flatten)]
+    pub create: CreateArguments,
 
     /// Remove the container when it has ended
     #[arg(long)]
@@ -167,10 +172,6 @@ pub struct RunArguments {
     /// Option of the resolver
     #[arg(long, value_name = "OPTION", value_parser = limits::word)]
     pub dns_option: Vec<String>,
-
-    /// Signal that asks the container to end; that of the image without
-    #[arg(long, value_name = "SIGNAL", value_parser = limits::signal)]
-    pub stop_signal: Option<String>,
 
     /// Limit a resource of each process: nofile=1024:4096; host leaves your own limits, as without
     #[arg(long, value_name = "NAME=SOFT[:HARD]", value_parser = limits::ulimit)]

@@ -1,0 +1,34 @@
+//! `lrun create`: a container to be started later.
+
+use std::io::Write;
+
+use super::args::RunArguments;
+use super::run::{exit_of, make};
+use crate::env::Environment;
+use crate::exit::Exit;
+use crate::global::Global;
+use crate::report::Failure;
+
+pub(super) fn run(global: &Global, arguments: &RunArguments) -> Result<Exit, Failure> {
+    create(global, arguments).map_err(|failure| Failure { exit: exit_of(&failure), ..failure })
+}
+
+fn create(global: &Global, arguments: &RunArguments) -> Result<Exit, Failure> {
+    if arguments.detach || arguments.rootfs {
+        return Err(
+            "--detach and --rootfs are flags of 'lrun run'; a container that was made is started from its image".into(),
+        );
+    }
+    let environment = Environment::of_process();
+    let store = environment.store(global)?;
+    let made = make(global, arguments, &store, &environment)?;
+    if made.record.spec.args.is_empty() {
+        let _ = lstore::remove_tree(&made.folder.path());
+        return Err("no command: the image has none, so give one after its name".into());
+    }
+    // Until it is started it stays, with --rm or without.
+    made.folder.keep(true)?;
+    made.record.write(made.folder.lock())?;
+    writeln!(std::io::stdout(), "{}", made.record.id)?;
+    Ok(Exit::SUCCESS)
+}

@@ -1,0 +1,203 @@
+//! A container in the words of podman: what `inspect` and `ps` print.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use lrun::spec::{Mount, MountKind, Network, Propagation};
+use lrun::state::{Found, Moment, Record, Restart, Status};
+use serde_json::{Value, json};
+
+use super::run::SHORT;
+use crate::output::{ago, duration, rfc3339, timestamp};
+
+/// podman's word for no moment at all.
+const NEVER: &str = "0001-01-01T00:00:00Z";
+/// Characters of a command that `ps` shows.
+const COMMAND: usize = 17;
+
+pub(super) fn time(moment: Moment) -> SystemTime {
+    UNIX_EPOCH + Duration::from_nanos(moment)
+}
+
+fn moment(moment: Option<Moment>) -> String {
+    moment.map_or_else(|| NEVER.to_owned(), |moment| rfc3339(time(moment)))
+}
+
+fn text(words: &[OsString]) -> Vec<String> {
+    words.iter().map(|word| word.to_string_lossy().into_owned()).collect()
+}
+
+/// The object of `inspect`.
+pub(super) fn inspected(found: &Found) -> Value {
+    let Found { name, record, path } = found;
+    let spec = &record.spec;
+    let status = record.status();
+    let run = record.run.as_ref();
+    let pid = record.running().map_or(0, |first| first.id);
+    let args = text(&spec.args);
+    let command = args.get(record.entrypoint.len()..).unwrap_or_default();
+    let network = if spec.network == Network::Host { "host" } else { "none" };
+    let (policy, times) = match record.restart {
+        Restart::No => ("no", 0),
+        Restart::OnFailure(times) => ("on-failure", times),
+        Restart::Always => ("always", 0),
+    };
+    json!({
+        "Id": record.id,
+        "Created": rfc3339(time(record.created)),
+        "Path": args.first(),
+        "Args": args.get(1..).unwrap_or_default(),
+        "State": {
+            "Status": status.name(),
+            "Running": status == Status::Running,
+            "Paused": false,
+            "Restarting": false,
+            "OOMKilled": false,
+            "Dead": false,
+            "Pid": pid,
+            "ExitCode": record.exit().unwrap_or(0),
+            "Error": "",
+            "StartedAt": moment(run.map(|run| run.started)),
+            "FinishedAt": moment(run.and_then(|run| run.finished)),
+        },
+        "Image": record.image_id,
+        "ImageName": record.image,
+        "Name": name,
+        "RestartCount": record.restarts,
+        "Mounts": spec.mounts.iter().filter_map(mount).collect::<Vec<_>>(),
+        "LogPath": path.join("log"),
+        "Config": {
+            "Hostname": spec.hostname,
+            "User": spec.user,
+            "Tty": spec.terminal,
+            "OpenStdin": spec.interactive,
+            "Env": text(&spec.env),
+            "Cmd": command,
+            "Entrypoint": text(&record.entrypoint),
+            "Image": record.image,
+            "WorkingDir": spec.cwd,
+            "Labels": record.labels,
+            "StopSignal": record.stop_signal.as_deref().unwrap_or("SIGTERM"),
+            "StopTimeout": record.stop_timeout,
+        },
+        "HostConfig": {
+            "NetworkMode": network,
+            "IpcMode": "private",
+            "PidMode": "private",
+            "AutoRemove": spec.ephemeral,
+            "ReadonlyRootfs": spec.read_only,
+            "RestartPolicy": { "Name": policy, "MaximumRetryCount": times },
+            "LogConfig": { "Type": "k8s-file", "Path": path.join("log"), "Size": record.log_size },
+        },
+    })
+}
+
+fn mount(mount: &Mount) -> Option<Value> {
+    let MountKind::Bind { source, recursive, propagation } = &mount.kind else { return None };
+    let propagation = match propagation {
+        Propagation::Private => "rprivate",
+        Propagation::Slave => "rslave",
+        Propagation::Shared => "rshared",
+    };
+    let mut options = vec![if *recursive { "rbind" } else { "bind" }];
+    let flags = [("nosuid", mount.nosuid), ("nodev", mount.nodev), ("noexec", mount.noexec)];
+    options.extend(flags.into_iter().filter(|(_, is_set)| *is_set).map(|(name, _)| name));
+    Some(json!({
+        "Type": "bind", "Source": source, "Destination": mount.target, "Driver": "", "Mode": "",
+        "Options": options, "RW": !mount.read_only, "Propagation": propagation,
+    }))
+}
+
+/// An object of `ps --format json`.
+pub(super) fn listed(found: &Found) -> Value {
+    let Found { name, record, .. } = found;
+    let run = record.run.as_ref();
+    let seconds =
+        |moment: Option<Moment>| moment.map_or(-62_135_596_800, |moment| (moment / 1_000_000_000).cast_signed());
+    json!({
+        "AutoRemove": record.spec.ephemeral,
+        "Command": text(&record.spec.args),
+        "CreatedAt": ago(time(record.created), SystemTime::now()),
+        "Created": seconds(Some(record.created)),
+        "Exited": record.status() == Status::Exited,
+        "ExitCode": record.exit().unwrap_or(0),
+        "ExitedAt": seconds(run.and_then(|run| run.finished)),
+        "Id": record.id,
+        "Image": record.image,
+        "ImageID": record.image_id,
+        "Labels": record.labels,
+        "Mounts": targets(record),
+        "Names": [name],
+        "Pid": record.running().map_or(0, |first| first.id),
+        "Ports": null,
+        "Restarts": record.restarts,
+        "StartedAt": seconds(run.map(|run| run.started)),
+        "State": record.status().name(),
+        "Status": status(record, SystemTime::now()),
+    })
+}
+
+/// The fields of a template of `ps`: what people read.
+pub(super) fn shown(found: &Found, is_whole: bool) -> Value {
+    let Found { name, record, .. } = found;
+    let now = SystemTime::now();
+    let age = ago(time(record.created), now);
+    let labels: Vec<String> = record.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    json!({
+        "ID": id(record, is_whole),
+        "Id": id(record, is_whole),
+        "Image": record.image,
+        "ImageID": if is_whole { record.image_id.as_str() } else { record.image_id.get(..SHORT).unwrap_or_default() },
+        "Command": command(record, is_whole),
+        "CreatedAt": timestamp(time(record.created)),
+        "Created": age,
+        "CreatedHuman": age,
+        "RunningFor": age,
+        "Status": status(record, now),
+        "State": record.status().name(),
+        "Exited": record.status() == Status::Exited,
+        "ExitCode": record.exit().unwrap_or(0),
+        "Labels": labels.join(","),
+        "Mounts": targets(record).join(","),
+        "Names": name,
+        "Pid": record.running().map_or(0, |first| first.id),
+        "Ports": "",
+        "Restarts": record.restarts,
+    })
+}
+
+fn targets(record: &Record) -> Vec<String> {
+    let binds = record.spec.mounts.iter().filter(|mount| matches!(mount.kind, MountKind::Bind { .. }));
+    binds.map(|mount| Path::display(&mount.target).to_string()).collect()
+}
+
+/// All digits, or as many as tell containers apart.
+pub(super) fn id(record: &Record, is_whole: bool) -> &str {
+    if is_whole { &record.id } else { record.id.get(..SHORT).unwrap_or(&record.id) }
+}
+
+/// The command line as `ps` shows it.
+pub(super) fn command(record: &Record, is_whole: bool) -> String {
+    let whole = text(&record.spec.args).join(" ");
+    match whole.char_indices().nth(COMMAND) {
+        Some((end, _)) if !is_whole => format!("{}...", &whole[..end]),
+        _ => whole,
+    }
+}
+
+/// `Up 2 hours`, `Exited (0) 5 seconds ago`, `Created`.
+pub(super) fn status(record: &Record, now: SystemTime) -> String {
+    let age = |moment: Moment| now.duration_since(time(moment)).unwrap_or_default().as_secs();
+    match (record.status(), &record.run) {
+        (Status::Running, Some(run)) => format!("Up {}", duration(age(run.started))),
+        (Status::Exited, Some(run)) => {
+            let code = record.exit().unwrap_or(0);
+            match run.finished {
+                Some(finished) => format!("Exited ({code}) {}", ago(time(finished), now)),
+                None => format!("Exited ({code})"),
+            }
+        }
+        _ => "Created".to_owned(),
+    }
+}

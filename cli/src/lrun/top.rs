@@ -1,0 +1,122 @@
+//! `lrun top`: the processes of a container, as the container counts them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::args::TopArguments;
+use super::select::containers;
+use crate::env::Environment;
+use crate::exit::Exit;
+use crate::global::Global;
+use crate::output::{Output, Table};
+use crate::report::Failure;
+
+/// Ticks of a second in `/proc`, the same on every architecture.
+const TICKS: u64 = 100;
+
+pub(super) fn run(global: &Global, arguments: &TopArguments) -> Result<Exit, Failure> {
+    let store = Environment::of_process().store(global)?;
+    let found = arguments.one.select(&containers(&store))?;
+    let first = found.record.running().ok_or_else(|| format!("{}: the container is not running", found.name))?;
+    let namespace = |id: i32| fs::read_link(format!("/proc/{id}/ns/pid"));
+    let own: PathBuf = namespace(first.id)?;
+    let map = fs::read_to_string(format!("/proc/{}/uid_map", first.id))?;
+    let uptime = fs::read_to_string("/proc/uptime")?;
+    let uptime = uptime.split('.').next().and_then(|seconds| seconds.parse::<u64>().ok()).unwrap_or_default();
+    let mut processes: Vec<Process> = fs::read_dir("/proc")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
+        .filter(|&id| namespace(id).is_ok_and(|namespace| namespace == own))
+        .filter_map(|id| Process::read(Path::new(&format!("/proc/{id}"))))
+        .collect();
+    processes.sort_by_key(|process| process.inner);
+    let mut table = Table::with_header(["USER", "PID", "PPID", "ELAPSED", "TIME", "COMMAND"]);
+    for process in &processes {
+        let parent = processes.iter().find(|other| other.outer == process.parent).map_or(0, |parent| parent.inner);
+        table.row([
+            inside(&map, process.user).map_or_else(|| "?".to_owned(), |user| user.to_string()),
+            process.inner.to_string(),
+            parent.to_string(),
+            span(uptime.saturating_sub(process.started / TICKS)),
+            span(process.ticks / TICKS),
+            process.command.clone(),
+        ]);
+    }
+    let stdout = std::io::stdout();
+    let mut output = Output::new(&stdout, std::io::IsTerminal::is_terminal(&stdout));
+    output.table(&table)?;
+    output.flush()?;
+    Ok(Exit::SUCCESS)
+}
+
+struct Process {
+    outer: i32,
+    inner: i32,
+    parent: i32,
+    user: u32,
+    ticks: u64,
+    started: u64,
+    command: String,
+}
+
+impl Process {
+    /// `None` for one that has just ended.
+    fn read(folder: &Path) -> Option<Self> {
+        let status = fs::read_to_string(folder.join("status")).ok()?;
+        let field =
+            |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::split_ascii_whitespace);
+        let outer = field("Pid:")?.next()?.parse().ok()?;
+        let stat = fs::read_to_string(folder.join("stat")).ok()?;
+        let numbers: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
+        let number = |place: usize| numbers.get(place).and_then(|text| text.parse::<u64>().ok());
+        let words = fs::read(folder.join("cmdline")).unwrap_or_default();
+        let words = String::from_utf8_lossy(&words).trim_end_matches('\0').replace('\0', " ");
+        let name = field("Name:")?.next().unwrap_or_default().to_owned();
+        Some(Self {
+            outer,
+            inner: field("NSpid:")?.next_back()?.parse().ok()?,
+            parent: field("PPid:")?.next()?.parse().ok()?,
+            user: field("Uid:")?.nth(1)?.parse().ok()?,
+            ticks: number(11)? + number(12)?,
+            started: number(19)?,
+            command: if words.is_empty() { format!("[{name}]") } else { words },
+        })
+    }
+}
+
+/// The id within a namespace of an id outside of it, by the namespace's map.
+fn inside(map: &str, outside: u32) -> Option<u32> {
+    map.lines().find_map(|line| {
+        let mut numbers = line.split_ascii_whitespace().map(str::parse::<u32>);
+        let (inner, outer, count) = (numbers.next()?.ok()?, numbers.next()?.ok()?, numbers.next()?.ok()?);
+        let distance = outside.checked_sub(outer)?;
+        (distance < count).then_some(inner + distance)
+    })
+}
+
+/// Seconds as podman's `top` has them: `1h2m3s`.
+fn span(seconds: u64) -> String {
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds}s"),
+        (0, minutes, seconds) => format!("{minutes}m{seconds}s"),
+        (hours, minutes, seconds) => format!("{hours}h{minutes}m{seconds}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_those_of_the_container() {
+        let map = "         0       1000          1\n         1    2000000      65536\n";
+        assert_eq!(inside(map, 1000), Some(0));
+        assert_eq!(inside(map, 2_000_032), Some(33));
+        assert_eq!(inside(map, 0), None);
+        assert_eq!(inside(map, 2_065_536), None);
+    }
+
+    #[test]
+    fn spans_are_short() {
+        assert_eq!([span(0), span(61), span(7384)], ["0s", "1m1s", "2h3m4s"]);
+    }
+}
