@@ -33,7 +33,7 @@ def runtime(bench, name, rootfs):
     bench.need(name, "crun" if name == "crun" else "runc")
     bundle = bench.room / f"bundle-{name}"
     bench.run(["mkdir", bundle])
-    # All from runc's template, which youki takes as well, so that each does the same.
+    # Each from its own template; youki takes that of runc.
     bench.run(["crun" if name == "crun" else "runc", "spec", "--rootless"], cwd=bundle)
     config = json.loads((bundle / "config.json").read_text())
     config["root"] = {"path": str(rootfs), "readonly": True}
