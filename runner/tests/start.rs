@@ -136,11 +136,10 @@ impl Scene {
                 return Err(format!("{helper} is missing: install the package uidmap"));
             }
         }
-        let look = || nix::unistd::User::from_name(USER).map_err(|error| error.to_string());
-        if look()?.is_none() {
+        if known_user().is_none() {
             // Another test may have been faster.
             let made = run(Command::new("useradd").args(["-m", USER]));
-            if look()?.is_none() {
+            if known_user().is_none() {
                 made?;
             }
         }
@@ -153,8 +152,8 @@ impl Scene {
                 fs::write(file, lines.join("\n") + "\n").map_err(|error| error.to_string())?;
             }
         }
-        let user = look()?.ok_or("useradd made no user")?;
-        Self::of(user.uid.as_raw(), user.gid.as_raw())
+        let (uid, gid) = known_user().ok_or("useradd made no user")?;
+        Self::of(uid, gid)
     }
 
     /// For a user that this machine does not know.
@@ -202,6 +201,15 @@ fn ended(output: &Output) -> (String, Option<i32>, String) {
 fn needs_root() -> Result<(), String> {
     let is_root = rustix::process::geteuid().is_root();
     if is_root { Ok(()) } else { Err("needs root, to be unprivileged users".to_owned()) }
+}
+
+/// The user and group ids of the tests' user, read from /etc/passwd: a static program that loads the host's name
+/// services, as `getpwnam` does, can crash in them.
+fn known_user() -> Option<(u32, u32)> {
+    let text = fs::read_to_string("/etc/passwd").ok()?;
+    let fields: Vec<&str> =
+        text.lines().map(|line| line.split(':').collect()).find(|fields: &Vec<&str>| fields.first() == Some(&USER))?;
+    Some((fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?))
 }
 
 fn run(command: &mut Command) -> Result<(), String> {
