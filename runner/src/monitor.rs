@@ -201,6 +201,12 @@ impl Monitor {
             (Source::End, container.pidfd(), PollFlags::IN),
             (Source::Signals, container.signals(), PollFlags::IN),
         ];
+        // Before the streams: who has asked to see what is written sees all that was not read by then.
+        for (number, client) in self.clients.iter().enumerate() {
+            let reads = if self.pending.is_empty() { PollFlags::IN } else { PollFlags::empty() };
+            let writes = if client.unsent.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
+            sources.push((Source::Client(number), client.socket.as_fd(), reads | writes));
+        }
         let is_behind = self.clients.iter().any(|client| !client.unsent.is_empty());
         for (source, pipe) in [(Source::Output, &self.streams.output), (Source::Errors, &self.streams.errors)] {
             if let (Some(pipe), false) = (pipe, is_behind) {
@@ -218,11 +224,6 @@ impl Monitor {
         }
         if let Some(listener) = &self.listener {
             sources.push((Source::Listener, listener.as_fd(), PollFlags::IN));
-        }
-        for (number, client) in self.clients.iter().enumerate() {
-            let reads = if self.pending.is_empty() { PollFlags::IN } else { PollFlags::empty() };
-            let writes = if client.unsent.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
-            sources.push((Source::Client(number), client.socket.as_fd(), reads | writes));
         }
         let mut fds: Vec<PollFd<'_>> =
             sources.iter().map(|(_, fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
