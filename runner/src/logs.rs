@@ -75,7 +75,7 @@ impl Writer {
         Ok(Self { folder, file, size, limit })
     }
 
-    /// Adds what was read from a stream at once.
+    /// Adds what was read from a stream at once; what would pass the limit goes into a new file, from a whole line on.
     ///
     /// # Errors
     /// Those of the disk; the log then lacks it.
@@ -83,6 +83,7 @@ impl Writer {
         let stamp = stamp(SystemTime::now());
         let mut text = Vec::with_capacity(bytes.len() + 64);
         for line in bytes.split_inclusive(|&byte| byte == b'\n') {
+            let begin = text.len();
             let (tag, line) = match line.strip_suffix(b"\n") {
                 Some(whole) => ("F", whole),
                 None => ("P", line),
@@ -90,17 +91,26 @@ impl Writer {
             write!(text, "{stamp} {} {tag} ", stream.name())?;
             text.extend_from_slice(line);
             text.push(b'\n');
+            if self.limit > 0 && self.size + width(text.len()) > self.limit && self.size + width(begin) > 0 {
+                self.write(&text[..begin])?;
+                rustix::fs::renameat(&self.folder, LOG, &self.folder, OLDER)?;
+                self.file = open(&self.folder)?;
+                self.size = 0;
+                text.drain(..begin);
+            }
         }
-        let length = u64::try_from(text.len()).unwrap_or(u64::MAX);
-        if self.limit > 0 && self.size > 0 && self.size.saturating_add(length) > self.limit {
-            rustix::fs::renameat(&self.folder, LOG, &self.folder, OLDER)?;
-            self.file = open(&self.folder)?;
-            self.size = 0;
-        }
-        self.file.write_all(&text)?;
-        self.size += length;
+        self.write(&text)
+    }
+
+    fn write(&mut self, text: &[u8]) -> io::Result<()> {
+        self.file.write_all(text)?;
+        self.size += width(text.len());
         Ok(())
     }
+}
+
+fn width(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
 }
 
 fn open(folder: &OwnedFd) -> io::Result<File> {
