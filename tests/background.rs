@@ -1,5 +1,7 @@
 //! Containers in the background: `run -d`, `exec`, `stop`, `rm`.
 
+use std::process::Stdio;
+
 use crate::containers::debian;
 use crate::need;
 use crate::support::{Env, all, said};
@@ -79,10 +81,12 @@ fn exec_joins_with_the_containers_own_confinement() {
     let exec =
         |flags: &[&str], script: &str| said(&env.lrun(&[&["exec"], flags, &["web", "sh", "-c", script]].concat()));
     // What confines process 1 confines a further one; the numbers of processes apart.
-    let keys = "^(Uid|Gid|Groups|NoNewPrivs|Seccomp|Seccomp_filters|Cap...|SigBlk|SigIgn):";
+    let keys = "^(Uid|Gid|Groups|NoNewPrivs|Seccomp|Seccomp_filters|Cap...):";
     let own = exec(&[], &format!("grep -E '{keys}' /proc/self/status"));
     assert_eq!(own, exec(&[], &format!("grep -E '{keys}' /proc/1/status")));
     assert!(own.contains("a80425fb"), "{own}");
+    let signals = exec(&[], "grep -E '^Sig(Blk|Ign):' /proc/self/status");
+    assert_eq!(signals, "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n", "none is held back or ignored");
     for namespace in ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup"] {
         let script = format!("readlink /proc/1/ns/{namespace} /proc/self/ns/{namespace} | sort -u | wc -l");
         assert_eq!(exec(&[], &script), "1\n", "{namespace}");
@@ -104,8 +108,11 @@ fn exec_joins_with_the_containers_own_confinement() {
         assert_eq!(output.status.code(), Some(wanted), "{words:?}: {}", all(&output));
     }
     let mut command = env.command("script");
-    command.args(["-qec", "lrun exec -it web tty", "/dev/null"]);
-    assert_eq!(said(&command.output().unwrap()).trim(), "/dev/pts/0");
+    // Its input stays open: at the end of it `script` types one more character, which may come before or after the command.
+    command.args(["-qec", "lrun exec -it web tty", "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut process = command.spawn().unwrap();
+    let _open = process.stdin.take();
+    assert_eq!(said(&process.wait_with_output().unwrap()).trim(), "/dev/pts/0");
 
     // Nobody's command outlives who asked for it.
     let mut process = env.spawn("lrun", &["exec", "web", "sleep", "4711"]);

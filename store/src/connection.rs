@@ -17,6 +17,11 @@ impl Idle {
         Some(self.lend(index))
     }
 
+    /// Closes all that nobody uses now.
+    pub(crate) fn close(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Lends a connection, which comes here when it is no longer used.
     pub(crate) fn lend(&self, index: Index) -> Connection<'_> {
         Connection { one: vec![index], home: Some(self) }
@@ -77,5 +82,7 @@ mod tests {
         assert_eq!(taken.next(Counter::Session).unwrap(), first + 1);
         drop(taken);
         assert!(idle.take().is_some());
+        idle.close();
+        assert!(idle.take().is_none());
     }
 }

@@ -43,7 +43,7 @@ pub struct Store {
     pub(crate) tmp: Dir,
     pub(crate) boot: String,
     durability: Durability,
-    idle: Idle,
+    pub(crate) idle: Idle,
 }
 
 impl Store {

@@ -65,8 +65,8 @@ impl Store {
     /// # Errors
     /// Those of the index and the file system.
     pub fn usage(&self) -> Result<Usage> {
-        let mut index = self.read_index()?;
         let images = self.images()?;
+        let mut index = self.read_index()?;
         let mut rows = Vec::with_capacity(images.len());
         for (id, exclusive, shared) in index.usage_by_image()? {
             if let Some(image) = images.iter().find(|image| image.id == id) {
@@ -75,6 +75,9 @@ impl Store {
             }
         }
         let (content, reclaimable) = index.usage_of_pool()?;
+        // An open index has a log and a table of locks beside it, which go when the last connection is closed.
+        drop(index);
+        self.idle.close();
         let mut seen = HashSet::new();
         let root = Dir::open(self.path()).context("open", self.path())?;
         // Objects first: an inode of several names counts where it is met first.

@@ -198,7 +198,11 @@ impl Dir {
         };
         while let Some((dir, own_name)) = stack.pop() {
             let mut deeper = None;
-            for (entry, _) in dir.entries()? {
+            let entries = match dir.entries() {
+                Err(error) if gone(&error) => Vec::new(),
+                other => other?,
+            };
+            for (entry, _) in entries {
                 let Err(error) = dir.unlink(&entry) else { continue };
                 match error.raw_os_error() {
                     Some(ENOENT) => {}
