@@ -132,7 +132,10 @@ fn map_self_by_helpers(maps: &Maps) -> Result<(), Error> {
             drop((ready_write, done_read));
             let mut byte = [0];
             let result = match ready_read.read_exact(&mut byte) {
-                Ok(()) => write_by_helpers(target, maps).map_err(|error| error.to_string()),
+                Ok(()) => write_by_helpers(target, maps).map_err(|error| match error {
+                    Error::Helper { helper, reason } => format!("{helper} {reason}"),
+                    other => format!("{} {other}", HELPERS[0]),
+                }),
                 Err(_) => Ok(()),
             };
             let told = match result {
@@ -152,7 +155,12 @@ fn map_self_by_helpers(maps: &Maps) -> Result<(), Error> {
             done_read.read_to_string(&mut told).action("hear from the helper")?;
             process::wait_for(helper).action("wait for the helper")?;
             entered.map_err(|errno| Error::UserNamespace(errno.into()))?;
-            if told == "ok" { Ok(()) } else { Err(Error::Helper { helper: "newuidmap", reason: told }) }
+            if told == "ok" {
+                return Ok(());
+            }
+            let (named, reason) = told.split_once(' ').unwrap_or(("", "it was killed"));
+            let helper = HELPERS.into_iter().find(|helper| *helper == named).unwrap_or(HELPERS[0]);
+            Err(Error::Helper { helper, reason: reason.to_owned() })
         }
     }
 }

@@ -15,10 +15,10 @@ use std::time::Duration;
 use futures_util::{StreamExt, TryStreamExt};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE};
 use reqwest::header::{HeaderName, WWW_AUTHENTICATE};
-use reqwest::redirect::Policy;
-use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode};
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use tokio::sync::Mutex;
 
+use self::clients::Clients;
 use super::auth::{self, Challenge, Credentials};
 use super::{RawManifest, Registry, RegistryError};
 use crate::blob::BlobStream;
@@ -78,10 +78,7 @@ impl Scheme {
 
 /// A registry.
 pub struct Remote {
-    /// For content: follows redirects, which is how registries hand out blobs.
-    client: Client,
-    /// For logins: follows none.
-    login: Client,
+    clients: Clients,
     /// As the reference names it.
     name: String,
     /// As it is reached.
@@ -103,27 +100,12 @@ impl fmt::Debug for Remote {
 impl Remote {
     /// A client for the registry of a reference. The cryptography of TLS must have been chosen for the process before,
     /// as by `rustls::crypto::ring::default_provider().install_default()`.
-    ///
-    /// # Errors
-    /// A TLS set-up that cannot be made: no root certificates, say.
-    pub fn new(reference: &Reference, options: RemoteOptions) -> Result<Self, RegistryError> {
+    pub fn new(reference: &Reference, options: RemoteOptions) -> Self {
         let name = reference.registry.clone();
         let host = if name == "docker.io" { DOCKER_HUB.to_owned() } else { name.clone() };
         let schemes = Scheme::candidates(&host, options.insecure);
-        let build = |builder: ClientBuilder| {
-            builder
-                .connect_timeout(CONNECT)
-                .read_timeout(SILENCE)
-                .referer(false)
-                .tls_danger_accept_invalid_certs(options.insecure)
-                .user_agent(concat!("lstore/", env!("CARGO_PKG_VERSION")))
-                .build()
-                .map_err(|error| RegistryError::Unreachable { host: name.clone(), cause: innermost(&error) })
-        };
-        let client = build(Client::builder().redirect(redirects()))?;
-        let login = build(Client::builder().redirect(Policy::none()))?;
-        let (spoken, authorizations) = (OnceLock::new(), Mutex::default());
-        Ok(Self { client, login, name, host, schemes, spoken, options, authorizations })
+        let clients = Clients::new(options.insecure);
+        Self { clients, name, host, schemes, spoken: OnceLock::new(), options, authorizations: Mutex::default() }
     }
 
     /// Asks for something of the repository, after a login where one is wanted.
@@ -133,35 +115,34 @@ impl Remote {
         path: &str,
         headers: &[(HeaderName, String)],
     ) -> Result<Response, RegistryError> {
-        let request = |scheme: Scheme, authorization: Option<&HeaderValue>| {
+        let request = |scheme: Scheme, authorization: Option<&HeaderValue>, client: &Client| {
             let url = format!("{}://{}/v2/{}/{path}", scheme.name(), self.host, reference.repository);
-            let request =
-                headers.iter().fold(self.client.get(url), |request, (name, value)| request.header(name, value));
+            let request = headers.iter().fold(client.get(url), |request, (name, value)| request.header(name, value));
             authorization.into_iter().fold(request, |request, value| request.header(AUTHORIZATION, value))
         };
         let known = self.authorizations.lock().await.get(&reference.repository).cloned();
-        let (scheme, answer) = self.first_answer(|scheme| request(scheme, known.as_ref())).await?;
+        let (scheme, answer) = self.first_answer(|scheme, client| request(scheme, known.as_ref(), client)).await?;
         if answer.status() != StatusCode::UNAUTHORIZED {
             return self.judge(answer, reference);
         }
         // A token may have expired since it was given.
         let authorization = self.authorize(reference, answer.headers(), known.as_ref()).await?;
-        let answer = self.send(request(scheme, Some(&authorization))).await?;
+        let answer = self.send(scheme, |client| request(scheme, Some(&authorization), client)).await?;
         self.judge(answer, reference)
     }
 
     /// Sends a request by the scheme that the registry speaks, which the first answer of all tells.
     async fn first_answer(
         &self,
-        request: impl Fn(Scheme) -> RequestBuilder,
+        request: impl Fn(Scheme, &Client) -> RequestBuilder,
     ) -> Result<(Scheme, Response), RegistryError> {
         if let Some(&scheme) = self.spoken.get() {
-            return Ok((scheme, self.send(request(scheme)).await?));
+            return Ok((scheme, self.send(scheme, |client| request(scheme, client)).await?));
         }
         let mut failure = None;
         let mut is_refused = false;
         for &scheme in self.schemes {
-            match self.send(request(scheme)).await {
+            match self.send(scheme, |client| request(scheme, client)).await {
                 // What servers of TLS say to who speaks none.
                 Ok(answer) if scheme == Scheme::Http && answer.status() == StatusCode::BAD_REQUEST => is_refused = true,
                 Ok(answer) => {
@@ -182,8 +163,12 @@ impl Remote {
         })
     }
 
-    async fn send(&self, request: RequestBuilder) -> Result<Response, RegistryError> {
-        request.send().await.map_err(|error| self.unreachable(&error))
+    async fn send(
+        &self,
+        scheme: Scheme,
+        request: impl Fn(&Client) -> RequestBuilder,
+    ) -> Result<Response, RegistryError> {
+        self.clients.send(scheme, request).await.map_err(|error| self.unreachable(&error))
     }
 
     /// Answers the challenge of a 401, unless another request of the repository just did.
@@ -232,11 +217,11 @@ impl Remote {
             url.query_pairs_mut().append_pair("service", service);
         }
         url.query_pairs_mut().append_pair("scope", &format!("repository:{}:pull", reference.repository));
-        let mut request = self.login.get(url);
+        let mut request = self.clients.login().map_err(|error| self.unreachable(&error))?.get(url);
         if let Credentials::Basic { username, password } = credentials {
             request = request.header(AUTHORIZATION, auth::basic(username, password));
         }
-        let answer = self.judge(self.send(request).await?, reference)?;
+        let answer = self.judge(request.send().await.map_err(|error| self.unreachable(&error))?, reference)?;
         let bytes = self.body(answer, MAX_TOKEN).await?;
         let token = bytes.and_then(|bytes| serde_json::from_slice::<Token>(&bytes).ok());
         token.and_then(|token| token.token.or(token.access_token)).ok_or_else(|| RegistryError::Answer {
@@ -339,21 +324,6 @@ impl Registry for Remote {
     }
 }
 
-/// Follows a few, and none out of TLS. The client leaves the authorization behind at another host.
-fn redirects() -> Policy {
-    Policy::custom(|attempt| {
-        let leaves_tls =
-            attempt.url().scheme() != "https" && attempt.previous().iter().any(|url| url.scheme() == "https");
-        if leaves_tls {
-            attempt.error("it redirects from https to plain http, which is refused")
-        } else if attempt.previous().len() > REDIRECTS {
-            attempt.error("it redirects again and again")
-        } else {
-            attempt.follow()
-        }
-    })
-}
-
 /// The first position of `bytes 5-9/10` (RFC 9110, section 14.4).
 fn first_byte(content_range: &str) -> Option<u64> {
     content_range.strip_prefix("bytes ")?.split('-').next()?.parse().ok()
@@ -367,5 +337,6 @@ fn innermost(error: &dyn std::error::Error) -> String {
     error.to_string().replace('\n', " ")
 }
 
+mod clients;
 #[cfg(test)]
 mod tests;

@@ -51,7 +51,7 @@ impl Server {
     fn remote(&self) -> Remote {
         let credentials =
             Box::new(|_: &str| Credentials::Basic { username: "me".to_owned(), password: "secret".to_owned() });
-        Remote::new(&self.reference(), RemoteOptions { insecure: false, credentials }).unwrap()
+        Remote::new(&self.reference(), RemoteOptions { insecure: false, credentials })
     }
 }
 
@@ -75,6 +75,18 @@ fn descriptor(content: &str) -> Descriptor {
 }
 
 const MANIFEST: &str = r#"{"schemaVersion":2}"#;
+
+#[tokio::test]
+async fn a_redirect_into_tls_is_followed_by_who_can_verify_it() {
+    let server = Server::start("127.0.0.1", |_| {
+        answer("307 Temporary Redirect", "Location: https://127.0.0.1:1/v2/app/manifests/1\r\n", "")
+    })
+    .await;
+    // Nobody listens there, which is not to be had for who stops at the answer.
+    let failure = server.remote().manifest(&server.reference()).await.unwrap_err();
+    assert!(matches!(failure, RegistryError::Unreachable { .. }), "{failure:?}");
+    assert_eq!(server.heads().len(), 2);
+}
 
 #[tokio::test]
 async fn a_token_is_fetched_once_and_again_when_it_has_expired() {
@@ -206,7 +218,7 @@ async fn a_whole_layer_arrives_from_a_real_registry() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let reference = Reference::parse("127.0.0.1:5000/debian:12").unwrap();
     let options = RemoteOptions { insecure: false, credentials: Box::new(|_| Credentials::Anonymous) };
-    let remote = Arc::new(Remote::new(&reference, options).unwrap());
+    let remote = Arc::new(Remote::new(&reference, options));
     let raw = match remote.manifest(&reference).await {
         Ok(raw) => raw,
         Err(error) => return println!("SKIPPED: no registry to test with: {error}"),
