@@ -83,6 +83,9 @@ pub(crate) fn end_of_input(outer: BorrowedFd<'_>) -> Option<u8> {
     modes.local_modes.contains(LocalModes::ICANON).then(|| modes.special_codes[SpecialCodeIndex::VEOF])
 }
 
+/// Bytes that are passed on at once.
+const AT_ONCE: usize = 32 * 1024;
+
 /// Bytes on their way in one direction.
 #[derive(Debug)]
 pub(crate) struct Relay {
@@ -95,7 +98,7 @@ pub(crate) struct Relay {
 
 impl Relay {
     pub(crate) fn new() -> Self {
-        Self { buffer: vec![0; 32 * 1024], start: 0, end: 0, ended: false }
+        Self { buffer: Vec::new(), start: 0, end: 0, ended: false }
     }
 
     /// Whether bytes wait to be written.
@@ -105,6 +108,8 @@ impl Relay {
 
     /// Reads once. The end of a terminal shows as EIO.
     pub(crate) fn read(&mut self, source: impl AsFd) {
+        // Not before there is something: most containers have no terminal.
+        self.buffer.resize(AT_ONCE, 0);
         match rustix::io::read(source, &mut self.buffer) {
             Ok(0) => self.ended = true,
             Ok(count) => (self.start, self.end) = (0, count),
@@ -116,7 +121,8 @@ impl Relay {
     /// Adds a byte to a relay that waits for none.
     pub(crate) fn push(&mut self, byte: Option<u8>) {
         if let (Some(byte), false) = (byte, self.is_pending()) {
-            self.buffer[0] = byte;
+            self.buffer.clear();
+            self.buffer.push(byte);
             (self.start, self.end) = (0, 1);
         }
     }

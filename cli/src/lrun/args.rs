@@ -9,11 +9,13 @@
 )]
 
 mod create;
+mod defaults;
 mod limits;
 mod quick;
 mod run;
 #[cfg(test)]
 mod tests;
+mod usual;
 mod verbs;
 
 use std::ffi::OsString;

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 
 use clap::{Parser, Subcommand};
 
-use super::{Lrun, LrunCommand, RunArguments};
+use super::{Lrun, LrunCommand, RunArguments, usual};
 use crate::global::Global;
 
 /// As much of [`Lrun`] as `run` needs. What it does not take, help included, is the full definition's to tell.
@@ -26,6 +26,9 @@ enum RunOnly {
 
 /// Parses the words of [`super::with_command`], if they are a faultless `run`.
 pub fn parse_run(words: &[OsString]) -> Option<Lrun> {
+    if let Some(parsed) = usual::parse(words) {
+        return Some(parsed);
+    }
     let RunLine { global, command: RunOnly::Run(arguments) } = RunLine::try_parse_from(words).ok()?;
     Some(Lrun { global, help: None, command: LrunCommand::Run(arguments) })
 }
@@ -47,6 +50,8 @@ mod tests {
             "--root /s -q run --rm -it -h box debian sh -c x",
             "run --root /s --placement copy -v a:b --net host -e A=1 -e B i --help",
             "run --quiet --userns keep-id --cap-add CHOWN,KILL --security-opt label=disable -- i -- x",
+            "--log-level debug run --privileged --pull never i",
+            "run --umask 0077 --shm-size 1g --ulimit host -l a=b --restart always i",
             "--log-level debug run --rootfs ./rootfs /bin/sh --root x",
         ] {
             let full = Lrun::try_parse_from(words(line)).unwrap();

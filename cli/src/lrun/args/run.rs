@@ -289,7 +289,7 @@ pub enum PullPolicy {
     Never,
 }
 
-fn network(text: &str) -> Result<NetworkArgument, String> {
+pub(super) fn network(text: &str) -> Result<NetworkArgument, String> {
     match text {
         "host" => Ok(NetworkArgument::Host),
         "none" => Ok(NetworkArgument::None),
@@ -297,7 +297,7 @@ fn network(text: &str) -> Result<NetworkArgument, String> {
     }
 }
 
-fn user_namespace(text: &str) -> Result<UserNamespaceArgument, String> {
+pub(super) fn user_namespace(text: &str) -> Result<UserNamespaceArgument, String> {
     match text {
         "" | "host" | "private" => Ok(UserNamespaceArgument::Host),
         "nomap" | "auto" => {
@@ -339,7 +339,7 @@ fn pids_limit(text: &str) -> Result<i64, String> {
 }
 
 /// What sethostname(2) takes: up to 64 bytes.
-fn host_name(text: &str) -> Result<String, String> {
+pub(super) fn host_name(text: &str) -> Result<String, String> {
     let is_visible = text.bytes().all(|byte| byte.is_ascii_graphic());
     if (1..=64).contains(&text.len()) && is_visible {
         return Ok(text.into());

@@ -1,0 +1,78 @@
+//! What `run` does where nothing is said: the defaults of the definitions, for who does without these.
+
+use lrun::state::Restart;
+
+use super::create::CreateArguments;
+use super::run::{NetworkArgument, PullPolicy, RunArguments, UserNamespaceArgument};
+use crate::global::RegistryArguments;
+
+/// Bytes of `/dev/shm`.
+const SHM_SIZE: u64 = 64 << 20;
+const UMASK: u32 = 0o022;
+/// Seconds that `stop` waits.
+const STOP_TIMEOUT: u64 = 10;
+
+impl Default for RunArguments {
+    fn default() -> Self {
+        Self {
+            detach: false,
+            create: CreateArguments {
+                labels: Vec::new(),
+                label_file: Vec::new(),
+                cidfile: None,
+                restart: Restart::No,
+                log_size: Vec::new(),
+                stop_signal: None,
+                stop_timeout: STOP_TIMEOUT,
+            },
+            rm: false,
+            interactive: false,
+            tty: false,
+            env: Vec::new(),
+            env_file: Vec::new(),
+            volumes: Vec::new(),
+            mounts: Vec::new(),
+            tmpfs: Vec::new(),
+            workdir: None,
+            user: None,
+            name: None,
+            hostname: None,
+            entrypoint: None,
+            read_only: false,
+            network: NetworkArgument::None,
+            cap_add: Vec::new(),
+            cap_drop: Vec::new(),
+            privileged: false,
+            security: Vec::new(),
+            init: false,
+            userns: UserNamespaceArgument::Host,
+            landlock: Vec::new(),
+            group_add: Vec::new(),
+            passwd: true,
+            passwd_entry: None,
+            group_entry: None,
+            pid: true,
+            ipc: true,
+            uts: true,
+            cgroupns: true,
+            device: Vec::new(),
+            add_host: Vec::new(),
+            no_hosts: false,
+            dns: Vec::new(),
+            dns_search: Vec::new(),
+            dns_option: Vec::new(),
+            ulimit: Vec::new(),
+            sysctl: Vec::new(),
+            shm_size: SHM_SIZE,
+            umask: UMASK,
+            oom_score_adj: None,
+            annotation: Vec::new(),
+            no_holder: false,
+            pids_limit: None,
+            rootfs: false,
+            pull: PullPolicy::Missing,
+            registry: RegistryArguments { platform: None, tls_verify: true, authfile: None },
+            words: Vec::new(),
+        }
+    }
+}
