@@ -6,12 +6,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use caps::CapSet;
 use nix::mount::{MntFlags, MsFlags};
 use nix::sched::CloneFlags;
 use nix::unistd::{Gid, Uid};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::process::{DumpableBehavior, Signal};
+use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::channel::{Channel, Heard};
 use crate::error::Stage;
@@ -301,9 +301,12 @@ fn give_up_power(
     };
     nix::unistd::setresgid(gid, gid, gid).map_err(explain).during(Stage::User, format!("with group {gid}"))?;
     nix::unistd::setresuid(uid, uid, uid).map_err(explain).during(Stage::User, format!("{uid}"))?;
-    let all: caps::CapsHashSet =
-        caps::read(None, CapSet::Permitted).map_err(io::Error::other).during(Stage::Capabilities, "")?;
-    caps::set(None, CapSet::Effective, &all).map_err(io::Error::other).during(Stage::Capabilities, "")?;
+    let have = rustix::thread::capabilities(None).during(Stage::Capabilities, "")?;
+    let set = |effective, permitted, inheritable| {
+        let sets = CapabilitySets { effective, permitted, inheritable };
+        rustix::thread::set_capabilities(None, sets).during(Stage::Capabilities, "")
+    };
+    set(have.permitted, have.permitted, have.inheritable)?;
     if plan.spec.no_new_privileges {
         rustix::thread::set_no_new_privs(true).during(Stage::Capabilities, "")?;
     }
@@ -316,23 +319,19 @@ fn give_up_power(
     // A user that is not root has only what was added by name, as podman has it, and that as ambient ones, which its
     // programs keep; programs with file capabilities still gain theirs.
     let granted = if identity.uid == 0 { u64::MAX } else { plan.spec.granted };
-    let own: caps::CapsHashSet = all
-        .into_iter()
-        .filter(|capability| is_kept(u32::from(capability.index())) && granted & capability.bitmask() != 0)
-        .collect();
-    let ambient = if identity.uid == 0 { caps::CapsHashSet::new() } else { own.clone() };
-    let set = |set, value: &caps::CapsHashSet| {
-        caps::set(None, set, value).map_err(io::Error::other).during(Stage::Capabilities, "")
-    };
-    caps::clear(None, CapSet::Ambient).map_err(io::Error::other).during(Stage::Capabilities, "")?;
-    set(CapSet::Inheritable, &ambient)?;
-    set(CapSet::Ambient, &ambient)?;
-    set(CapSet::Effective, &own)?;
-    set(CapSet::Permitted, &own)
+    let own = have.permitted & CapabilitySet::from_bits_retain(kept & granted);
+    let ambient = if identity.uid == 0 { CapabilitySet::empty() } else { own };
+    rustix::thread::clear_ambient_capability_set().during(Stage::Capabilities, "")?;
+    if !ambient.is_empty() {
+        set(have.permitted, have.permitted, ambient)?;
+        for capability in ambient.iter() {
+            rustix::thread::configure_capability_in_ambient_set(capability, true).during(Stage::Capabilities, "")?;
+        }
+    }
+    set(own, own, ambient)
 }
 
 fn drop_from_bounding_set(number: u32) -> io::Result<()> {
-    use rustix::thread::CapabilitySet;
     match CapabilitySet::from_bits(1 << number) {
         Some(capability) => Ok(rustix::thread::remove_capability_from_bounding_set(capability)?),
         None => Err(io::Error::other(format!("the kernel has a capability {number} that this program does not know"))),

@@ -3,12 +3,13 @@
 //! pair costs more than the rest of the mapping by far.
 //!
 //! It is found by a record in a folder that only the user can write to, and believed only while its process has the very
-//! maps that the record tells. It holds no descriptor but one that tells it of the record's removal, ends with the record,
+//! maps that the record tells, or is by the kernel's own number the very process that was mapped. It holds no descriptor but one that tells it of the record's removal, ends with the record,
 //! and ends when no start came for ten minutes.
 
 use std::fmt::Write as _;
 use std::fs::{File, Metadata};
 use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -17,6 +18,7 @@ use nix::sched::CloneFlags;
 use nix::unistd::{Gid, Uid};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{FlockOperation, flock, inotify};
+use rustix::process::{Pid, PidfdFlags};
 
 use crate::error::{Action, Error};
 use crate::idmap::{IdMap, SubordinateRanges};
@@ -31,7 +33,10 @@ const FRESH: Duration = Duration::from_mins(1);
 const RECORD: &str = "holder";
 const LOCK: &str = "holder.lock";
 /// A record of another form is of another version of this program, and replaced.
-const FORM: &str = "lrun holder 1";
+const FORM: &str = "lrun holder 2";
+/// `PID_FS_MAGIC` and `TMPFS_MAGIC` of `linux/magic.h`.
+const PID_FS: i64 = 0x5049_4446;
+const TMP_FS: i64 = 0x0102_1994;
 /// How often a record that turns out to be stale is replaced before giving up.
 const ATTEMPTS: usize = 3;
 
@@ -90,6 +95,10 @@ pub fn join(folder: &Path) -> Result<Subordinates, Error> {
 #[derive(Debug, PartialEq, Eq)]
 struct Record {
     pid: i32,
+    /// The number that no other process has until the machine is booted anew (Linux 6.9); 0 for none.
+    unique: u64,
+    /// Whether the record was read from a file system in memory, so that it is of this boot.
+    is_of_this_boot: bool,
     /// State of the files that name the subordinate ids, when the holder was mapped.
     stamps: [String; 2],
     subordinates: Subordinates,
@@ -105,7 +114,8 @@ impl Record {
         }
         let mut text = String::new();
         file.read_to_string(&mut text).ok()?;
-        let record = Self::parse(&text)?;
+        let is_of_this_boot = rustix::fs::fstatfs(&file).is_ok_and(|system| system.f_type == TMP_FS);
+        let record = Self { is_of_this_boot, ..Self::parse(&text)? };
         if record.stamps != stamps() {
             return None;
         }
@@ -123,15 +133,15 @@ impl Record {
             return None;
         }
         let mut next = || lines.next().map(str::to_owned);
-        let pid = next()?.parse().ok()?;
+        let (pid, unique) = (next()?.parse().ok()?, next()?.parse().ok()?);
         let stamps = [next()?, next()?];
         let subordinates = Subordinates { users: ranges(&next()?)?, groups: ranges(&next()?)? };
-        Some(Self { pid, stamps, subordinates })
+        Some(Self { pid, unique, is_of_this_boot: false, stamps, subordinates })
     }
 
     fn text(&self) -> String {
-        let Self { pid, stamps: [users, groups], subordinates } = self;
-        let mut text = format!("{FORM}\n{pid}\n{users}\n{groups}\n");
+        let Self { pid, unique, stamps: [users, groups], subordinates, .. } = self;
+        let mut text = format!("{FORM}\n{pid}\n{unique}\n{users}\n{groups}\n");
         for ranges in [&subordinates.users, &subordinates.groups] {
             let words: Vec<String> = ranges.0.iter().map(|(first, count)| format!("{first}:{count}")).collect();
             // Writing to a string does not fail.
@@ -142,6 +152,12 @@ impl Record {
 
     /// Joins the namespace. `false`: the process has gone, or its number is another's by now.
     fn enter(&self) -> bool {
+        if self.is_of_this_boot
+            && self.unique != 0
+            && let Some((process, unique)) = identified(self.pid)
+        {
+            return unique == self.unique && nix::sched::setns(process, CloneFlags::CLONE_NEWUSER).is_ok();
+        }
         let maps = self.subordinates.maps();
         let has = |file: &str, map: &IdMap| {
             std::fs::read_to_string(format!("/proc/{}/{file}", self.pid)).is_ok_and(|text| map.is_shown_by(&text))
@@ -152,6 +168,14 @@ impl Record {
             && has("gid_map", &maps.groups)
             && nix::sched::setns(&namespace, CloneFlags::CLONE_NEWUSER).is_ok()
     }
+}
+
+/// A process and its unique number, where the kernel gives one.
+fn identified(pid: i32) -> Option<(OwnedFd, u64)> {
+    let process = rustix::process::pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
+    let is_numbered = rustix::fs::fstatfs(&process).is_ok_and(|system| system.f_type == PID_FS);
+    let unique = rustix::fs::fstat(&process).ok()?.st_ino;
+    is_numbered.then_some((process, unique))
 }
 
 fn ranges(line: &str) -> Option<SubordinateRanges> {
@@ -198,7 +222,9 @@ fn start(folder: &Path) -> Result<(), Error> {
             ready.read_exact(&mut pid).map_err(|_| {
                 Error::UserNamespace(io::Error::other("a holder could not enter a namespace of its own"))
             })?;
-            let made = Record { pid: i32::from_le_bytes(pid), stamps, subordinates };
+            let pid = i32::from_le_bytes(pid);
+            let unique = identified(pid).map_or(0, |(_, unique)| unique);
+            let made = Record { pid, unique, is_of_this_boot: true, stamps, subordinates };
             userns::write_by_helpers(made.pid, &made.subordinates.maps())?;
             let draft = folder.join(format!("{RECORD}.{}", process::own_id()));
             std::fs::write(&draft, made.text()).and_then(|()| std::fs::rename(&draft, &record)).map_err(explain)?;
@@ -274,10 +300,27 @@ mod tests {
             users: SubordinateRanges(vec![(100_000, 65_536), (300_000, 5)]),
             groups: SubordinateRanges(vec![(200_000, 65_536)]),
         };
-        let record = Record { pid: 7, stamps: ["1 2 3".to_owned(), "none".to_owned()], subordinates };
+        let stamps = ["1 2 3".to_owned(), "none".to_owned()];
+        let record = Record { pid: 7, unique: 1 << 40, is_of_this_boot: false, stamps, subordinates };
         assert_eq!(Record::parse(&record.text()), Some(record));
-        assert_eq!(Record::parse("lrun holder 0\n7\na\nb\n1:1\n1:1\n"), None);
+        assert_eq!(Record::parse("lrun holder 1\n7\na\nb\n1:1\n1:1\n"), None);
         assert_eq!(Record::parse(""), None);
+    }
+
+    #[test]
+    fn a_process_is_known_by_a_number_of_its_own() {
+        let Some((_, own)) = identified(process::own_id()) else { return };
+        assert_eq!(identified(process::own_id()).unwrap().1, own);
+        assert_ne!(identified(1).unwrap().1, own);
+        let nobody = SubordinateRanges(Vec::new());
+        let record = Record {
+            pid: 1,
+            unique: own,
+            is_of_this_boot: true,
+            stamps: stamps(),
+            subordinates: Subordinates { users: nobody.clone(), groups: nobody },
+        };
+        assert!(!record.enter(), "another process than was recorded");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use nix::unistd::Uid;
+use rustix::thread::CapabilitySet;
 
 /// The facts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,12 +16,23 @@ pub struct Host {
     pub holder: Option<PathBuf>,
 }
 
+/// CAP_CHECKPOINT_RESTORE, the last since Linux 5.9.
+const LAST: u32 = 40;
+
+fn read_last() -> u32 {
+    let text = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap");
+    text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(LAST)
+}
+
 impl Host {
     /// Looks.
     pub fn probe() -> Self {
-        let last = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap");
-        // CAP_CHECKPOINT_RESTORE, the last since Linux 5.9.
-        let last_capability = last.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(40);
+        // The kernel knows no capability above its last: asked twice, that is sooner told than read from /proc.
+        let is_known = |number: u32| {
+            let one = CapabilitySet::from_bits_retain(1 << number);
+            rustix::thread::capability_is_in_bounding_set(one).is_ok()
+        };
+        let last_capability = if is_known(LAST) && !is_known(LAST + 1) { LAST } else { read_last() };
         Self { is_root: Uid::effective().is_root(), last_capability, holder: None }
     }
 }

@@ -24,12 +24,17 @@ pub(super) struct Folder {
 }
 
 impl Folder {
+    /// Where the folder of a container with such a name is.
+    pub(super) fn place(store: &Path, name: &str) -> PathBuf {
+        store.join("containers").join(name)
+    }
+
     /// Makes the folder of a container.
     ///
     /// # Errors
     /// `AlreadyExists` for a name that is taken.
     pub(super) fn make(store: &Path, name: &str, is_ephemeral: bool) -> io::Result<Self> {
-        let path = store.join("containers").join(name);
+        let path = Self::place(store, name);
         for attempt in 0..ATTEMPTS {
             match std::fs::create_dir(&path) {
                 // A sweeper holds what was ours a moment ago.

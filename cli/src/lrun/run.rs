@@ -57,8 +57,8 @@ fn start_and_wait(global: &Global, arguments: &RunArguments) -> Result<Exit, Fai
         return Ok(exit(container.wait()?));
     }
     let store = environment.store(global)?;
-    let Made { folder, record, checkout } = make(global, arguments, &store, &environment)?;
-    let rootfs = bridge::overlay(&store, &checkout, &folder.path());
+    let Made { folder, path, record, checkout } = make(global, arguments, &store, &environment)?;
+    let rootfs = bridge::overlay(&store, &checkout, &path);
     let lease = checkout.into_lease();
     if arguments.detach {
         let id = record.id.clone();
@@ -74,6 +74,8 @@ fn start_and_wait(global: &Global, arguments: &RunArguments) -> Result<Exit, Fai
 pub(super) struct Made {
     /// Its folder, locked.
     pub(super) folder: Folder,
+    /// Where that is, until somebody renames it.
+    pub(super) path: PathBuf,
     /// Its record, not yet written.
     pub(super) record: Record,
     /// Its checkout.
@@ -126,7 +128,8 @@ pub(super) fn make(
         holder: !arguments.no_holder,
         ..Record::new(id, arguments.image().to_string_lossy().into_owned(), image_id, spec)
     };
-    Ok(Made { folder, record, checkout })
+    let path = Folder::place(store, &name);
+    Ok(Made { folder, path, record, checkout })
 }
 
 /// The image's labels, then those of the files, then those of the command line; a later one wins.
