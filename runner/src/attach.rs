@@ -96,10 +96,13 @@ fn detached(kind: &str, options: &[(String, String)], attributes: Attributes) ->
 /// Where a file system of ours goes, whether it is new or the host's. A link where /proc or /sys belongs would put them
 /// elsewhere, and masks would then hide nothing (CVE-2023-28642).
 fn own_place(root: &Root, target: &Path) -> io::Result<OwnedFd> {
-    if root.is_link(target)? {
-        return Err(io::Error::other("the image has a symbolic link there"));
+    match root.unfollowed(target)? {
+        Some(place) if file_type(&place)? == FileType::Directory => Ok(place),
+        Some(place) if file_type(&place)? == FileType::Symlink => {
+            Err(io::Error::other("the image has a symbolic link there"))
+        }
+        _ => root.ensure(target, Kind::Directory),
     }
-    root.ensure(target, Kind::Directory)
 }
 
 /// Where a volume goes. The caller may name a place in /proc, but a link in the image must not lead there: what reads
@@ -112,8 +115,46 @@ fn volume_place(root: &Root, target: &Path, kind: Kind) -> io::Result<OwnedFd> {
     Ok(place)
 }
 
+/// What hides the paths of a root.
+#[derive(Debug)]
+pub(crate) struct Masks {
+    /// The null device, over files.
+    null: OwnedFd,
+    /// The empty folder that was mounted first, of which the others are copies: one file system instead of many.
+    empty: Option<OwnedFd>,
+}
+
+impl Masks {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self { null: host_null()?, empty: None })
+    }
+
+    /// Hides a path: a folder behind an empty one, a file behind the null device. A path that is not there needs nothing.
+    pub(crate) fn hide(&mut self, root: &Root, path: &Path) -> io::Result<()> {
+        let Some(place) = present(root, path)? else { return Ok(()) };
+        if file_type(&place)? != FileType::Directory {
+            return attach(&copy(&self.null)?, &place);
+        }
+        if let Some(empty) = &self.empty {
+            return attach(&copy(empty)?, &place);
+        }
+        let options = [("size", "0"), ("mode", "555")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let attributes = Attributes { read_only: true, nosuid: true, nodev: true, noexec: true };
+        let empty = detached("tmpfs", &options, attributes)?;
+        attach(&empty, &place)?;
+        self.empty = Some(empty);
+        Ok(())
+    }
+}
+
+/// A further mount of what is open.
+fn copy(open: impl AsFd) -> io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    Ok(open_tree(open, "", flags)?)
+}
+
 /// Opens the host's null device, which hides files; anything else by that name is refused (CVE-2025-31133).
-pub(crate) fn host_null() -> io::Result<OwnedFd> {
+fn host_null() -> io::Result<OwnedFd> {
     let null = rustix::fs::open("/dev/null", OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
     let stat = fstat(&null)?;
     let is_null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
@@ -176,9 +217,7 @@ pub(crate) fn volume(root: &Root, mount: &Mount) -> io::Result<()> {
 
 /// Binds an open file onto a place.
 pub(crate) fn file(root: &Root, source: BorrowedFd<'_>, target: &Path) -> io::Result<()> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-    let tree = open_tree(source, "", flags)?;
-    attach(&tree, &root.ensure(target, Kind::File)?)
+    attach(&copy(source)?, &root.ensure(target, Kind::File)?)
 }
 
 /// Makes a path read-only, with what is mounted below it. A path that is not there needs nothing.
@@ -198,21 +237,6 @@ pub(crate) fn read_only(root: &Root, path: &Path) -> io::Result<()> {
 pub(crate) fn read_only_root(root: &Root) -> io::Result<()> {
     let set = MountAttrFlags::MOUNT_ATTR_RDONLY.bits().into();
     sys::set_attributes(root, sys::Attributes { set, propagation: 0 }, false)
-}
-
-/// Hides a path: a folder behind an empty one, a file behind the null device that `null` has open.
-pub(crate) fn mask(root: &Root, path: &Path, null: BorrowedFd<'_>) -> io::Result<()> {
-    let Some(place) = present(root, path)? else { return Ok(()) };
-    if file_type(&place)? == FileType::Directory {
-        let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-        fsconfig_set_string(&context, "size", "0")?;
-        fsconfig_set_string(&context, "mode", "555")?;
-        fsconfig_create(&context)?;
-        let attributes = Attributes { read_only: true, nosuid: true, nodev: true, noexec: true };
-        return attach(&fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags(attributes))?, &place);
-    }
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-    attach(&open_tree(null, "", flags)?, &place)
 }
 
 fn present(root: &Root, path: &Path) -> io::Result<Option<OwnedFd>> {

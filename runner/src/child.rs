@@ -13,6 +13,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 use rustix::process::{DumpableBehavior, Signal};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
+use crate::attach::Masks;
 use crate::channel::{Channel, Heard};
 use crate::error::Stage;
 use crate::identity::{self, Identity};
@@ -100,7 +101,7 @@ fn become_container(orders: &Orders<'_>) -> Result<std::convert::Infallible, Fai
     let slave = MsFlags::MS_REC | MsFlags::MS_SLAVE;
     nix::mount::mount(None::<&str>, "/", None::<&str>, slave, None::<&str>).during(Stage::Propagation, "")?;
 
-    let null = attach::host_null().during(Stage::Device, "/dev/null")?;
+    let mut masks = Masks::new().during(Stage::Device, "/dev/null")?;
     if let Rootfs::Overlay { upper, .. } = rootfs
         && plan.user_namespace.is_some_and(|shape| shape.caller() != (0, 0))
     {
@@ -119,11 +120,11 @@ fn become_container(orders: &Orders<'_>) -> Result<std::convert::Infallible, Fai
     let mut terminal = None;
     nix::unistd::setsid().during(Stage::Terminal, "")?;
     for step in &plan.steps {
-        take(step, &mut root, orders, null.as_fd(), &mut terminal)?;
+        take(step, &mut root, orders, &mut masks, &mut terminal)?;
     }
 
     let workdir = root.ensure(&spec.cwd, Kind::Directory).during(Stage::Workdir, &spec.cwd)?;
-    drop(null);
+    drop(masks);
     // A directory of the caller's stays as it is.
     if let (Some(account), Rootfs::Overlay { .. }) = (&spec.account, rootfs) {
         identity::enter(&root, account).during(Stage::User, &spec.user)?;
@@ -190,7 +191,7 @@ fn take(
     step: &Step,
     root: &mut Root,
     orders: &Orders<'_>,
-    null: std::os::fd::BorrowedFd<'_>,
+    masks: &mut Masks,
     terminal: &mut Option<OwnedFd>,
 ) -> Result<(), Failure> {
     match step {
@@ -228,7 +229,7 @@ fn take(
             *root = Root::own().during(Stage::Pivot, "")?;
             Ok(())
         }
-        Step::Mask(path) => attach::mask(root, path, null).during(Stage::Mask, path),
+        Step::Mask(path) => masks.hide(root, path).during(Stage::Mask, path),
         Step::ReadOnly(path) => attach::read_only(root, path).during(Stage::ReadOnly, path),
         Step::ReadOnlyRoot => attach::read_only_root(root).during(Stage::ReadOnly, "/"),
         Step::Hostname(name) => nix::unistd::sethostname(name).during(Stage::Hostname, name),

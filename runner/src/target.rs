@@ -4,7 +4,7 @@
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2};
 use rustix::io::Errno;
@@ -41,11 +41,11 @@ impl Root {
         self.open_with(path, OFlags::PATH)
     }
 
-    /// Whether a path's last component is a symbolic link.
-    pub(crate) fn is_link(&self, path: &Path) -> io::Result<bool> {
+    /// Opens what is at a path, be it a symbolic link; `None` where there is nothing.
+    pub(crate) fn unfollowed(&self, path: &Path) -> io::Result<Option<OwnedFd>> {
         match self.open_with(path, OFlags::PATH | OFlags::NOFOLLOW) {
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
-            other => Ok(file_type(other?)? == FileType::Symlink),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+            other => other.map(Some),
         }
     }
 
@@ -67,7 +67,7 @@ impl Root {
         if !metadata.is_file() || metadata.len() > most {
             return Err(io::Error::other(format!("{}: not a regular file of reasonable size", path.display())));
         }
-        let mut content = Vec::new();
+        let mut content = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default() + 1);
         file.take(most).read_to_end(&mut content)?;
         Ok(Some(content))
     }
@@ -75,10 +75,7 @@ impl Root {
     /// Opens a place, making it and the directories before it where they are missing.
     pub(crate) fn ensure(&self, path: &Path, kind: Kind) -> io::Result<OwnedFd> {
         let place = match self.place(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.make(path, kind)?;
-                self.place(path)?
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.make(path, kind)?,
             other => other?,
         };
         let is_directory = file_type(&place)? == FileType::Directory;
@@ -88,31 +85,23 @@ impl Root {
         Err(Errno::from_raw_os_error(if is_directory { nix::libc::EISDIR } else { nix::libc::ENOTDIR }).into())
     }
 
-    fn make(&self, path: &Path, kind: Kind) -> io::Result<()> {
+    /// Makes a path that is missing, and opens it.
+    fn make(&self, path: &Path, kind: Kind) -> io::Result<OwnedFd> {
         let mut here = self.0.as_fd().try_clone_to_owned()?;
-        let mut walked = std::path::PathBuf::from("/");
-        let names: Vec<&OsStr> = path
+        let mut walked = PathBuf::from("/");
+        let mut names = path
             .components()
             .filter_map(|component| if let Component::Normal(name) = component { Some(name) } else { None })
-            .collect();
-        for (index, name) in names.iter().enumerate() {
-            let is_last = index + 1 == names.len();
+            .peekable();
+        while let Some(name) = names.next() {
             walked.push(name);
-            match self.place(&walked) {
-                Ok(next) => here = next,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    if is_last && kind == Kind::File {
-                        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                        openat(&here, *name, flags, Mode::from_raw_mode(0o644))?;
-                    } else {
-                        mkdirat(&here, *name, Mode::from_raw_mode(0o755))?;
-                        here = self.place(&walked)?;
-                    }
-                }
-                Err(error) => return Err(error),
-            }
+            let kind = if names.peek().is_some() { Kind::Directory } else { kind };
+            here = match self.place(&walked) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => make_in(&here, name, kind)?,
+                other => other?,
+            };
         }
-        Ok(())
+        Ok(here)
     }
 
     /// Writes a file anew, mode 0644: what has the name is replaced, a symbolic link not followed.
@@ -147,6 +136,17 @@ impl AsFd for Root {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
+}
+
+/// Makes what is not in an open directory, and opens it.
+fn make_in(folder: impl AsFd, name: &OsStr, kind: Kind) -> io::Result<OwnedFd> {
+    let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    if kind == Kind::File {
+        let flags = flags | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        return Ok(openat(folder, name, flags, Mode::from_raw_mode(0o644))?);
+    }
+    mkdirat(&folder, name, Mode::from_raw_mode(0o755))?;
+    Ok(openat(folder, name, flags | OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?)
 }
 
 /// Writes a file into an open directory, in place of what has its name; a link is not followed.

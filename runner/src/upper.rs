@@ -22,17 +22,19 @@ pub(crate) type File = (PathBuf, Vec<u8>);
 pub(crate) fn seed<'f>(lower: &Path, upper: &Path, files: &'f [File]) -> io::Result<Vec<&'f File>> {
     let (lower, upper) = (Root::open(lower)?, Root::open(upper)?);
     let mut left = Vec::new();
-    let mut last: Option<(&Path, Option<OwnedFd>)> = None;
+    let mut folders: Vec<(&Path, Option<OwnedFd>)> = Vec::new();
     for file in files {
         let (Some(parent), Some(name)) = (file.0.parent(), file.0.file_name()) else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
-        if last.as_ref().is_none_or(|(path, _)| *path != parent) {
-            last = Some((parent, folder(&lower, &upper, parent)?));
+        let known = folders.iter().position(|(path, _)| *path == parent);
+        let index = known.unwrap_or(folders.len());
+        if known.is_none() {
+            folders.push((parent, folder(&lower, &upper, parent)?));
         }
-        match &last {
-            Some((_, Some(folder))) => write_anew(folder, name, &file.1)?,
-            _ => left.push(file),
+        match &folders[index].1 {
+            Some(folder) => write_anew(folder, name, &file.1)?,
+            None => left.push(file),
         }
     }
     Ok(left)
