@@ -170,3 +170,21 @@ fn landlock_leaves_what_is_named() {
     let output = env.lrun(&["run", "--rm", "--landlock", "rw:/tmp", &image, "true"]);
     assert_eq!(output.status.code(), Some(126), "{}", all(&output));
 }
+
+#[test]
+fn what_keeps_a_user_from_namespaces_is_named() {
+    let (env, image) = need!("what_keeps_a_user", debian());
+    let told = said(&env.lrun(&["info", "--format", "{{.UserNamespaces}}"]));
+    assert_eq!(told, "work\n");
+    // A container of ours is one of the places where there are none.
+    let program = crate::support::programs();
+    let volume = format!("{}:/opt:ro", program.display());
+    let inside = |words: &[&str]| env.lrun(&[&["run", "--rm", "-u", "1000", "-v", &volume, &image], words].concat());
+    let told = said(&inside(&["/opt/lrun", "info", "--format", "{{.UserNamespaces}}"]));
+    assert!(told.contains("a seccomp filter") && told.contains("--security-opt"), "{told}");
+    let refused = inside(&["/opt/lrun", "run", "--rootfs", "/", "true"]);
+    let told = all(&refused);
+    assert!(refused.status.code() == Some(125) && told.contains("a seccomp filter"), "{told}");
+    let profile = said(&env.lrun(&["apparmor"]));
+    assert!(profile.contains(&format!("profile lrun \"{}/lrun\"", program.display())), "{profile}");
+}

@@ -6,6 +6,7 @@ pub mod device;
 pub mod etc;
 pub mod security;
 
+mod apparmor;
 mod attach;
 mod create;
 mod describe;
@@ -61,6 +62,10 @@ pub fn run(lrun: Lrun) -> Result<Exit, Failure> {
         LrunCommand::Rename(arguments) => rename::run(global, &arguments),
         LrunCommand::Rm(arguments) => stop::remove(global, &arguments),
         LrunCommand::Info(arguments) => info::run(&arguments),
+        LrunCommand::Apparmor => {
+            std::io::Write::write_all(&mut std::io::stdout(), apparmor::profile()?.as_bytes())?;
+            Ok(Exit::SUCCESS)
+        }
         LrunCommand::Completions(arguments) => {
             manual::completions(Lrun::command(), arguments.shell, &mut std::io::stdout())?;
             Ok(Exit::SUCCESS)

@@ -4,17 +4,20 @@ use std::fmt;
 use std::io;
 
 use crate::idmap::IdMapError;
+use crate::refusal::Obstacles;
 use crate::seccomp::SeccompError;
 
 /// A container that could not be started. One line, with the cause and the way out.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The kernel refuses user namespaces to this user.
-    #[error(
-        "the kernel refuses user namespaces ({0}); look at sysctl user.max_user_namespaces and \
-         kernel.apparmor_restrict_unprivileged_userns, or at the seccomp profile of the container around"
-    )]
-    UserNamespace(io::Error),
+    #[error("the kernel refuses user namespaces: {source}{}", reason(*.cause))]
+    UserNamespace {
+        /// Its answer.
+        source: io::Error,
+        /// Why, and what helps, where that is known.
+        cause: Option<&'static str>,
+    },
     /// A set-id helper that maps subordinate ids failed.
     #[error(
         "{helper} failed: {reason}; check that the package uidmap is installed and that /etc/subuid and /etc/subgid name you"
@@ -77,6 +80,18 @@ pub enum Error {
     /// The child ended without a word.
     #[error("the container's first process died while it was set up; the kernel's log may tell why")]
     Died,
+}
+
+impl Error {
+    /// The refusal of a user namespace, or of power in a new one, explained by what stands in the way here.
+    pub(crate) fn user_namespace(source: io::Error) -> Self {
+        let cause = source.raw_os_error().and_then(|errno| Obstacles::probe().cause(errno));
+        Self::UserNamespace { source, cause }
+    }
+}
+
+fn reason(cause: Option<&str>) -> String {
+    cause.map(|cause| format!(": {cause}")).unwrap_or_default()
 }
 
 fn detail(what: &str) -> String {

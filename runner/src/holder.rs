@@ -220,7 +220,7 @@ fn start(folder: &Path) -> Result<(), Error> {
             process::wait_for(id).action("wait for a fork")?;
             let mut pid = [0; 4];
             ready.read_exact(&mut pid).map_err(|_| {
-                Error::UserNamespace(io::Error::other("a holder could not enter a namespace of its own"))
+                Error::user_namespace(io::Error::other("a holder could not enter a namespace of its own"))
             })?;
             let pid = i32::from_le_bytes(pid);
             let unique = identified(pid).map_or(0, |(_, unique)| unique);

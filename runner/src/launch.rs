@@ -58,7 +58,7 @@ impl Launch<'_> {
         // Before the clone, so that no signal is lost between it and the first wait; the child resets its own.
         let signals = watch_signals()?;
         let cloned = clone3(namespaces(plan)).map_err(|error| match plan.user_namespace {
-            Some(_) => Error::UserNamespace(error),
+            Some(_) => Error::user_namespace(error),
             None => Error::Parent { action: "make namespaces", source: error },
         })?;
         let Cloned::Parent { id, pidfd } = cloned else {
@@ -139,6 +139,10 @@ pub(crate) fn answer(channel: &Channel, plan: &Plan) -> Result<Option<OwnedFd>, 
                     Some(libc::ENOENT | libc::ENOTDIR) => Error::NotFound(command),
                     _ => Error::NotExecutable { command, source },
                 });
+            }
+            // The first that needs power in the namespace: AppArmor grants the one and refuses the other.
+            Heard::Failed(Stage::Identity | Stage::Propagation, _, source) if plan.user_namespace.is_some() => {
+                return Err(Error::user_namespace(source));
             }
             Heard::Failed(stage, what, source) => return Err(Error::Child { stage, what, source }),
         }

@@ -18,6 +18,7 @@ pub mod limit;
 pub mod logs;
 pub mod monitor;
 pub mod plan;
+pub mod refusal;
 pub mod rootfs;
 pub mod seccomp;
 pub mod session;

@@ -112,14 +112,37 @@ pub fn enter() -> Result<Mapping, Error> {
     };
     if matches!(mapping, Mapping::Single(_)) {
         nix::sched::unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)
-            .map_err(|errno| Error::UserNamespace(errno.into()))?;
+            .map_err(|errno| Error::user_namespace(errno.into()))?;
         write_single(process::own_id(), uid, gid)?;
     }
-    become_root(matches!(mapping, Mapping::Range(_))).action("become root of the user namespace")?;
+    let powerless = |errno: nix::errno::Errno| Error::user_namespace(errno.into());
+    become_root(matches!(mapping, Mapping::Range(_))).map_err(powerless)?;
     // Mounts of the host still come in, ours do not go out.
     let flags = nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_SLAVE;
-    nix::mount::mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).action("make mounts private")?;
+    nix::mount::mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).map_err(powerless)?;
     Ok(mapping)
+}
+
+/// Tries, in a process of its own, whether this one could make a user namespace and mount in it.
+///
+/// # Errors
+/// [`Error::UserNamespace`] with the reason.
+pub fn attempt() -> Result<(), Error> {
+    match process::fork().action("fork")? {
+        Fork::Child => {
+            let flags = nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_SLAVE;
+            let tried = nix::sched::unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)
+                .and_then(|()| nix::mount::mount(None::<&str>, "/", None::<&str>, flags, None::<&str>));
+            process::exit_now(tried.map_or_else(|errno| errno as i32, |()| 0))
+        }
+        Fork::Parent(child) => match process::wait_for(child).action("wait for a fork")? {
+            nix::sys::wait::WaitStatus::Exited(_, 0) => Ok(()),
+            nix::sys::wait::WaitStatus::Exited(_, errno) => {
+                Err(Error::user_namespace(io::Error::from_raw_os_error(errno)))
+            }
+            _ => Err(Error::Died),
+        },
+    }
 }
 
 /// The helpers must run outside of the namespace that they map: a fork made before stays there for them.
@@ -154,7 +177,7 @@ fn map_self_by_helpers(maps: &Maps) -> Result<(), Error> {
             let mut told = String::new();
             done_read.read_to_string(&mut told).action("hear from the helper")?;
             process::wait_for(helper).action("wait for the helper")?;
-            entered.map_err(|errno| Error::UserNamespace(errno.into()))?;
+            entered.map_err(|errno| Error::user_namespace(errno.into()))?;
             if told == "ok" {
                 return Ok(());
             }

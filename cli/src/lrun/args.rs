@@ -35,7 +35,7 @@ use crate::global::Global;
 use crate::lstore::args::{CompletionsArguments, ManArguments, ReportArguments};
 
 /// Subcommands; an image with such a name is run by `lrun run NAME`.
-const COMMANDS: [&str; 19] = [
+const COMMANDS: [&str; 20] = [
     "run",
     "create",
     "start",
@@ -53,6 +53,7 @@ const COMMANDS: [&str; 19] = [
     "rename",
     "rm",
     "info",
+    "apparmor",
     "completions",
     "man",
 ];
@@ -249,6 +250,16 @@ Examples:
   lrun info
   lrun info --format json")]
     Info(ReportArguments),
+
+    /// Print the AppArmor profile that lets this program make user namespaces
+    #[command(
+        hide = true,
+        after_help = "\
+Examples:
+  lrun apparmor | sudo tee /etc/apparmor.d/lrun
+  sudo apparmor_parser -r /etc/apparmor.d/lrun"
+    )]
+    Apparmor,
 
     /// Write the completion script of a shell
     #[command(

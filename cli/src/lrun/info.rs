@@ -1,7 +1,10 @@
-//! `lrun info`: what this machine allows a container, and what is missing for more.
+//! `lrun info`: what this machine allows a container, what is missing for more, and how it is had.
+
+use std::path::Path;
 
 use lrun::idmap::Shape;
-use lrun::userns::maps_of_caller;
+use lrun::sys::landlock;
+use lrun::userns::{attempt, maps_of_caller};
 use serde_json::json;
 
 use crate::exit::Exit;
@@ -12,6 +15,11 @@ use crate::report::Failure;
 pub(super) fn run(arguments: &ReportArguments) -> Result<Exit, Failure> {
     let host = lrun::Host::probe();
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
+    let works = if host.is_root {
+        "not needed (run by root)".to_owned()
+    } else {
+        attempt().map_or_else(|error| error.to_string(), |()| "work".to_owned())
+    };
     let ids = if host.is_root {
         "the host's (run by root)".to_owned()
     } else {
@@ -20,19 +28,16 @@ pub(super) fn run(arguments: &ReportArguments) -> Result<Exit, Failure> {
             Err(error) => format!("yours alone: {error}"),
         }
     };
-    let helpers = ["newuidmap", "newgidmap"]
-        .map(|name| ["/usr/bin", "/bin"].iter().any(|dir| std::path::Path::new(dir).join(name).exists()));
+    let helpers = ["newuidmap", "newgidmap"].map(|name| find(name).is_some());
     let helpers = if helpers == [true, true] { "installed" } else { "missing: install the package uidmap" };
-    let limit =
-        |file: &str| std::fs::read_to_string(file).map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned());
-    let namespaces = limit("/proc/sys/user/max_user_namespaces");
-    let apparmor = match limit("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").as_str() {
-        "1" => "restricts user namespaces: lrun needs a profile with `userns,`",
-        _ => "does not restrict user namespaces",
-    };
+    let namespaces = read("/proc/sys/user/max_user_namespaces").unwrap_or_else(|| "unknown".to_owned());
+    let (apparmor, selinux) = (apparmor(), selinux());
+    let landlock = landlock::version().map_or_else(|error| error.to_string(), |version| format!("version {version}"));
+    let (cgroups, nested) = (cgroups(), nested());
     let value = json!({
-        "Version": env!("CARGO_PKG_VERSION"), "Kernel": kernel, "Root": host.is_root, "Ids": ids, "IdHelpers": helpers,
-        "MaxUserNamespaces": namespaces, "AppArmor": apparmor, "LastCapability": host.last_capability,
+        "Version": env!("CARGO_PKG_VERSION"), "Kernel": kernel, "Root": host.is_root, "UserNamespaces": works, "Ids": ids,
+        "IdHelpers": helpers, "MaxUserNamespaces": namespaces, "AppArmor": apparmor, "SELinux": selinux,
+        "Landlock": landlock, "Cgroups": cgroups, "Nested": nested, "LastCapability": host.last_capability,
     });
     let stdout = std::io::stdout();
     let mut output = Output::new(&stdout, std::io::IsTerminal::is_terminal(&stdout));
@@ -42,11 +47,16 @@ pub(super) fn run(arguments: &ReportArguments) -> Result<Exit, Failure> {
         let mut table = Table::with_header(["", ""]);
         for (name, text) in [
             ("lrun", env!("CARGO_PKG_VERSION")),
-            ("kernel", kernel.as_str()),
+            ("kernel", &kernel),
+            ("user namespaces", &works),
+            ("at most", &namespaces),
             ("ids", &ids),
             ("id helpers", helpers),
-            ("user namespaces", &namespaces),
             ("AppArmor", apparmor),
+            ("SELinux", selinux),
+            ("Landlock", &landlock),
+            ("cgroups", cgroups),
+            ("nested", nested),
         ] {
             table.row([name, text]);
         }
@@ -54,4 +64,43 @@ pub(super) fn run(arguments: &ReportArguments) -> Result<Exit, Failure> {
     }
     output.flush()?;
     Ok(Exit::SUCCESS)
+}
+
+fn read(path: &str) -> Option<String> {
+    std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
+}
+
+fn find(program: &str) -> Option<&'static str> {
+    ["/usr/bin", "/bin"].into_iter().find(|folder| Path::new(folder).join(program).exists())
+}
+
+fn apparmor() -> &'static str {
+    match read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").as_deref() {
+        Some("1") => "withholds power in user namespaces from programs without a profile; `lrun apparmor` prints one",
+        _ if read("/sys/module/apparmor/parameters/enabled").as_deref() == Some("Y") => {
+            "does not restrict user namespaces; no profile is set on containers"
+        }
+        _ => "not there",
+    }
+}
+
+fn selinux() -> &'static str {
+    match read("/sys/fs/selinux/enforce").as_deref() {
+        Some("1") => "enforces; no label is set on containers",
+        Some(_) => "permissive",
+        None => "not there",
+    }
+}
+
+fn cgroups() -> &'static str {
+    if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        "version 2; limits are not set, and refused when they are asked for"
+    } else {
+        "version 1, which cannot be delegated; limits are refused"
+    }
+}
+
+fn nested() -> &'static str {
+    let marks = ["/run/.containerenv", "/.dockerenv"];
+    if marks.iter().any(|mark| Path::new(mark).exists()) { "inside a container" } else { "no" }
 }

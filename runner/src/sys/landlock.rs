@@ -40,28 +40,36 @@ pub struct Ruleset {
     handled: u64,
 }
 
+/// The kernel's version of Landlock.
+///
+/// # Errors
+/// It has none, or one that is switched off.
+pub fn version() -> io::Result<i32> {
+    // SAFETY: a null attribute of size 0 asks for the version; nothing is read.
+    let version = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            std::ptr::null::<RulesetAttr>(),
+            0_usize,
+            CREATE_RULESET_VERSION,
+        )
+    };
+    match i32::try_from(version) {
+        Ok(-1) | Err(_) => {
+            let why = io::Error::last_os_error();
+            Err(io::Error::other(format!("the kernel offers no Landlock ({why})")))
+        }
+        Ok(version) => Ok(version),
+    }
+}
+
 impl Ruleset {
     /// One without a rule: enforced, it would refuse every access to files.
     ///
     /// # Errors
     /// With the reason where the kernel has no Landlock, or one too old.
     pub fn new() -> io::Result<Self> {
-        // SAFETY: a null attribute of size 0 asks for the version; nothing is read.
-        let version = unsafe {
-            libc::syscall(
-                libc::SYS_landlock_create_ruleset,
-                std::ptr::null::<RulesetAttr>(),
-                0_usize,
-                CREATE_RULESET_VERSION,
-            )
-        };
-        let version = match i32::try_from(version) {
-            Ok(-1) | Err(_) => {
-                let why = io::Error::last_os_error();
-                return Err(io::Error::other(format!("the kernel offers no Landlock ({why})")));
-            }
-            Ok(version) => version,
-        };
+        let version = version()?;
         if version < OLDEST {
             return Err(io::Error::other(format!(
                 "Landlock {version} of this kernel is too old; Linux 6.2 has {OLDEST}"

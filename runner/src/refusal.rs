@@ -1,0 +1,93 @@
+//! Why the kernel refuses user namespaces, or any power in them, and what helps.
+
+use nix::libc;
+
+/// What can stand in the way.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Obstacles {
+    /// `user.max_user_namespaces` (`namespaces(7)`).
+    pub most: Option<u64>,
+    /// `kernel.unprivileged_userns_clone`, of Debian's kernels.
+    pub unprivileged: Option<u64>,
+    /// `kernel.apparmor_restrict_unprivileged_userns`, of Ubuntu's.
+    pub apparmor: Option<u64>,
+    /// Whether a seccomp filter is on this process, as on those of a container.
+    pub is_filtered: bool,
+    /// Whether the root directory is none of a mount, as after `chroot(2)`.
+    pub is_chroot: bool,
+}
+
+impl Obstacles {
+    /// Looks.
+    pub fn probe() -> Self {
+        let number = |name: &str| std::fs::read_to_string(format!("/proc/sys/{name}")).ok()?.trim().parse().ok();
+        let text = |name: &str| std::fs::read_to_string(format!("/proc/self/{name}")).unwrap_or_default();
+        let mounts = text("mountinfo");
+        Self {
+            most: number("user/max_user_namespaces"),
+            unprivileged: number("kernel/unprivileged_userns_clone"),
+            apparmor: number("kernel/apparmor_restrict_unprivileged_userns"),
+            is_filtered: text("status").lines().any(|line| line.starts_with("Seccomp:") && line.ends_with('2')),
+            is_chroot: !mounts.is_empty() && !mounts.lines().any(|line| line.split(' ').nth(4) == Some("/")),
+        }
+    }
+
+    /// The cause of an error of `clone(2)` or `unshare(2)`, or of the first mount after it, with the way out. `None` where
+    /// nothing known explains it.
+    pub fn cause(&self, errno: i32) -> Option<&'static str> {
+        let is_refusal = matches!(errno, libc::EPERM | libc::EACCES);
+        Some(match errno {
+            libc::ENOSPC | libc::EUSERS if self.most == Some(0) => {
+                "sysctl user.max_user_namespaces is 0; as root, set it to 15000"
+            }
+            libc::ENOSPC | libc::EUSERS => {
+                "there are as many as sysctl user.max_user_namespaces allows, or they are nested 32 deep"
+            }
+            libc::EPERM if self.unprivileged == Some(0) => {
+                "sysctl kernel.unprivileged_userns_clone is 0; as root, set it to 1"
+            }
+            libc::EPERM if self.is_chroot => {
+                "this is a chroot, in which the kernel makes none; enter it by pivot_root, as containers are"
+            }
+            _ if is_refusal && self.apparmor == Some(1) => {
+                "AppArmor gives programs without a profile no power in them; \
+                 `lrun apparmor | sudo tee /etc/apparmor.d/lrun` and `sudo apparmor_parser -r /etc/apparmor.d/lrun` add one"
+            }
+            libc::EPERM | libc::ENOSYS if self.is_filtered => {
+                "a seccomp filter is on this process, probably of a container around it; start that with one that allows \
+                 namespaces and mounts, such as --security-opt seccomp=unconfined"
+            }
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_obstacle_is_named_with_its_remedy() {
+        let none = Obstacles::default();
+        let cases = [
+            (Obstacles { most: Some(0), ..none.clone() }, libc::ENOSPC, "max_user_namespaces is 0"),
+            (Obstacles { most: Some(9), ..none.clone() }, libc::ENOSPC, "as many as"),
+            (Obstacles { unprivileged: Some(0), ..none.clone() }, libc::EPERM, "set it to 1"),
+            (Obstacles { is_chroot: true, ..none.clone() }, libc::EPERM, "chroot"),
+            (Obstacles { apparmor: Some(1), ..none.clone() }, libc::EACCES, "lrun apparmor"),
+            (Obstacles { is_filtered: true, ..none.clone() }, libc::EPERM, "seccomp=unconfined"),
+        ];
+        for (obstacles, errno, wanted) in cases {
+            let told = obstacles.cause(errno).unwrap_or_default();
+            assert!(told.contains(wanted), "{obstacles:?}: {told}");
+        }
+        assert_eq!(none.cause(libc::EPERM), None);
+        assert_eq!(Obstacles { apparmor: Some(1), ..none }.cause(libc::EINVAL), None);
+    }
+
+    #[test]
+    fn a_process_that_is_no_containers_is_told_apart() {
+        let obstacles = Obstacles::probe();
+        assert!(obstacles.most.is_some() && !obstacles.is_chroot, "{obstacles:?}");
+    }
+}
