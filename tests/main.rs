@@ -23,6 +23,7 @@ mod layers;
 mod life;
 mod logins;
 mod root;
+mod volumes;
 
 #[test]
 fn no_test_file_is_forgotten() {

@@ -253,19 +253,19 @@ fn keeps_groups(arguments: &RunArguments) -> Result<bool, Failure> {
     Ok(said || annotated)
 }
 
-fn mount(mount: volume::Mount) -> Result<Mount, Failure> {
+/// The runner's word for a mount.
+pub fn mount(mount: volume::Mount) -> Result<Mount, Failure> {
     use volume::Propagation as Said;
     let volume::Mount { kind, target, read_only, nosuid, nodev, noexec } = mount;
     let kind = match kind {
         volume::MountKind::Tmpfs { size, mode } => MountKind::Tmpfs { size, mode: mode.unwrap_or(0o1777) },
+        // Where it is becomes known when it is made.
+        volume::MountKind::Volume { name, copies, relabel } => {
+            refuse_labels(relabel, &target)?;
+            MountKind::Volume { name: name.unwrap_or_default(), folder: PathBuf::new(), copies }
+        }
         volume::MountKind::Bind { source, recursive, propagation, relabel } => {
-            if relabel && Path::new("/sys/fs/selinux/enforce").exists() {
-                return Err(format!(
-                    "{}: labels are not changed; leave out z and Z, or run chcon before",
-                    source.display()
-                )
-                .into());
-            }
+            refuse_labels(relabel, &source)?;
             let source = std::path::absolute(&source)?;
             if !source.exists() {
                 return Err(format!("{}: no such file or directory to bind; make it first", source.display()).into());
@@ -281,6 +281,14 @@ fn mount(mount: volume::Mount) -> Result<Mount, Failure> {
         }
     };
     Ok(Mount { kind, target, read_only, nosuid, nodev, noexec })
+}
+
+fn refuse_labels(relabel: bool, path: &Path) -> Result<(), Failure> {
+    if relabel && Path::new("/sys/fs/selinux/enforce").exists() {
+        let path = path.display();
+        return Err(format!("{path}: labels are not changed; leave out z and Z, or run chcon before").into());
+    }
+    Ok(())
 }
 
 #[cfg(test)]

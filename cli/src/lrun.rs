@@ -24,6 +24,8 @@ mod signal;
 mod start;
 mod stop;
 mod top;
+mod volume;
+mod volumes;
 mod wait;
 
 use clap::CommandFactory;
@@ -60,6 +62,7 @@ pub fn run(lrun: Lrun) -> Result<Exit, Failure> {
         LrunCommand::Wait(arguments) => wait::run(global, &arguments),
         LrunCommand::Rename(arguments) => rename::run(global, &arguments),
         LrunCommand::Rm(arguments) => stop::remove(global, &arguments),
+        LrunCommand::Volume { command } => volume::run(global, &command),
         LrunCommand::Info(arguments) => info::run(&arguments),
         LrunCommand::Completions(arguments) => {
             manual::completions(Lrun::command(), arguments.shell, &mut std::io::stdout())?;

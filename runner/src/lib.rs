@@ -24,10 +24,12 @@ pub mod session;
 pub mod spec;
 pub mod state;
 pub mod userns;
+pub mod volumes;
 
 mod attach;
 mod channel;
 mod child;
+mod copy;
 mod identity;
 mod init;
 mod keeper;

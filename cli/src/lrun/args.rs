@@ -15,6 +15,7 @@ mod run;
 #[cfg(test)]
 mod tests;
 mod verbs;
+mod volume;
 
 use std::ffi::OsString;
 
@@ -29,11 +30,15 @@ pub use self::verbs::{
     PsArguments, RemoveArguments, RenameArguments, RestartArguments, SessionArguments, StartArguments, StopArguments,
     TopArguments, WaitArguments, Which,
 };
+pub use self::volume::{
+    VolumeCommand, VolumeCreateArguments, VolumeExistsArguments, VolumeInspectArguments, VolumeListArguments,
+    VolumePruneArguments, VolumeRemoveArguments,
+};
 use crate::global::Global;
 use crate::lstore::args::{CompletionsArguments, ManArguments, ReportArguments};
 
 /// Subcommands; an image with such a name is run by `lrun run NAME`.
-const COMMANDS: [&str; 19] = [
+const COMMANDS: [&str; 20] = [
     "run",
     "create",
     "start",
@@ -50,6 +55,7 @@ const COMMANDS: [&str; 19] = [
     "wait",
     "rename",
     "rm",
+    "volume",
     "info",
     "completions",
     "man",
@@ -75,6 +81,7 @@ const RUN_EXAMPLES: &str = "\
 Examples:
   lrun run --rm -it debian:12 bash
   lrun run --rm -v ./src:/src:ro -w /src --tmpfs /tmp debian:12 make test
+  lrun run --rm -v cache:/var/cache app:1     a volume, made if there is none of the name
   lrun run --rm -e LANG=C.UTF-8 --env-file ci.env -u 1000:1000 app:1
   lrun run --rm --read-only --cap-drop ALL --security-opt no-new-privileges app:1
   lrun run --rm --rootfs ./rootfs /bin/sh     over a directory instead of an image
@@ -236,10 +243,18 @@ Examples:
 Examples:
   lrun rm web
   lrun rm -f web        also if it runs
+  lrun rm -v web        with its volumes that have no name of yours
   lrun rm --all
 
 Exit status: 1 if a container was not there, 2 if one runs, 125 for other failures.")]
     Rm(RemoveArguments),
+
+    /// Make, list, look at and remove volumes: directories that outlive containers
+    Volume {
+        /// What to do.
+        #[command(subcommand)]
+        command: VolumeCommand,
+    },
 
     /// Show what the kernel and the system allow, and what is missing
     #[command(after_help = "\
@@ -301,7 +316,7 @@ pub fn with_command(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsStri
 }
 
 /// podman's rule for names: they become names of files.
-fn container_name(text: &str) -> Result<String, String> {
+pub(crate) fn container_name(text: &str) -> Result<String, String> {
     let mut bytes = text.bytes();
     let first = bytes.next().is_some_and(|byte| byte.is_ascii_alphanumeric());
     let rest = bytes.all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));

@@ -123,6 +123,14 @@ fn config(changes: &[Change]) -> Map<String, Value> {
             Change::WorkingDirectory(directory) => {
                 config.insert("WorkingDir".to_owned(), json!(directory));
             }
+            Change::Volume(paths) => {
+                for path in paths {
+                    config.entry("Volumes").or_insert_with(|| json!({}))[path] = json!({});
+                }
+            }
+            Change::StopSignal(signal) => {
+                config.insert("StopSignal".to_owned(), json!(signal));
+            }
             Change::Env(name, value) => {
                 let list = config.entry("Env").or_insert_with(|| json!([]));
                 if let Some(list) = list.as_array_mut() {
