@@ -17,6 +17,7 @@ mod containers;
 mod crashes;
 mod dedup;
 mod exit_codes;
+mod files;
 mod flags;
 mod hostile;
 mod layers;

@@ -85,8 +85,8 @@ fn a_volume_without_a_name_goes_with_its_container() {
     ]));
     assert_eq!(names(&env).len(), 3, "the caller's mount takes the place of the image's");
     let mounts: Value = serde_json::from_str(&said(&env.lrun(&["inspect", "box"]))).unwrap();
-    assert_eq!(mounts[0]["Mounts"][1]["Name"], "data");
-    assert_eq!(mounts[0]["Mounts"][1]["Type"], "volume");
+    assert_eq!(mounts[0]["Mounts"][0]["Name"], "data");
+    assert_eq!(mounts[0]["Mounts"][0]["Type"], "volume");
     assert_eq!(said(&env.lrun(&["start", "-a", "box"])), "");
     assert_eq!(said(&env.lrun(&["start", "-a", "box"])), "f\n", "it is the container's until that is removed");
     said(&env.lrun(&["rm", "box"]));

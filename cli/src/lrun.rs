@@ -7,6 +7,7 @@ pub mod etc;
 pub mod security;
 
 mod attach;
+mod copy;
 mod create;
 mod describe;
 mod exec;
@@ -24,6 +25,7 @@ mod signal;
 mod start;
 mod stop;
 mod top;
+mod visit;
 mod volume;
 mod volumes;
 mod wait;
@@ -62,6 +64,7 @@ pub fn run(lrun: Lrun) -> Result<Exit, Failure> {
         LrunCommand::Wait(arguments) => wait::run(global, &arguments),
         LrunCommand::Rename(arguments) => rename::run(global, &arguments),
         LrunCommand::Rm(arguments) => stop::remove(global, &arguments),
+        LrunCommand::Cp(arguments) => copy::run(global, &arguments),
         LrunCommand::Volume { command } => volume::run(global, &command),
         LrunCommand::Info(arguments) => info::run(&arguments),
         LrunCommand::Completions(arguments) => {

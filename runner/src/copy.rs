@@ -36,7 +36,7 @@ pub(crate) enum Owner {
 #[derive(Debug)]
 pub(crate) struct Copier {
     owner: Owner,
-    /// Whether set-id bits and file capabilities are left off.
+    /// Whether set-id bits, file capabilities and devices are left off.
     harmless: bool,
     /// The first copy of each original that has several names, by its path from where the copying began: a descriptor for
     /// each would be too many.
@@ -71,19 +71,14 @@ impl Copier {
         self.dress(to, Some(from), &fstat(from)?)
     }
 
-    /// Copies what has a name in one directory to a name in another. A file in the way is replaced; a directory in the way of
-    /// a directory takes its contents in.
-    pub(crate) fn entry(
-        &mut self,
-        from: BorrowedFd<'_>,
-        name: &OsStr,
-        to: BorrowedFd<'_>,
-        new_name: &OsStr,
-    ) -> io::Result<()> {
-        match self.one(from, name, (to, new_name), (to, PathBuf::from(new_name)))? {
-            Some(level) => self.levels(vec![level], to),
-            None => Ok(()),
+    /// Copies an open regular file to a name in a directory, in place of what is there unless that is a directory.
+    pub(crate) fn file(&mut self, original: File, to: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+        let stat = fstat(&original)?;
+        if is_same(&stat, to, name) {
+            return Err(in_the_way(name, "source and destination are the same"));
         }
+        make_way(to, name)?;
+        self.opened(original, &stat, to, name)
     }
 
     /// A stack instead of recursion: the depth is the container's choice.
@@ -116,6 +111,9 @@ impl Copier {
     ) -> io::Result<Option<Level>> {
         let stat = statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
         let kind = FileType::from_raw_mode(stat.st_mode);
+        if self.harmless && matches!(kind, FileType::CharacterDevice | FileType::BlockDevice) {
+            return Ok(None);
+        }
         if kind == FileType::Directory {
             return Self::directory(from, name, (to, new_name), path).map(Some);
         }
@@ -174,11 +172,17 @@ impl Copier {
     }
 
     fn regular(&mut self, from: BorrowedFd<'_>, name: &OsStr, to: BorrowedFd<'_>, new_name: &OsStr) -> io::Result<()> {
-        let Some((mut original, stat)) = open_regular(from, name)? else { return Ok(()) };
+        match open_regular(from, name)? {
+            Some((original, stat)) => self.opened(original, &stat, to, new_name),
+            None => Ok(()),
+        }
+    }
+
+    fn opened(&self, mut original: File, stat: &Stat, to: BorrowedFd<'_>, new_name: &OsStr) -> io::Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut copy = File::from(openat(to, new_name, flags, Mode::RUSR | Mode::WUSR)?);
         copy_data(&mut original, &mut copy, stat.st_size.unsigned_abs())?;
-        self.dress(copy.as_fd(), Some(original.as_fd()), &stat)
+        self.dress(copy.as_fd(), Some(original.as_fd()), stat)
     }
 
     /// Gives an open copy its metadata: the owner first, whose change clears what must come after.
@@ -311,6 +315,12 @@ fn copy_data(from: &mut File, to: &mut File, size: u64) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether a name in a directory is of the very file.
+fn is_same(stat: &Stat, folder: BorrowedFd<'_>, name: &OsStr) -> bool {
+    let other = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW);
+    other.is_ok_and(|other| (other.st_dev, other.st_ino) == (stat.st_dev, stat.st_ino))
+}
+
 /// Removes what is no directory.
 fn make_way(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
     match unlinkat(folder, name, AtFlags::empty()) {
@@ -394,21 +404,25 @@ mod tests {
         File::open(to.join("hole")).unwrap().read_at(&mut end, (1 << 30) - 3).unwrap();
         assert_eq!(&end, b"end");
 
-        // Into what is there: files are replaced, a link is not written through, directories take more in.
+        // Over what is there: files are replaced, a link is not written through, directories take more in.
         let victim = scratch.path().join("victim");
         fs::write(&victim, "kept").unwrap();
         fs::remove_file(to.join("sub/f")).unwrap();
         symlink(&victim, to.join("sub/f")).unwrap();
         fs::write(to.join("sub/more"), "").unwrap();
-        let (below, other) = (open(&from), open(&to));
-        let harmless = &mut Copier::new(Owner::Kept, true);
-        harmless.entry(below.as_fd(), OsStr::new("sub"), other.as_fd(), OsStr::new("sub")).unwrap();
+        Copier::new(Owner::Kept, true).contents(open(&from), open(&to), false).unwrap();
         assert_eq!((fs::read(&victim).unwrap(), of("sub/f").mode() & 0o7777), (b"kept".to_vec(), 0o711));
         assert!(to.join("sub/more").exists());
-        let into = |name: &str, other_name: &str| {
-            let copier = &mut Copier::new(Owner::Kept, false);
-            copier.entry(below.as_fd(), OsStr::new(name), other.as_fd(), OsStr::new(other_name))
+        fs::remove_file(to.join("hole")).unwrap();
+        fs::create_dir(to.join("hole")).unwrap();
+        assert!(Copier::new(Owner::Kept, false).contents(open(&from), open(&to), false).is_err(), "a directory stays");
+        let file = |name: &str| {
+            let original = File::open(to.join("link2")).unwrap();
+            Copier::new(Owner::Kept, false).file(original, open(&to).as_fd(), OsStr::new(name))
         };
-        assert!(into("hard", "sub").is_err() && into("sub", "hard").is_err() && into("nobody", "x").is_err());
+        fs::write(to.join("link2"), "two").unwrap();
+        assert!(file("link2").is_err() && file("sub").is_err());
+        file("hard").unwrap();
+        assert_eq!(fs::read(to.join("hard")).unwrap(), b"two");
     }
 }

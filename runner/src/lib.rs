@@ -23,7 +23,9 @@ pub mod seccomp;
 pub mod session;
 pub mod spec;
 pub mod state;
+pub mod transfer;
 pub mod userns;
+pub mod visit;
 pub mod volumes;
 
 mod attach;

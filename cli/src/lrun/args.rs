@@ -9,6 +9,7 @@
 )]
 
 mod create;
+mod files;
 mod limits;
 mod quick;
 mod run;
@@ -22,6 +23,7 @@ use std::ffi::OsString;
 use clap::{ArgAction, Parser, Subcommand};
 
 pub use self::create::CreateArguments;
+pub use self::files::CopyArguments;
 pub use self::limits::UlimitArgument;
 pub use self::quick::parse_run;
 pub use self::run::{NetworkArgument, PullPolicy, RunArguments, UserNamespaceArgument};
@@ -38,7 +40,7 @@ use crate::global::Global;
 use crate::lstore::args::{CompletionsArguments, ManArguments, ReportArguments};
 
 /// Subcommands; an image with such a name is run by `lrun run NAME`.
-const COMMANDS: [&str; 20] = [
+const COMMANDS: [&str; 21] = [
     "run",
     "create",
     "start",
@@ -56,6 +58,7 @@ const COMMANDS: [&str; 20] = [
     "rename",
     "rm",
     "volume",
+    "cp",
     "info",
     "completions",
     "man",
@@ -248,6 +251,18 @@ Examples:
 
 Exit status: 1 if a container was not there, 2 if one runs, 125 for other failures.")]
     Rm(RemoveArguments),
+
+    /// Copy files out of a container or into it, whether it runs or not
+    #[command(after_help = "\
+Examples:
+  lrun cp web:/var/log/app.log .
+  lrun cp ./site/. web:/srv        what is in the directory
+  lrun cp ./site web:/srv          the directory, into /srv if that is there, else as /srv
+
+A path inside that begins with no slash is meant from the container's working directory. Links
+are followed inside of the container alone; those below a directory are copied as links.
+What comes out is yours, without set-id bits and devices.")]
+    Cp(CopyArguments),
 
     /// Make, list, look at and remove volumes: directories that outlive containers
     Volume {
