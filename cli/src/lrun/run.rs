@@ -301,19 +301,25 @@ fn pull(global: &Global, arguments: &RunArguments, path: &Path, name: &str) -> R
     lstore_command(global, path, &words.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-/// Runs `lstore`: the one beside this program, else that of PATH. Its ids are not for our output.
-fn lstore_command(global: &Global, path: &Path, words: &[&str]) -> Result<(), Failure> {
+/// `lstore` for a store: the one beside this program, else that of PATH.
+pub(super) fn lstore_program(global: &Global, path: &Path) -> (PathBuf, Command) {
     let beside = std::env::current_exe().ok().map(|own| own.with_file_name("lstore")).filter(|path| path.exists());
     let program = beside.unwrap_or_else(|| PathBuf::from("lstore"));
     let mut command = Command::new(&program);
-    command.arg("--root").arg(path).stdin(Stdio::null()).stdout(Stdio::null());
+    command.arg("--root").arg(path);
     if let Some(placement) = global.placement {
         command.arg(format!("--placement={}", super::super::lstore::context::placement(placement)));
     }
     if global.quiet {
         command.arg("--quiet");
     }
-    let status = command.args(words).status();
+    (program, command)
+}
+
+/// Runs `lstore`. Its ids are not for our output.
+fn lstore_command(global: &Global, path: &Path, words: &[&str]) -> Result<(), Failure> {
+    let (program, mut command) = lstore_program(global, path);
+    let status = command.args(words).stdin(Stdio::null()).stdout(Stdio::null()).status();
     let status =
         status.map_err(|error| format!("cannot run {}: {error}; lstore pulls what is missing", program.display()))?;
     if status.success() { Ok(()) } else { Err(format!("`lstore {}` failed", words.join(" ")).into()) }
