@@ -17,12 +17,14 @@ mod containers;
 mod crashes;
 mod dedup;
 mod exit_codes;
+mod files;
 mod flags;
 mod hostile;
 mod layers;
 mod life;
 mod logins;
 mod root;
+mod volumes;
 
 #[test]
 fn no_test_file_is_forgotten() {

@@ -21,6 +21,8 @@ use crate::volume;
 
 /// PATH where neither image nor caller has one.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// The variable by which a program knows that it is in a container.
+const CONTAINER: &str = "container=lrun";
 /// TERM of a container's terminal.
 const TERM: &str = "TERM=xterm";
 
@@ -169,7 +171,7 @@ fn variables(
     environment: &Environment,
     hostname: &str,
 ) -> Result<Vec<OsString>, Failure> {
-    let mut variables: Vec<OsString> = vec!["container=lrun".into(), format!("HOSTNAME={hostname}").into()];
+    let mut variables: Vec<OsString> = vec![CONTAINER.into(), format!("HOSTNAME={hostname}").into()];
     if arguments.tty {
         variables.push(TERM.into());
     }
@@ -195,6 +197,11 @@ pub fn add_variables(
         set(variables, &variable);
     }
     Ok(())
+}
+
+/// Whether a variable is of this container rather than of what runs in it.
+pub fn is_own_variable(variable: &str) -> bool {
+    [CONTAINER, TERM].contains(&variable) || variable.starts_with("HOSTNAME=")
 }
 
 /// Sets a variable, in place of one of the same name: each is there once.
@@ -253,19 +260,19 @@ fn keeps_groups(arguments: &RunArguments) -> Result<bool, Failure> {
     Ok(said || annotated)
 }
 
-fn mount(mount: volume::Mount) -> Result<Mount, Failure> {
+/// The runner's word for a mount.
+pub fn mount(mount: volume::Mount) -> Result<Mount, Failure> {
     use volume::Propagation as Said;
     let volume::Mount { kind, target, read_only, nosuid, nodev, noexec } = mount;
     let kind = match kind {
         volume::MountKind::Tmpfs { size, mode } => MountKind::Tmpfs { size, mode: mode.unwrap_or(0o1777) },
+        // Where it is becomes known when it is made.
+        volume::MountKind::Volume { name, copies, relabel } => {
+            refuse_labels(relabel, &target)?;
+            MountKind::Volume { name: name.unwrap_or_default(), folder: PathBuf::new(), copies }
+        }
         volume::MountKind::Bind { source, recursive, propagation, relabel } => {
-            if relabel && Path::new("/sys/fs/selinux/enforce").exists() {
-                return Err(format!(
-                    "{}: labels are not changed; leave out z and Z, or run chcon before",
-                    source.display()
-                )
-                .into());
-            }
+            refuse_labels(relabel, &source)?;
             let source = std::path::absolute(&source)?;
             if !source.exists() {
                 return Err(format!("{}: no such file or directory to bind; make it first", source.display()).into());
@@ -281,6 +288,14 @@ fn mount(mount: volume::Mount) -> Result<Mount, Failure> {
         }
     };
     Ok(Mount { kind, target, read_only, nosuid, nodev, noexec })
+}
+
+fn refuse_labels(relabel: bool, path: &Path) -> Result<(), Failure> {
+    if relabel && Path::new("/sys/fs/selinux/enforce").exists() {
+        let path = path.display();
+        return Err(format!("{path}: labels are not changed; leave out z and Z, or run chcon before").into());
+    }
+    Ok(())
 }
 
 #[cfg(test)]

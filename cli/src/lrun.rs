@@ -8,9 +8,13 @@ pub mod security;
 
 mod apparmor;
 mod attach;
+mod commit;
+mod copy;
 mod create;
 mod describe;
+mod diff;
 mod exec;
+mod export;
 mod folder;
 mod info;
 mod inspect;
@@ -25,6 +29,9 @@ mod signal;
 mod start;
 mod stop;
 mod top;
+mod visit;
+mod volume;
+mod volumes;
 mod wait;
 
 use clap::CommandFactory;
@@ -61,6 +68,11 @@ pub fn run(lrun: Lrun) -> Result<Exit, Failure> {
         LrunCommand::Wait(arguments) => wait::run(global, &arguments),
         LrunCommand::Rename(arguments) => rename::run(global, &arguments),
         LrunCommand::Rm(arguments) => stop::remove(global, &arguments),
+        LrunCommand::Diff(arguments) => diff::run(global, &arguments),
+        LrunCommand::Export(arguments) => export::run(global, &arguments),
+        LrunCommand::Commit(arguments) => commit::run(global, &arguments),
+        LrunCommand::Cp(arguments) => copy::run(global, &arguments),
+        LrunCommand::Volume { command } => volume::run(global, &command),
         LrunCommand::Info(arguments) => info::run(&arguments),
         LrunCommand::Apparmor => {
             std::io::Write::write_all(&mut std::io::stdout(), apparmor::profile()?.as_bytes())?;

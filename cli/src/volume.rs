@@ -5,5 +5,5 @@ mod mount;
 mod options;
 mod variables;
 
-pub use mount::{Mount, MountKind, Propagation, VolumeError, mounts};
+pub use mount::{Mount, MountKind, Propagation, VolumeError, declared, mounts};
 pub use variables::{VariableError, variables};

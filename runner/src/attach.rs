@@ -16,6 +16,7 @@ use crate::rootfs::Rootfs;
 use crate::spec::{Mount, MountKind, Propagation};
 use crate::sys::mount as sys;
 use crate::target::{Kind, Root, file_type};
+use crate::volumes;
 
 /// Mounts the root where it waits to become the root, and opens it.
 pub(crate) fn rootfs(rootfs: &Rootfs, ephemeral: bool) -> io::Result<Root> {
@@ -194,15 +195,23 @@ pub(crate) fn devices(root: &Root) -> io::Result<()> {
 
 /// A mount of the caller's.
 pub(crate) fn volume(root: &Root, mount: &Mount) -> io::Result<()> {
-    let MountKind::Bind { source, recursive, propagation } = &mount.kind else {
-        let MountKind::Tmpfs { size, mode } = mount.kind else { return Ok(()) };
-        let mut options = vec![("mode".to_owned(), format!("{mode:o}"))];
-        options.extend(size.map(|size| ("size".to_owned(), size.to_string())));
-        let tmpfs = detached("tmpfs", &options, mount.attributes())?;
-        return attach(&tmpfs, &volume_place(root, &mount.target, Kind::Directory)?);
+    let (source, recursive, propagation) = match &mount.kind {
+        MountKind::Bind { source, recursive, propagation } => (source.clone(), *recursive, *propagation),
+        MountKind::Volume { folder, copies, .. } => {
+            let place = volume_place(root, &mount.target, Kind::Directory)?;
+            volumes::begin(folder, *copies, root, &place)
+                .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", folder.display())))?;
+            (folder.join(volumes::DATA), false, Propagation::Private)
+        }
+        MountKind::Tmpfs { size, mode } => {
+            let mut options = vec![("mode".to_owned(), format!("{mode:o}"))];
+            options.extend(size.map(|size| ("size".to_owned(), size.to_string())));
+            let tmpfs = detached("tmpfs", &options, mount.attributes())?;
+            return attach(&tmpfs, &volume_place(root, &mount.target, Kind::Directory)?);
+        }
     };
     // The step's error names the target, which is not what is missing.
-    let tree = clone_tree(source, *recursive)
+    let tree = clone_tree(&source, recursive)
         .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", source.display())))?;
     let propagation = match propagation {
         Propagation::Private => libc::MS_PRIVATE,

@@ -74,6 +74,9 @@ pub enum Error {
     /// A wish that contradicts itself or that this machine cannot grant.
     #[error("{0}")]
     Refused(String),
+    /// Work on a container's files failed; what is told names the file.
+    #[error("{0}")]
+    Files(String),
     /// The container has ended, or was never started.
     #[error("the container is not running")]
     NotRunning,

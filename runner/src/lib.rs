@@ -7,6 +7,8 @@
 //!
 //! Everything here is for a single-threaded process: between clone and exec the child is a plain copy of its parent.
 
+pub mod archive;
+pub mod changes;
 pub mod container;
 pub mod error;
 pub mod exec;
@@ -24,11 +26,15 @@ pub mod seccomp;
 pub mod session;
 pub mod spec;
 pub mod state;
+pub mod transfer;
 pub mod userns;
+pub mod visit;
+pub mod volumes;
 
 mod attach;
 mod channel;
 mod child;
+mod copy;
 mod identity;
 mod init;
 mod keeper;

@@ -222,6 +222,15 @@ pub enum MountKind {
         /// Whether later mounts of the host show inside.
         propagation: Propagation,
     },
+    /// A directory that outlives containers, see [`crate::volumes`].
+    Volume {
+        /// Its name.
+        name: String,
+        /// Its folder.
+        folder: PathBuf,
+        /// Whether it begins with what the image has there, if nobody has used it yet.
+        copies: bool,
+    },
     /// An empty file system in memory.
     Tmpfs {
         /// Most bytes; the kernel's default is half of the memory.

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::container::ExitStatus;
 use crate::exec::FirstProcess;
-use crate::spec::Spec;
+use crate::spec::{MountKind, Spec};
 
 /// File name of the record.
 pub const STATE: &str = "state";
@@ -226,6 +226,20 @@ impl Record {
         let draft = rustix::fs::openat(&folder, DRAFT, flags, Mode::RUSR | Mode::WUSR)?;
         File::from(draft).write_all(&serde_json::to_vec(self)?)?;
         Ok(rustix::fs::renameat(&folder, DRAFT, &folder, STATE)?)
+    }
+
+    /// What the folder of a container says of it, looked at once: for one that nobody answers for.
+    pub fn left_in(folder: &Path) -> Option<Self> {
+        let text = std::fs::read(folder.join(STATE)).ok()?;
+        serde_json::from_slice(&text).ok().filter(|record: &Self| record.form == FORM)
+    }
+
+    /// The volumes that it is started with, by name.
+    pub fn volumes(&self) -> impl Iterator<Item = &str> {
+        self.spec.mounts.iter().filter_map(|mount| match &mount.kind {
+            MountKind::Volume { name, .. } => Some(name.as_str()),
+            MountKind::Bind { .. } | MountKind::Tmpfs { .. } => None,
+        })
     }
 
     fn read(folder: &Path, name: &str) -> Result<Self, StateError> {

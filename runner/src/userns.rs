@@ -99,15 +99,24 @@ pub(crate) fn subordinates() -> Result<(SubordinateRanges, SubordinateRanges), I
 /// # Errors
 /// [`Error::UserNamespace`], [`Error::Helper`]; the process must have a single thread.
 pub fn enter() -> Result<Mapping, Error> {
+    enter_as(Shape::Auto)
+}
+
+/// As [`enter`], with the ids in another shape, of which only the plain one means anything without a subordinate range.
+///
+/// # Errors
+/// Those of [`enter`], and [`Error::IdMap`].
+pub fn enter_as(shape: Shape) -> Result<Mapping, Error> {
     if Uid::effective().is_root() {
         return Ok(Mapping::Host);
     }
     let (uid, gid) = (Uid::current().as_raw(), Gid::current().as_raw());
-    let mapping = match maps_of_caller(Shape::Auto) {
+    let mapping = match maps_of_caller(shape) {
         Ok(maps) => {
             map_self_by_helpers(&maps)?;
             Mapping::Range(maps)
         }
+        Err(error) if shape != Shape::Auto => return Err(error.into()),
         Err(error) => Mapping::Single(error.to_string()),
     };
     if matches!(mapping, Mapping::Single(_)) {

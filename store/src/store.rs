@@ -10,7 +10,7 @@
 //! locks/ sessions/  what is being fetched, what is running
 //! starts/           what the index said of images that were started
 //! tmp/              checkouts in the making, and what is being removed
-//! containers/       left to the runner
+//! containers/       left to the runner, as is volumes/
 //! ```
 
 use std::os::unix::fs::MetadataExt;

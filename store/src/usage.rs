@@ -46,6 +46,8 @@ pub struct Usage {
     pub index: u64,
     /// Disk of containers.
     pub containers: u64,
+    /// Disk of volumes.
+    pub volumes: u64,
     /// All of it: what `du` says of the store.
     pub total: u64,
     /// What `lstore gc` would free now.
@@ -88,11 +90,23 @@ impl Store {
         let (objects, packs) = (measure(b"objects")?, measure(b"packs")?);
         let (layers, trees) = (measure(b"layers")?, measure(b"trees")? + measure(b"nodes")?);
         let index = measure(b"index.db")? + measure(b"index.db-wal")? + measure(b"index.db-shm")?;
-        let containers = measure(b"containers")?;
+        let (containers, volumes) = (measure(b"containers")?, measure(b"volumes")?);
         let rest = measure(b"locks")? + measure(b"starts")? + measure(b"sessions")? + measure(b"tmp")?;
         let top = root.stat_self().context("look at", self.path())?.st_blocks.unsigned_abs() * 512;
-        let total = objects + packs + layers + trees + index + containers + rest + top;
-        Ok(Usage { images: rows, content, objects, packs, layers, trees, index, containers, total, reclaimable })
+        let total = objects + packs + layers + trees + index + containers + volumes + rest + top;
+        Ok(Usage {
+            images: rows,
+            content,
+            objects,
+            packs,
+            layers,
+            trees,
+            index,
+            containers,
+            volumes,
+            total,
+            reclaimable,
+        })
     }
 }
 

@@ -10,6 +10,7 @@
 
 mod create;
 mod defaults;
+mod files;
 mod limits;
 mod quick;
 mod run;
@@ -17,12 +18,14 @@ mod run;
 mod tests;
 mod usual;
 mod verbs;
+mod volume;
 
 use std::ffi::OsString;
 
 use clap::{ArgAction, Parser, Subcommand};
 
 pub use self::create::CreateArguments;
+pub use self::files::{CommitArguments, ContainerExportArguments, CopyArguments, DiffArguments};
 pub use self::limits::UlimitArgument;
 pub use self::quick::parse_run;
 pub use self::run::{NetworkArgument, PullPolicy, RunArguments, UserNamespaceArgument};
@@ -31,11 +34,15 @@ pub use self::verbs::{
     PsArguments, RemoveArguments, RenameArguments, RestartArguments, SessionArguments, StartArguments, StopArguments,
     TopArguments, WaitArguments, Which,
 };
+pub use self::volume::{
+    VolumeCommand, VolumeCreateArguments, VolumeExistsArguments, VolumeInspectArguments, VolumeListArguments,
+    VolumePruneArguments, VolumeRemoveArguments,
+};
 use crate::global::Global;
 use crate::lstore::args::{CompletionsArguments, ManArguments, ReportArguments};
 
 /// Subcommands; an image with such a name is run by `lrun run NAME`.
-const COMMANDS: [&str; 20] = [
+const COMMANDS: [&str; 25] = [
     "run",
     "create",
     "start",
@@ -52,6 +59,11 @@ const COMMANDS: [&str; 20] = [
     "wait",
     "rename",
     "rm",
+    "volume",
+    "cp",
+    "diff",
+    "export",
+    "commit",
     "info",
     "apparmor",
     "completions",
@@ -78,6 +90,7 @@ const RUN_EXAMPLES: &str = "\
 Examples:
   lrun run --rm -it debian:12 bash
   lrun run --rm -v ./src:/src:ro -w /src --tmpfs /tmp debian:12 make test
+  lrun run --rm -v cache:/var/cache app:1     a volume, made if there is none of the name
   lrun run --rm -e LANG=C.UTF-8 --env-file ci.env -u 1000:1000 app:1
   lrun run --rm --read-only --cap-drop ALL --security-opt no-new-privileges app:1
   lrun run --rm --rootfs ./rootfs /bin/sh     over a directory instead of an image
@@ -239,10 +252,54 @@ Examples:
 Examples:
   lrun rm web
   lrun rm -f web        also if it runs
+  lrun rm -v web        with its volumes that have no name of yours
   lrun rm --all
 
 Exit status: 1 if a container was not there, 2 if one runs, 125 for other failures.")]
     Rm(RemoveArguments),
+
+    /// Copy files out of a container or into it, whether it runs or not
+    #[command(after_help = "\
+Examples:
+  lrun cp web:/var/log/app.log .
+  lrun cp ./site/. web:/srv        what is in the directory
+  lrun cp ./site web:/srv          the directory, into /srv if that is there, else as /srv
+
+A path inside that begins with no slash is meant from the container's working directory. Links
+are followed inside of the container alone; those below a directory are copied as links.
+What comes out is yours, without set-id bits and devices.")]
+    Cp(CopyArguments),
+
+    /// Show which files of its image a container has added (A), changed (C) and deleted (D)
+    #[command(after_help = "\
+Examples:
+  lrun diff web
+  lrun diff --format json web")]
+    Diff(DiffArguments),
+
+    /// Write all files of a container as a tar, without what is mounted in it
+    #[command(after_help = "\
+Examples:
+  lrun export web -o web.tar
+  lrun export web | tar -t")]
+    Export(ContainerExportArguments),
+
+    /// Make an image of a container's files: its changes become a layer above those of its image
+    #[command(after_help = "\
+Examples:
+  lrun commit box app:2
+  lrun commit -m 'with hello' -a me -c 'CMD [\"hello\"]' box app:2
+
+The image has the command, variables, labels, user and directory of the container, unless they
+are changed by -c. Volumes and other mounts are no part of it. One that runs is not paused.")]
+    Commit(CommitArguments),
+
+    /// Make, list, look at and remove volumes: directories that outlive containers
+    Volume {
+        /// What to do.
+        #[command(subcommand)]
+        command: VolumeCommand,
+    },
 
     /// Show what the kernel and the system allow, and what is missing
     #[command(after_help = "\
@@ -314,7 +371,7 @@ pub fn with_command(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsStri
 }
 
 /// podman's rule for names: they become names of files.
-fn container_name(text: &str) -> Result<String, String> {
+pub(crate) fn container_name(text: &str) -> Result<String, String> {
     let mut bytes = text.bytes();
     let first = bytes.next().is_some_and(|byte| byte.is_ascii_alphanumeric());
     let rest = bytes.all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));

@@ -94,19 +94,33 @@ pub(super) fn inspected(found: &Found) -> Value {
 }
 
 fn mount(mount: &Mount) -> Option<Value> {
-    let MountKind::Bind { source, recursive, propagation } = &mount.kind else { return None };
+    let (source, recursive, propagation) = match &mount.kind {
+        MountKind::Bind { source, recursive, propagation } => (source, recursive, propagation),
+        MountKind::Volume { name, folder, .. } => return Some(volume(mount, name, folder)),
+        MountKind::Tmpfs { .. } => return None,
+    };
     let propagation = match propagation {
         Propagation::Private => "rprivate",
         Propagation::Slave => "rslave",
         Propagation::Shared => "rshared",
     };
-    let mut options = vec![if *recursive { "rbind" } else { "bind" }];
-    let flags = [("nosuid", mount.nosuid), ("nodev", mount.nodev), ("noexec", mount.noexec)];
-    options.extend(flags.into_iter().filter(|(_, is_set)| *is_set).map(|(name, _)| name));
+    let options = options(mount, if *recursive { "rbind" } else { "bind" });
     Some(json!({
         "Type": "bind", "Source": source, "Destination": mount.target, "Driver": "", "Mode": "",
         "Options": options, "RW": !mount.read_only, "Propagation": propagation,
     }))
+}
+
+fn volume(mount: &Mount, name: &str, folder: &Path) -> Value {
+    json!({
+        "Type": "volume", "Name": name, "Source": folder.join("data"), "Destination": mount.target, "Driver": "local",
+        "Mode": "", "Options": options(mount, "bind"), "RW": !mount.read_only, "Propagation": "rprivate",
+    })
+}
+
+fn options(mount: &Mount, first: &'static str) -> Vec<&'static str> {
+    let flags = [("nosuid", mount.nosuid), ("nodev", mount.nodev), ("noexec", mount.noexec)];
+    std::iter::once(first).chain(flags.into_iter().filter(|(_, is_set)| *is_set).map(|(name, _)| name)).collect()
 }
 
 /// An object of `ps --format json`.
@@ -168,7 +182,7 @@ pub(super) fn shown(found: &Found, is_whole: bool) -> Value {
 }
 
 fn targets(record: &Record) -> Vec<String> {
-    let binds = record.spec.mounts.iter().filter(|mount| matches!(mount.kind, MountKind::Bind { .. }));
+    let binds = record.spec.mounts.iter().filter(|mount| !matches!(mount.kind, MountKind::Tmpfs { .. }));
     binds.map(|mount| Path::display(&mount.target).to_string()).collect()
 }
 

@@ -13,7 +13,7 @@ use rustix::fs::AtFlags;
 
 use super::PROGRAM;
 use super::folder::Folder;
-use super::run::{clear_up, exit_of, launch_spec};
+use super::run::{clear_up, exit_of, launch_spec, remove_with_volumes};
 use crate::env::Environment;
 use crate::exit::Exit;
 use crate::report::{self, Failure};
@@ -119,7 +119,7 @@ impl Job<'_> {
         let container = begun.inspect_err(|_| {
             if self.is_new && teller.is_some() {
                 // A container that never ran leaves nothing.
-                let _ = lstore::remove_tree(&folder.path());
+                remove_with_volumes(&self.store, &folder.path());
             }
         })?;
         // One that has ended already is noted as such below, without a look at its process.

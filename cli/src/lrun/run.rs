@@ -17,6 +17,7 @@ use super::PROGRAM;
 use super::args::{CreateArguments, PullPolicy, RunArguments};
 use super::folder::Folder;
 use super::monitor::Job;
+use super::volumes;
 use crate::bridge;
 use crate::env::Environment;
 use crate::exit::Exit;
@@ -51,6 +52,9 @@ fn start_and_wait(global: &Global, arguments: &RunArguments) -> Result<Exit, Fai
             return Err(format!("{}: not a directory", directory.display()).into());
         }
         let spec = bridge::spec(arguments, &lstore::manifest::RunConfig::default(), &name, &environment)?;
+        if volumes::is_wanted(&spec) {
+            return Err("--rootfs: volumes are for containers of images; bind a directory".into());
+        }
         let warn = &mut |weaker: &str| report::warn(PROGRAM, weaker, &mut std::io::stderr());
         let rootfs = Rootfs::Directory(directory);
         let mut container = launch_spec(spec, &rootfs, None, !arguments.no_holder, &environment, warn)?;
@@ -95,7 +99,8 @@ pub(super) fn make(
     let id = random_id()?;
     let name = arguments.name.clone().unwrap_or_else(|| id[..SHORT].to_owned());
     let Start { image, config, checkout } = provide(global, arguments, store)?;
-    let spec = bridge::spec(arguments, &config, &name, environment)?;
+    let mut spec = bridge::spec(arguments, &config, &name, environment)?;
+    volumes::declare(&mut spec, &config.volumes)?;
     let labels = labels(&arguments.create, config.labels)?;
     let create = &arguments.create;
     if let Some(file) = &create.cidfile {
@@ -128,20 +133,31 @@ pub(super) fn make(
         holder: !arguments.no_holder,
         ..Record::new(id, arguments.image().to_string_lossy().into_owned(), image_id, spec)
     };
-    let path = Folder::place(store, &name);
-    Ok(Made { folder, path, record, checkout })
+    let mut made = Made { folder, path: Folder::place(store, &name), record, checkout };
+    if volumes::is_wanted(&made.record.spec) {
+        make_volumes(store, &mut made).inspect_err(|_| {
+            let _ = lstore::remove_tree(&made.path);
+            if let Some(file) = &create.cidfile {
+                let _ = std::fs::remove_file(file);
+            }
+        })?;
+    }
+    Ok(made)
+}
+
+/// Makes the container's volumes, and has its record name them before they can be taken for unused.
+fn make_volumes(store: &Path, made: &mut Made) -> Result<(), Failure> {
+    let _kept = volumes::provide(store, &mut made.record.spec)?;
+    Ok(made.record.write(made.folder.lock())?)
 }
 
 /// The image's labels, then those of the files, then those of the command line; a later one wins.
 fn labels(arguments: &CreateArguments, image: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Failure> {
     let mut labels = image;
-    let mut add = |label: &str| {
-        let (key, value) = label.split_once('=').unwrap_or((label, ""));
-        if key.is_empty() {
-            return Err(format!("label {label:?} has no name"));
-        }
-        labels.insert(key.to_owned(), value.to_owned());
-        Ok(())
+    let mut add = |text: &str| {
+        let (key, value) = label(text)?;
+        labels.insert(key, value);
+        Ok::<_, String>(())
     };
     for file in &arguments.label_file {
         let text =
@@ -150,6 +166,12 @@ fn labels(arguments: &CreateArguments, image: BTreeMap<String, String>) -> Resul
     }
     arguments.labels.iter().try_for_each(|label| add(label))?;
     Ok(labels)
+}
+
+/// A label as `KEY=VALUE` or `KEY`.
+pub(super) fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').unwrap_or((text, ""));
+    if key.is_empty() { Err(format!("label {text:?} has no name")) } else { Ok((key.to_owned(), value.to_owned())) }
 }
 
 /// Starts the container and waits for its end.
@@ -166,7 +188,7 @@ fn in_the_foreground(
     let begun = launch_spec(record.spec.clone(), rootfs, Some(aftermath), record.holder, environment, warn);
     let mut container = begun.inspect_err(|_| {
         // A container that never ran leaves nothing, with --rm or without.
-        let _ = lstore::remove_tree(&folder.path());
+        remove_with_volumes(store, &folder.path());
     })?;
     // Beside the command's first steps: it waits for none of this. One that has ended already needs no note of its start.
     if record.begin(container.id(), false).is_ok() {
@@ -281,19 +303,25 @@ fn pull(global: &Global, arguments: &RunArguments, path: &Path, name: &str) -> R
     lstore_command(global, path, &words.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-/// Runs `lstore`: the one beside this program, else that of PATH. Its ids are not for our output.
-fn lstore_command(global: &Global, path: &Path, words: &[&str]) -> Result<(), Failure> {
+/// `lstore` for a store: the one beside this program, else that of PATH.
+pub(super) fn lstore_program(global: &Global, path: &Path) -> (PathBuf, Command) {
     let beside = std::env::current_exe().ok().map(|own| own.with_file_name("lstore")).filter(|path| path.exists());
     let program = beside.unwrap_or_else(|| PathBuf::from("lstore"));
     let mut command = Command::new(&program);
-    command.arg("--root").arg(path).stdin(Stdio::null()).stdout(Stdio::null());
+    command.arg("--root").arg(path);
     if let Some(placement) = global.placement {
         command.arg(format!("--placement={}", super::super::lstore::context::placement(placement)));
     }
     if global.quiet {
         command.arg("--quiet");
     }
-    let status = command.args(words).status();
+    (program, command)
+}
+
+/// Runs `lstore`. Its ids are not for our output.
+fn lstore_command(global: &Global, path: &Path, words: &[&str]) -> Result<(), Failure> {
+    let (program, mut command) = lstore_program(global, path);
+    let status = command.args(words).stdin(Stdio::null()).stdout(Stdio::null()).status();
     let status =
         status.map_err(|error| format!("cannot run {}: {error}; lstore pulls what is missing", program.display()))?;
     if status.success() { Ok(()) } else { Err(format!("`lstore {}` failed", words.join(" ")).into()) }
@@ -302,10 +330,17 @@ fn lstore_command(global: &Global, path: &Path, words: &[&str]) -> Result<(), Fa
 /// Removes the files of a container that has ended, unless they are to stay, and those of others that were left behind.
 pub(super) fn clear_up(store: &Path, folder: &Folder) {
     if folder.is_ephemeral() {
-        // What stays is swept by the next container.
-        let _ = lstore::remove_tree(&folder.path());
+        remove_with_volumes(store, &folder.path());
     }
     for (path, _lock) in Folder::left_over(store) {
-        let _ = lstore::remove_tree(&path);
+        remove_with_volumes(store, &path);
     }
+}
+
+/// Removes a container's folder and the volumes that were made for it. What stays is swept by the next container, or found
+/// by `lrun volume prune`.
+pub(super) fn remove_with_volumes(store: &Path, folder: &Path) {
+    let names = volumes::named_in(folder);
+    let _ = lstore::remove_tree(folder);
+    let _ = volumes::discard(store, &names);
 }

@@ -18,6 +18,7 @@ use super::args::{KillArguments, RemoveArguments, StopArguments};
 use super::monitor::mark_stopped;
 use super::select::{Selected, containers, each};
 use super::signal;
+use super::volumes::discard;
 use crate::env::Environment;
 use crate::exit::Exit;
 use crate::global::Global;
@@ -92,6 +93,8 @@ pub(super) fn kill(global: &Global, arguments: &KillArguments) -> Result<Exit, F
 struct Doomed {
     wanted: String,
     path: PathBuf,
+    /// Volumes that go with it, if they were made for it.
+    volumes: Vec<String>,
 }
 
 pub(super) fn remove(global: &Global, arguments: &RemoveArguments) -> Result<Exit, Failure> {
@@ -119,14 +122,14 @@ pub(super) fn remove(global: &Global, arguments: &RemoveArguments) -> Result<Exi
         // Files of a container belong to ids that exist in a namespace of the user's alone.
         userns::enter()?;
     }
-    for Doomed { wanted, path } in doomed {
+    for Doomed { wanted, path, volumes } in doomed {
         let removed = match lock(&path) {
             Ok(_lock) => lstore::remove_tree(&path).map_err(Failure::from),
             // Its monitor was faster.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error.into()),
         };
-        match removed {
+        match removed.and_then(|()| discard(&store, &volumes)) {
             Ok(()) => writeln!(io::stdout(), "{wanted}")?,
             Err(failure) => fail(failure, 125),
         }
@@ -147,7 +150,7 @@ fn condemn(
         // What cannot be read can be removed.
         Err(StateError::InTheMaking(name) | StateError::Form(name) | StateError::Read { name, .. }) => {
             let path = folder(&name);
-            return Ok(Some(Doomed { wanted, path }));
+            return Ok(Some(Doomed { wanted, path, volumes: Vec::new() }));
         }
     };
     let running = found.record.running();
@@ -162,7 +165,9 @@ fn condemn(
         };
         ended.map_err(|failure| (failure, 125))?;
     }
-    Ok(Some(Doomed { wanted, path: found.path }))
+    let is_whole = arguments.volumes || found.record.spec.ephemeral;
+    let volumes = if is_whole { found.record.volumes().map(str::to_owned).collect() } else { Vec::new() };
+    Ok(Some(Doomed { wanted, path: found.path, volumes }))
 }
 
 /// Asks with a signal, waits, and kills.

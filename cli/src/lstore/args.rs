@@ -163,6 +163,15 @@ Examples:
     )]
     Prepare(PrepareArguments),
 
+    /// Enter an image with one more layer than another, as 'lrun commit' gives it on standard input
+    #[command(
+        hide = true,
+        after_help = "\
+Examples:
+  lrun commit box app:2"
+    )]
+    Commit(CommitImageArguments),
+
     /// Write the completion script of a shell
     #[command(
         hide = true,
@@ -308,13 +317,39 @@ pub struct GcArguments {
     pub output: FormatArgument,
 }
 
+/// `lstore commit`.
+#[derive(Args, Debug)]
+pub struct CommitImageArguments {
+    /// Id of the image with the other layers
+    #[arg(long, value_name = "IMAGE")]
+    pub base: String,
+    /// Configuration, a JSON object
+    #[arg(long, value_name = "JSON")]
+    pub config: String,
+    /// Who made it
+    #[arg(long, value_name = "AUTHOR")]
+    pub author: Option<String>,
+    /// A sentence for its history
+    #[arg(long, value_name = "TEXT")]
+    pub message: Option<String>,
+    /// Changes of the configuration
+    #[arg(long = "change", value_name = "INSTRUCTION")]
+    pub changes: Vec<Change>,
+    /// File to write the id into
+    #[arg(long, value_name = "FILE")]
+    pub iidfile: Option<PathBuf>,
+    /// Its name
+    #[arg(value_name = "NAME")]
+    pub name: String,
+}
+
 /// `lstore import`.
 #[derive(Args, Debug)]
 pub struct ImportArguments {
     /// Platform of a plain tar archive, or the one to choose from an image for several
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub platform: Option<String>,
-    /// Set CMD, ENTRYPOINT, ENV, LABEL, USER or WORKDIR of a plain tar archive; may be repeated
+    /// Set CMD, ENTRYPOINT, ENV, LABEL, STOPSIGNAL, USER, VOLUME or WORKDIR of a plain tar archive; may be repeated
     #[arg(short, long = "change", value_name = "INSTRUCTION")]
     pub changes: Vec<Change>,
     /// Return only when the image is safe from a power cut
@@ -469,7 +504,7 @@ mod tests {
         assert_eq!(
             refused("import -c FOO=x - n"),
             "lstore: invalid value 'FOO=x' for '--change <INSTRUCTION>': unknown instruction \"FOO\"; \
-             known are CMD, ENTRYPOINT, ENV, LABEL, USER and WORKDIR; see 'lstore import --help'"
+             known are CMD, ENTRYPOINT, ENV, LABEL, STOPSIGNAL, USER, VOLUME and WORKDIR; see 'lstore import --help'"
         );
     }
 

@@ -17,6 +17,10 @@ pub enum Change {
     User(String),
     /// Where it runs.
     WorkingDirectory(String),
+    /// Directories that get a volume.
+    Volume(Vec<String>),
+    /// The signal that ends it.
+    StopSignal(String),
 }
 
 /// Why an instruction cannot be used.
@@ -26,7 +30,7 @@ pub enum ChangeError {
     #[error("no value in {0:?}; write 'KEYWORD value' or 'KEYWORD=value'")]
     NoValue(String),
     /// The keyword is not known.
-    #[error("unknown instruction {0:?}; known are CMD, ENTRYPOINT, ENV, LABEL, USER and WORKDIR")]
+    #[error("unknown instruction {0:?}; known are CMD, ENTRYPOINT, ENV, LABEL, STOPSIGNAL, USER, VOLUME and WORKDIR")]
     Keyword(String),
     /// A variable or label is not of the form name=value.
     #[error("{keyword} {value:?} is not of the form name=value")]
@@ -65,6 +69,8 @@ impl FromStr for Change {
             }
             "USER" => Ok(Self::User(value.into())),
             "WORKDIR" => Ok(Self::WorkingDirectory(value.into())),
+            "VOLUME" => Ok(Self::Volume(serde_json::from_str(value).unwrap_or_else(|_| vec![value.into()]))),
+            "STOPSIGNAL" => Ok(Self::StopSignal(value.into())),
             _ => Err(ChangeError::Keyword(keyword.into())),
         }
     }
@@ -117,6 +123,9 @@ mod tests {
             ("LABEL=blue=image", Change::Label("blue".into(), "image".into())),
             ("LABEL \"a\"=\"b c\"", Change::Label("a".into(), "b c".into())),
             ("WORKDIR /x y", Change::WorkingDirectory("/x y".into())),
+            ("VOLUME /data", Change::Volume(strings(&["/data"]))),
+            ("VOLUME [\"/a\", \"/b\"]", Change::Volume(strings(&["/a", "/b"]))),
+            ("STOPSIGNAL INT", Change::StopSignal("INT".into())),
             ("USER 1000:100", Change::User("1000:100".into())),
         ] {
             assert_eq!(text.parse(), Ok(expected));
@@ -128,7 +137,10 @@ mod tests {
         for (text, expected) in [
             ("CMD", "no value in \"CMD\"; write 'KEYWORD value' or 'KEYWORD=value'"),
             ("CMD=", "no value in \"CMD=\"; write 'KEYWORD value' or 'KEYWORD=value'"),
-            ("FOO x", "unknown instruction \"FOO\"; known are CMD, ENTRYPOINT, ENV, LABEL, USER and WORKDIR"),
+            (
+                "FOO x",
+                "unknown instruction \"FOO\"; known are CMD, ENTRYPOINT, ENV, LABEL, STOPSIGNAL, USER, VOLUME and WORKDIR",
+            ),
             ("LABEL x y", "LABEL \"x y\" is not of the form name=value"),
             ("ENV =x", "ENV \"=x\" is not of the form name=value"),
         ] {

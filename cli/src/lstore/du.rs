@@ -17,7 +17,7 @@ pub(super) fn run(context: &Context, arguments: &ReportArguments) -> Result<Exit
             "Images": usage.images.iter().map(|image| row(image, Value::from)).collect::<Vec<_>>(),
             "Content": usage.content, "Objects": usage.objects, "Packs": usage.packs,
             "Layers": usage.layers, "Trees": usage.trees,
-            "Index": usage.index, "Containers": usage.containers, "Total": usage.total,
+            "Index": usage.index, "Containers": usage.containers, "Volumes": usage.volumes, "Total": usage.total,
             "Reclaimable": usage.reclaimable,
         }))?,
         Some(format) => {
@@ -42,6 +42,7 @@ pub(super) fn run(context: &Context, arguments: &ReportArguments) -> Result<Exit
                 ("layer records", usage.layers),
                 ("index", usage.index),
                 ("containers", usage.containers),
+                ("volumes", usage.volumes),
                 ("total", usage.total),
                 ("reclaimable by gc", usage.reclaimable),
             ] {

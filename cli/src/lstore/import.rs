@@ -107,7 +107,8 @@ fn spool(store: &Store, input: &mut dyn Read) -> Result<File, Failure> {
     Ok(spooled)
 }
 
-fn config(changes: &[Change]) -> Map<String, Value> {
+/// The fields of an image's configuration that changes are about.
+pub(super) fn config(changes: &[Change]) -> Map<String, Value> {
     let mut config = Map::new();
     for change in changes {
         match change {
@@ -122,6 +123,14 @@ fn config(changes: &[Change]) -> Map<String, Value> {
             }
             Change::WorkingDirectory(directory) => {
                 config.insert("WorkingDir".to_owned(), json!(directory));
+            }
+            Change::Volume(paths) => {
+                for path in paths {
+                    config.entry("Volumes").or_insert_with(|| json!({}))[path] = json!({});
+                }
+            }
+            Change::StopSignal(signal) => {
+                config.insert("StopSignal".to_owned(), json!(signal));
             }
             Change::Env(name, value) => {
                 let list = config.entry("Env").or_insert_with(|| json!([]));

@@ -5,6 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::csv;
 use super::options::Options;
+use crate::lrun::args::container_name;
 
 /// A mount that the user asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +37,15 @@ pub enum MountKind {
         propagation: Propagation,
         /// SELinux's label of the source is to be changed (`z`, `Z`): nothing to do where SELinux is off, and must be
         /// refused where it is on.
+        relabel: bool,
+    },
+    /// A directory that outlives containers.
+    Volume {
+        /// Its name; `None` for one of the container's own.
+        name: Option<String>,
+        /// Whether a new one begins with what the image has there.
+        copies: bool,
+        /// As for a bind.
         relabel: bool,
     },
     /// An empty file system in memory. Unlike podman's it does not start with a copy of what the image has there.
@@ -85,11 +95,17 @@ pub enum VolumeError {
     /// Too many or too few parts.
     #[error("volume {0:?} is not of the form SOURCE:TARGET[:OPTIONS]; give two absolute paths")]
     Form(String),
-    /// A volume that is not a path of the host.
+    /// The source is neither a path of the host nor the name of a volume.
     #[error(
-        "volume {0:?} is named or anonymous, which lrun does not have; give a path of the host that starts with '/' or './'"
+        "{0:?} is no name of a volume: letters, digits and any of '_.-'; a path of the host starts with '/' or './'"
     )]
     Named(String),
+    /// An image that wants a volume in place of the kernel's own files.
+    #[error("the image declares a volume at {target:?}, where none can be; mount something of your own there with -v")]
+    Declared {
+        /// The target.
+        target: PathBuf,
+    },
     /// The target is no place in the container.
     #[error("cannot mount on {target:?}; the target must be an absolute path other than /")]
     Target {
@@ -129,7 +145,9 @@ pub enum VolumeError {
         whole: String,
     },
     /// `--mount` without what it needs.
-    #[error("--mount {whole:?} lacks {part}; write type=bind,source=PATH,target=PATH or type=tmpfs,target=PATH")]
+    #[error(
+        "--mount {whole:?} lacks {part}; write type=bind|volume,source=SOURCE,target=PATH or type=tmpfs,target=PATH"
+    )]
     Incomplete {
         /// The argument.
         whole: String,
@@ -137,7 +155,7 @@ pub enum VolumeError {
         part: &'static str,
     },
     /// `--mount` of a kind that does not exist here.
-    #[error("--mount type {0:?} is not supported; bind and tmpfs are")]
+    #[error("--mount type {0:?} is not supported; bind, volume and tmpfs are")]
     Type(String),
 }
 
@@ -183,11 +201,22 @@ pub fn mounts<T: AsRef<str>>(volumes: &[T], specs: &[T], tmpfs: &[T]) -> Result<
     Ok(mounts)
 }
 
-/// `-v SOURCE:TARGET[:OPTIONS]`.
+/// The targets of an image's volumes. An image does not get to cover what the kernel shows of itself, behind which the masks
+/// would then be missing.
+pub fn declared<'a>(targets: impl Iterator<Item = &'a String>) -> Result<Vec<Mount>, VolumeError> {
+    let one = |target: &String| {
+        let mount = named(None, &format!("/{}", target.trim_start_matches('/')), &Options::default(), target)?;
+        let is_kernels = ["/proc", "/sys", "/dev"].iter().any(|own| mount.target.starts_with(own));
+        if is_kernels { Err(VolumeError::Declared { target: mount.target }) } else { Ok(mount) }
+    };
+    targets.map(one).collect()
+}
+
+/// `-v [SOURCE:]TARGET[:OPTIONS]`.
 fn volume(argument: &str) -> Result<Mount, VolumeError> {
     let parts: Vec<_> = argument.split(':').collect();
     let (source, target, list) = match parts.as_slice() {
-        [_] => return Err(VolumeError::Named(argument.into())),
+        [target] => return named(None, target, &Options::default(), argument),
         [source, target] => (*source, *target, ""),
         [source, target, list] => (*source, *target, *list),
         _ => return Err(VolumeError::Form(argument.into())),
@@ -195,14 +224,15 @@ fn volume(argument: &str) -> Result<Mount, VolumeError> {
     if source.is_empty() || target.is_empty() {
         return Err(VolumeError::Form(argument.into()));
     }
-    if !source.starts_with(['/', '.']) {
-        return Err(VolumeError::Named(argument.into()));
-    }
     let mut options = Options::default();
     for option in list.split(',').filter(|option| !option.is_empty()) {
         options.add(option, argument)?;
     }
-    bind(source, target, &options, argument)
+    if source.starts_with(['/', '.']) {
+        bind(source, target, &options, argument)
+    } else {
+        named(Some(source), target, &options, argument)
+    }
 }
 
 /// `--mount type=…,…`.
@@ -231,6 +261,7 @@ fn spec(argument: &str) -> Result<Mount, VolumeError> {
             ("relabel", Some("shared" | "private")) => options.add("z", argument)?,
             ("tmpfs-size", Some(value)) => options.add(&format!("size={value}"), argument)?,
             ("tmpfs-mode", Some(value)) => options.add(&format!("mode={value}"), argument)?,
+            ("volume-nocopy", None | Some("true")) => options.add("nocopy", argument)?,
             (_, None) => options.add(name, argument)?,
             _ => return Err(VolumeError::option(field, argument)),
         }
@@ -242,6 +273,7 @@ fn spec(argument: &str) -> Result<Mount, VolumeError> {
             let source = source.filter(|source| !source.is_empty()).ok_or_else(|| incomplete("a source"))?;
             bind(source, target, &options, argument)
         }
+        "volume" => named(source.filter(|source| !source.is_empty()), target, &options, argument),
         "tmpfs" => match source {
             None => tmpfs(target, &options, argument),
             Some(source) => Err(VolumeError::option(&format!("source={source}"), argument)),
@@ -270,8 +302,8 @@ fn flag<'a>(value: Option<&str>, yes: &'a str, no: &'a str, whole: &str) -> Resu
 }
 
 fn bind(source: &str, target: &str, options: &Options, whole: &str) -> Result<Mount, VolumeError> {
-    if options.size.is_some() || options.mode.is_some() || options.empty.is_some() {
-        return Err(VolumeError::option("size, mode or notmpcopyup", whole));
+    if options.size.is_some() || options.mode.is_some() || options.empty.is_some() || options.copies.is_some() {
+        return Err(VolumeError::option("size, mode, copy or notmpcopyup", whole));
     }
     Ok(Mount {
         kind: MountKind::Bind {
@@ -290,9 +322,35 @@ fn bind(source: &str, target: &str, options: &Options, whole: &str) -> Result<Mo
     })
 }
 
+/// A volume. No mounts are below it, so that it has no propagation and nothing to recurse into.
+fn named(name: Option<&str>, target: &str, options: &Options, whole: &str) -> Result<Mount, VolumeError> {
+    if options.size.is_some() || options.mode.is_some() || options.empty.is_some() {
+        return Err(VolumeError::option("size, mode or notmpcopyup", whole));
+    }
+    if options.recursive.is_some() || options.propagation.is_some() {
+        return Err(VolumeError::option("bind or propagation", whole));
+    }
+    let name = name.map(|name| container_name(name).map_err(|_| VolumeError::Named(name.into()))).transpose()?;
+    Ok(Mount {
+        kind: MountKind::Volume {
+            name,
+            copies: options.copies.unwrap_or(true),
+            relabel: options.relabel.unwrap_or(false),
+        },
+        target: normal(target)?,
+        read_only: options.read_only.unwrap_or(false),
+        nosuid: options.nosuid.unwrap_or(true),
+        nodev: options.nodev.unwrap_or(true),
+        noexec: options.noexec.unwrap_or(false),
+    })
+}
+
 fn tmpfs(target: &str, options: &Options, whole: &str) -> Result<Mount, VolumeError> {
     if options.recursive.is_some() || options.propagation.is_some() || options.relabel.is_some() {
         return Err(VolumeError::option("bind, propagation or z", whole));
+    }
+    if options.copies.is_some() {
+        return Err(VolumeError::option("copy or nocopy", whole));
     }
     Ok(Mount {
         kind: MountKind::Tmpfs { size: options.size, mode: options.mode },
@@ -337,7 +395,7 @@ mod tests {
     fn bound(mount: &Mount) -> (&Path, bool, Propagation, bool) {
         match &mount.kind {
             MountKind::Bind { source, recursive, propagation, relabel } => (source, *recursive, *propagation, *relabel),
-            MountKind::Tmpfs { .. } => panic!("not a bind mount"),
+            MountKind::Volume { .. } | MountKind::Tmpfs { .. } => panic!("not a bind mount"),
         }
     }
 
@@ -375,11 +433,34 @@ mod tests {
 
     #[test]
     fn what_is_no_path_of_the_host_is_refused_with_a_remedy() {
-        for argument in ["/tmp", "name:/y", "rel/x:/y"] {
-            assert!(volume_error(argument).contains("give a path of the host"), "{argument}");
+        for argument in ["rel/x:/y", "_x:/y", "a b:/y"] {
+            assert!(volume_error(argument).contains("a path of the host starts with"), "{argument}");
         }
         for argument in [":", "/tmp:", ":/x", "/tmp:/x:ro:z"] {
             assert!(volume_error(argument).contains("not of the form"), "{argument}");
+        }
+    }
+
+    #[test]
+    fn a_volume_has_a_name_or_is_the_containers_own() {
+        let volume_of = |argument: &str| volume(argument).unwrap();
+        let kind =
+            |name: Option<&str>, copies| MountKind::Volume { name: name.map(Into::into), copies, relabel: false };
+        assert_eq!(volume_of("/tmp").kind, kind(None, true));
+        let named = volume_of("data:/y/:ro,nocopy");
+        assert_eq!((named.kind, named.target, named.read_only), (kind(Some("data"), false), "/y".into(), true));
+        assert_eq!(spec("type=volume,src=data,dst=/y").unwrap(), volume_of("data:/y"));
+        assert_eq!(spec("type=volume,dst=/y,volume-nocopy").unwrap().kind, kind(None, false));
+        assert!(volume("data:/y:rslave").is_err() && volume("/a:/y:nocopy").is_err() && volume("rel").is_err());
+    }
+
+    #[test]
+    fn an_image_declares_no_volume_over_what_the_kernel_shows() {
+        let declare = |target: &str| declared(std::iter::once(&target.to_owned()));
+        assert_eq!(declare("/data/").unwrap()[0].target, Path::new("/data"));
+        assert_eq!(declare("data").unwrap()[0].target, Path::new("/data"));
+        for target in ["/", "", "/proc", "/x/../proc/sys", "/sys/kernel", "/dev"] {
+            assert!(declare(target).is_err(), "{target}");
         }
     }
 
@@ -441,7 +522,9 @@ mod tests {
             ("type=bind,dst=/x", "lacks a source"),
             ("type=tmpfs,dst=/x,src=/y", "unknown option \"source=/y\""),
             ("type=tmpfs,dst=/x,size=1m", "unknown option \"size=1m\""),
-            ("type=volume,src=v,dst=/x", "type \"volume\" is not supported"),
+            ("type=image,src=i,dst=/x", "type \"image\" is not supported"),
+            ("type=volume,src=v,dst=/x,rslave", "unknown option"),
+            ("type=volume,src=a/b,dst=/x", "no name of a volume"),
             ("type=bind,src=/a,dst=/x,bogus=1", "unknown option \"bogus=1\""),
             ("type=bind,src=/a,dst=/x,ro=maybe", "no true or false"),
             ("type=bind,\"src=/a", "is no list"),

@@ -16,6 +16,8 @@ pub(super) struct Options {
     pub(super) mode: Option<u32>,
     /// `notmpcopyup`, which is what happens anyway.
     pub(super) empty: Option<bool>,
+    /// Whether a new volume begins with what the image has there.
+    pub(super) copies: Option<bool>,
 }
 
 impl Options {
@@ -38,6 +40,8 @@ impl Options {
             ("rbind", None) => once(&mut self.recursive, true),
             ("bind", None) => once(&mut self.recursive, false),
             ("z" | "Z", None) => once(&mut self.relabel, true),
+            ("copy", None) => once(&mut self.copies, true),
+            ("nocopy", None) => once(&mut self.copies, false),
             ("notmpcopyup", None) => once(&mut self.empty, true),
             ("size", Some(value)) => {
                 let size = size(value).ok_or_else(|| VolumeError::size(value, whole))?;

@@ -49,11 +49,11 @@ pub struct RunArguments {
     #[arg(long, value_name = "FILE")]
     pub env_file: Vec<PathBuf>,
 
-    /// Bind a file or directory; OPTIONS: ro, noexec, nodev, suid, bind, [r]private|[r]slave|[r]shared, z, Z
-    #[arg(short, long = "volume", value_name = "SOURCE:TARGET[:OPTIONS]")]
+    /// Bind a file or directory, or a volume by its name, or a new one; OPTIONS: ro, noexec, nodev, suid, z, Z; of a bind: bind, [r]private|[r]slave|[r]shared; of a volume: nocopy
+    #[arg(short, long = "volume", value_name = "[SOURCE:]TARGET[:OPTIONS]")]
     pub volumes: Vec<String>,
 
-    /// Mount type=bind,source=PATH,target=PATH[,ro] or type=tmpfs,target=PATH[,tmpfs-size=64m]
+    /// Mount type=bind,source=PATH,target=PATH[,ro], type=volume,source=NAME,target=PATH or type=tmpfs,target=PATH[,tmpfs-size=64m]
     #[arg(long = "mount", value_name = "SPEC")]
     pub mounts: Vec<String>,
 

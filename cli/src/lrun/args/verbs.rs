@@ -216,7 +216,7 @@ pub struct RemoveArguments {
     #[arg(short, long = "time", visible_alias = "timeout", value_name = "SECONDS", requires = "force")]
     pub time: Option<u64>,
 
-    /// Accepted: all that belongs to a container alone goes with it in any case
+    /// Also remove the volumes that were made for it and have no name of yours
     #[arg(short, long)]
     pub volumes: bool,
 

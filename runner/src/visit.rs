@@ -1,0 +1,137 @@
+//! Work on the files of a container by a fork of ours that goes where they are: into the namespaces of one that runs, or into
+//! namespaces of its own over the files of one that does not.
+//!
+//! The fork is no process of the container's: it joins no pid namespace, nobody may look into it, and it executes nothing.
+//! What it finds there it reaches by descriptors below the container's root.
+
+use std::io::{self, Read, Write};
+
+use nix::mount::MsFlags;
+use nix::sched::CloneFlags;
+use nix::unistd::Uid;
+
+use crate::attach;
+use crate::child;
+use crate::error::{Action, Error};
+use crate::exec::FirstProcess;
+use crate::idmap::Shape;
+use crate::rootfs::Rootfs;
+use crate::spec::{MountKind, Spec, UserNamespace};
+use crate::sys::process::{self, Fork};
+use crate::target::Root;
+use crate::userns;
+
+/// A container to be visited.
+#[derive(Debug, Clone, Copy)]
+pub enum Visited<'a> {
+    /// One that runs.
+    Running {
+        /// Its first process.
+        first: &'a FirstProcess,
+        /// What it was started by.
+        spec: &'a Spec,
+    },
+    /// One that does not, whose folder the caller has locked.
+    Resting {
+        /// Its root.
+        rootfs: &'a Rootfs,
+        /// What it will be started by.
+        spec: &'a Spec,
+        /// Whether its mounts are wanted too.
+        with_mounts: bool,
+    },
+}
+
+impl Visited<'_> {
+    /// What it is started by.
+    pub(crate) fn spec(&self) -> &Spec {
+        match self {
+            Self::Running { spec, .. } | Self::Resting { spec, .. } => spec,
+        }
+    }
+
+    /// The caller's ids, as they are inside.
+    pub(crate) fn caller(&self) -> (u32, u32) {
+        shape(self.spec()).map_or((0, 0), Shape::caller)
+    }
+}
+
+/// How the ids of a container relate to the caller's; `None` for real root, whose containers have the host's.
+pub(crate) fn shape(spec: &Spec) -> Option<Shape> {
+    match spec.user_namespace {
+        _ if Uid::effective().is_root() => None,
+        UserNamespace::Own(shape) => Some(shape),
+        UserNamespace::Host => Some(Shape::Auto),
+    }
+}
+
+/// Does `work` below the container's root.
+///
+/// # Errors
+/// [`Error::NotRunning`]; [`Error::Files`] with what the work says.
+pub(crate) fn visit(container: &Visited<'_>, work: impl FnOnce(&Root) -> io::Result<()>) -> Result<(), Error> {
+    let (mut hear, mut tell) = io::pipe().action("make a pipe")?;
+    match process::fork().action("fork")? {
+        Fork::Child => {
+            drop(hear);
+            let outcome = enter(container).and_then(|root| work(&root));
+            let word = outcome.map_or_else(|error| error.to_string(), |()| DONE.to_owned());
+            process::exit_now(i32::from(tell.write_all(word.as_bytes()).is_err()))
+        }
+        Fork::Parent(id) => {
+            drop(tell);
+            let mut word = String::new();
+            hear.read_to_string(&mut word).action("hear from a fork")?;
+            process::wait_for(id).action("wait for a fork")?;
+            match word.as_str() {
+                DONE => Ok(()),
+                "" => Err(Error::Died),
+                _ => Err(Error::Files(word)),
+            }
+        }
+    }
+}
+
+/// What no error says.
+const DONE: &str = "\0done";
+
+fn enter(container: &Visited<'_>) -> io::Result<Root> {
+    match container {
+        Visited::Running { first, spec } => {
+            let target = first.open().ok_or_else(|| io::Error::other(Error::NotRunning))?;
+            child::prepare()?;
+            let mut namespaces = CloneFlags::CLONE_NEWNS;
+            namespaces.set(CloneFlags::CLONE_NEWUSER, shape(spec).is_some());
+            nix::sched::setns(&target, namespaces)?;
+            if shape(spec).is_some() {
+                let may_set_groups = std::fs::read("/proc/self/setgroups").is_ok_and(|text| text.starts_with(b"allow"));
+                userns::become_root(may_set_groups).or_else(|_| userns::become_root(false))?;
+            }
+            child::prepare()?;
+            Root::own()
+        }
+        Visited::Resting { rootfs, spec, with_mounts } => {
+            match shape(spec) {
+                Some(shape) => drop(userns::enter_as(shape).map_err(io::Error::other)?),
+                None => {
+                    nix::sched::unshare(CloneFlags::CLONE_NEWNS)?;
+                    let slave = MsFlags::MS_REC | MsFlags::MS_SLAVE;
+                    nix::mount::mount(None::<&str>, "/", None::<&str>, slave, None::<&str>)?;
+                }
+            }
+            child::prepare()?;
+            if let Rootfs::Overlay { upper, .. } = rootfs
+                && shape(spec).is_some_and(|shape| shape.caller() != (0, 0))
+            {
+                attach::give_to_root(upper)?;
+            }
+            let root = attach::rootfs(rootfs, false)?;
+            let shown = spec.mounts.iter().filter(|mount| !matches!(mount.kind, MountKind::Tmpfs { .. }));
+            for mount in shown.filter(|_| *with_mounts) {
+                attach::volume(&root, mount)
+                    .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", mount.target.display())))?;
+            }
+            Ok(root)
+        }
+    }
+}
