@@ -40,7 +40,7 @@ use crate::global::Global;
 use crate::lstore::args::{CompletionsArguments, ManArguments, ReportArguments};
 
 /// Subcommands; an image with such a name is run by `lrun run NAME`.
-const COMMANDS: [&str; 21] = [
+pub(crate) const COMMANDS: [&str; 21] = [
     "run",
     "create",
     "start",
@@ -65,7 +65,7 @@ const COMMANDS: [&str; 21] = [
 ];
 
 /// Options of [`Global`] that are followed by a value.
-const GLOBAL_WITH_VALUE: [&str; 3] = ["--root", "--placement", "--log-level"];
+pub(crate) const GLOBAL_WITH_VALUE: [&str; 3] = ["--root", "--placement", "--log-level"];
 
 const EXAMPLES: &str = "\
 Examples:
@@ -296,6 +296,13 @@ Examples:
   lrun man /usr/local/share/man/man1"
     )]
     Man(ManArguments),
+}
+
+impl LrunCommand {
+    /// Whether the exit status is that of a container's command.
+    pub fn passes_status(&self) -> bool {
+        matches!(self, Self::Run(_) | Self::Start(_) | Self::Exec(_) | Self::Attach(_))
+    }
 }
 
 /// The arguments of the process with the word `run` put in where the short form leaves it out.
