@@ -133,3 +133,119 @@ fn a_container_that_swaps_links_gets_nothing_of_the_hosts_copied_or_changed() {
     }
     ok(&env, &["rm", "-f", "evil"]);
 }
+
+/// Changes of every kind over debian's files.
+const CHANGES: &str = "cd / && echo new > /srv/new && echo more >> /etc/issue && rm /etc/issue.net && rm -r /etc/skel && \
+    rm -r /var/mail && mkdir /var/mail && chmod 2775 /var/mail && rm -r /etc/apt && mkdir /etc/apt && echo x > /etc/apt/sources.list && \
+    rm /etc/motd && mkdir /etc/motd && chown 33:34 /srv && chmod 700 /etc/hostname.d 2>/dev/null; \
+    mkdir -p /opt/deep/er && ln /srv/new /opt/deep/er/hard && ln -s nowhere /opt/link && mkfifo /opt/fifo && \
+    chmod 4711 /usr/bin/env && touch /opt/a && rm /opt/a && rm /usr/bin/mawk && echo y > /usr/bin/mawk && \
+    truncate -s 5M /opt/hole && touch -d @5.25 /opt/deep && echo long > /opt/$(printf 'n%.0s' $(seq 200))";
+
+#[test]
+fn diff_tells_what_a_container_added_changed_and_deleted() {
+    let (env, image) = need!("diff_tells", debian());
+    ok(&env, &["run", "--name", "idle", "-v", "data:/data/here", "--tmpfs", "/t", &image, "true"]);
+    assert_eq!(ok(&env, &["diff", "idle"]), "", "what the runner itself puts there is no change");
+    ok(
+        &env,
+        &[
+            "run",
+            "--name",
+            "box",
+            "-v",
+            "data:/data/here",
+            &image,
+            "sh",
+            "-c",
+            &format!("{CHANGES}; touch /data/here/f"),
+        ],
+    );
+    let long = "n".repeat(200);
+    let wanted = format!(
+        "C /etc\nC /etc/apt\n{}C /etc/apt/sources.list\n{}C /etc/issue\nD /etc/issue.net\nC /etc/motd\nD /etc/skel\n\
+         C /opt\nA /opt/deep\nA /opt/deep/er\nA /opt/deep/er/hard\nA /opt/fifo\nA /opt/hole\nA /opt/link\nA /opt/{long}\n\
+         C /srv\nA /srv/new\nC /usr\nC /usr/bin\nC /usr/bin/env\nC /usr/bin/mawk\n",
+        "D /etc/apt/apt.conf.d\nD /etc/apt/auth.conf.d\nD /etc/apt/keyrings\nD /etc/apt/preferences.d\n",
+        "D /etc/apt/sources.list.d\nD /etc/apt/trusted.gpg.d\n",
+    );
+    let told = ok(&env, &["diff", "box"]);
+    let told: Vec<&str> = told.lines().filter(|line| !line.starts_with("C /var")).collect();
+    assert_eq!(told.join("\n") + "\n", wanted);
+    let json: serde_json::Value = serde_json::from_str(&ok(&env, &["diff", "--format", "json", "box"])).unwrap();
+    assert_eq!((&json["deleted"][0], &json["added"][0]), (&"/etc/apt/apt.conf.d".into(), &"/opt/deep".into()));
+    assert_eq!(env.lrun(&["diff", "nobody"]).status.code(), Some(125));
+    // As the container that runs has it, and as somebody else's ids.
+    ok(
+        &env,
+        &[
+            "run",
+            "-d",
+            "--name",
+            "runs",
+            "--userns",
+            "keep-id",
+            "--passwd=false",
+            &image,
+            "sh",
+            "-c",
+            "echo > /tmp/f; sleep 1000",
+        ],
+    );
+    eventually("its file", || ok(&env, &["diff", "runs"]) == "C /tmp\nA /tmp/f\n");
+    ok(&env, &["rm", "-f", "runs"]);
+}
+
+/// What a container sees of itself: each file's kind, owner, mode, target, and if it is regular its size, time and content.
+/// What the runner puts there, and what is mounted, is left out.
+const LOOK: &str = "look() { find / -xdev ! -path '/proc*' ! -path '/sys*' ! -path '/dev*' ! -path '/run*' ! -path '/data*' ! -path / \\
+    ! -path /etc/hosts ! -path /etc/hostname ! -path /etc/resolv.conf \"$@\"; }; look ! -type f -printf '%p %y %m %U:%G %l\\n' | sort; \\
+    look -type f -printf '%p %m %U:%G %s %T@\\n' | sort; look -type f -exec md5sum {} + | sort";
+
+#[test]
+fn a_committed_container_is_an_image_like_every_other() {
+    let (env, image) = need!("a_committed_container", debian());
+    for (round, flags) in [("plain", &[][..]), ("keep", &["--userns", "keep-id", "-u", "0"])] {
+        let name = format!("box-{round}");
+        let create = ["run", "--name", &name, "-v", "data:/data/here", "-e", "A=1", "-w", "/srv", "--label", "a=1"];
+        let script = format!("({CHANGES}) && {LOOK}");
+        let was = ok(&env, &[&create[..], flags, &[&image, "sh", "-c", &script]].concat());
+        let new = format!("localhost/new-{round}:2");
+        let change =
+            ["-m", "why", "-a", "me", "-c", "CMD [\"cat\", \"/srv/new\"]", "-c", "ENV B=2", "--iidfile", &name];
+        let id = ok(&env, &[&["commit"][..], &change, &[&name, &new]].concat());
+        assert_eq!(sh(&env, &format!("cat {name}")), format!("sha256:{}", id.trim()));
+        assert_eq!(ok(&env, &["run", "--rm", &new]), "new\n");
+
+        let is = ok(&env, &[&["run", "--rm"][..], flags, &[&new, "sh", "-c", LOOK]].concat());
+        let differing: Vec<_> = was.lines().zip(is.lines()).filter(|(was, is)| was != is).take(3).collect();
+        assert!(
+            was == is && was.lines().count() > 3000,
+            "{} {} {differing:?}",
+            was.lines().count(),
+            is.lines().count()
+        );
+
+        let inspect = env.json(&["inspect", &new]);
+        let inspect = inspect.get(0).unwrap_or(&inspect);
+        let config = &inspect["Config"];
+        assert_eq!((&config["WorkingDir"], &config["Labels"]["a"]), (&"/srv".into(), &"1".into()), "{inspect}");
+        let env_of = config["Env"].to_string();
+        assert!(env_of.contains("A=1") && env_of.contains("B=2") && !env_of.contains("HOSTNAME"), "{env_of}");
+    }
+    env.ok(&["fsck"]);
+    // The container's own tar has what the image's has, but for what the runner puts there.
+    sh(&env, "lrun export -o whole.tar box-plain; lstore export -o new.tar localhost/new-plain:2");
+    let list = |tar: &str| {
+        let list = format!(
+            "tar --numeric-owner --full-time -tvf {tar} | grep -v '^d' | grep -v ' etc/\\(host\\|resolv\\)' | sort"
+        );
+        sh(&env, &list)
+    };
+    let whole: Vec<String> =
+        list("whole.tar").lines().filter(|line| !line.contains(" run/")).map(str::to_owned).collect();
+    assert_eq!(whole, list("new.tar").lines().filter(|line| !line.contains(" run/")).collect::<Vec<_>>());
+    assert_eq!(sh(&env, "tar -xOf whole.tar opt srv usr | md5sum"), sh(&env, "tar -xOf new.tar opt srv usr | md5sum"));
+    env.ok(&["rmi", &image]);
+    assert_eq!(ok(&env, &["run", "--rm", "localhost/new-plain:2"]), "new\n", "it needs no other");
+}

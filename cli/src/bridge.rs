@@ -21,6 +21,8 @@ use crate::volume;
 
 /// PATH where neither image nor caller has one.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// The variable by which a program knows that it is in a container.
+const CONTAINER: &str = "container=lrun";
 /// TERM of a container's terminal.
 const TERM: &str = "TERM=xterm";
 
@@ -169,7 +171,7 @@ fn variables(
     environment: &Environment,
     hostname: &str,
 ) -> Result<Vec<OsString>, Failure> {
-    let mut variables: Vec<OsString> = vec!["container=lrun".into(), format!("HOSTNAME={hostname}").into()];
+    let mut variables: Vec<OsString> = vec![CONTAINER.into(), format!("HOSTNAME={hostname}").into()];
     if arguments.tty {
         variables.push(TERM.into());
     }
@@ -195,6 +197,11 @@ pub fn add_variables(
         set(variables, &variable);
     }
     Ok(())
+}
+
+/// Whether a variable is of this container rather than of what runs in it.
+pub fn is_own_variable(variable: &str) -> bool {
+    [CONTAINER, TERM].contains(&variable) || variable.starts_with("HOSTNAME=")
 }
 
 /// Sets a variable, in place of one of the same name: each is there once.

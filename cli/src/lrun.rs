@@ -7,10 +7,13 @@ pub mod etc;
 pub mod security;
 
 mod attach;
+mod commit;
 mod copy;
 mod create;
 mod describe;
+mod diff;
 mod exec;
+mod export;
 mod folder;
 mod info;
 mod inspect;
@@ -65,6 +68,9 @@ pub fn run(lrun: Lrun) -> Result<Exit, Failure> {
         LrunCommand::Wait(arguments) => wait::run(global, &arguments),
         LrunCommand::Rename(arguments) => rename::run(global, &arguments),
         LrunCommand::Rm(arguments) => stop::remove(global, &arguments),
+        LrunCommand::Diff(arguments) => diff::run(global, &arguments),
+        LrunCommand::Export(arguments) => export::run(global, &arguments),
+        LrunCommand::Commit(arguments) => commit::run(global, &arguments),
         LrunCommand::Cp(arguments) => copy::run(global, &arguments),
         LrunCommand::Volume { command } => volume::run(global, &command),
         LrunCommand::Info(arguments) => info::run(&arguments),

@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod change;
+pub mod commit;
 pub mod context;
 
 mod checkout;
@@ -52,6 +53,7 @@ pub fn run(lstore: Lstore) -> Result<Exit, Failure> {
     let context = Context::enter(lstore.global)?;
     let exit = match command {
         LstoreCommand::Pull(arguments) => pull::run(&context, &arguments)?,
+        LstoreCommand::Commit(arguments) => commit::run(&context, &arguments)?,
         LstoreCommand::Prepare(arguments) => prepare::run(&context, &arguments)?,
         LstoreCommand::Images(arguments) => images::run(&context, &arguments)?,
         LstoreCommand::Inspect(arguments) => inspect::run(&context, &arguments)?,

@@ -233,33 +233,42 @@ impl Copier {
     }
 
     fn attributes(&self, from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
-        match flistxattr_query(from) {
-            Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(()),
-            other => other?,
-        };
-        let mut list = vec![0_u8; LARGEST_ATTRIBUTE];
-        let length = match flistxattr(from, &mut list) {
-            // More names than there can be: another's tree is being changed.
-            Err(Errno::RANGE) => return Ok(()),
-            other => other?,
-        };
-        let mut value = Vec::new();
-        for name in list[..length].split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
-            let is_users = name.starts_with(b"user.");
-            if OVERLAY.iter().any(|prefix| name.starts_with(prefix)) || self.harmless && !is_users {
-                continue;
-            }
-            let name = CString::new(name)?;
-            value.resize(LARGEST_ATTRIBUTE, 0);
-            match fgetxattr(from, name.as_c_str(), &mut value[..]) {
-                Ok(length) => set_attribute(to, &name, &value[..length])?,
-                // Removed meanwhile, or not ours to read.
-                Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::PERM) => {}
-                Err(error) => return Err(error.into()),
+        for (name, value) in attributes(from)? {
+            if !self.harmless || name.as_bytes().starts_with(b"user.") {
+                set_attribute(to, &name, &value)?;
             }
         }
         Ok(())
     }
+}
+
+/// The extended attributes of an open file, without the overlay's own.
+pub(crate) fn attributes(file: BorrowedFd<'_>) -> io::Result<Vec<(CString, Vec<u8>)>> {
+    match flistxattr_query(file) {
+        Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut list = vec![0_u8; LARGEST_ATTRIBUTE];
+    let length = match flistxattr(file, &mut list) {
+        // More names than there can be: another's tree is being changed.
+        Err(Errno::RANGE) => 0,
+        other => other?,
+    };
+    let mut attributes = Vec::new();
+    let mut value = vec![0_u8; LARGEST_ATTRIBUTE];
+    for name in list[..length].split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
+        if OVERLAY.iter().any(|prefix| name.starts_with(prefix)) {
+            continue;
+        }
+        let name = CString::new(name)?;
+        match fgetxattr(file, name.as_c_str(), &mut value[..]) {
+            Ok(length) => attributes.push((name, value[..length].to_vec())),
+            // Removed meanwhile, or not ours to read.
+            Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::PERM) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(attributes)
 }
 
 /// Opens a regular file; `None` where something else has taken its place. A FIFO does not block.

@@ -7,6 +7,8 @@
 //!
 //! Everything here is for a single-threaded process: between clone and exec the child is a plain copy of its parent.
 
+pub mod archive;
+pub mod changes;
 pub mod container;
 pub mod error;
 pub mod exec;

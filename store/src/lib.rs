@@ -22,6 +22,7 @@ pub mod reference;
 pub mod registry;
 pub mod tree;
 
+mod append;
 mod connection;
 mod freeze;
 mod fsck;
@@ -41,6 +42,7 @@ mod usage;
 pub mod export;
 pub mod pull;
 
+pub use append::Append;
 pub use checkout::{IdShift, Lost, Placement, Support};
 pub use digest::Digest;
 pub use error::{Error, Result};

@@ -23,7 +23,7 @@ use std::ffi::OsString;
 use clap::{ArgAction, Parser, Subcommand};
 
 pub use self::create::CreateArguments;
-pub use self::files::CopyArguments;
+pub use self::files::{CommitArguments, ContainerExportArguments, CopyArguments, DiffArguments};
 pub use self::limits::UlimitArgument;
 pub use self::quick::parse_run;
 pub use self::run::{NetworkArgument, PullPolicy, RunArguments, UserNamespaceArgument};
@@ -40,7 +40,7 @@ use crate::global::Global;
 use crate::lstore::args::{CompletionsArguments, ManArguments, ReportArguments};
 
 /// Subcommands; an image with such a name is run by `lrun run NAME`.
-pub(crate) const COMMANDS: [&str; 21] = [
+pub(crate) const COMMANDS: [&str; 24] = [
     "run",
     "create",
     "start",
@@ -59,6 +59,9 @@ pub(crate) const COMMANDS: [&str; 21] = [
     "rm",
     "volume",
     "cp",
+    "diff",
+    "export",
+    "commit",
     "info",
     "completions",
     "man",
@@ -263,6 +266,30 @@ A path inside that begins with no slash is meant from the container's working di
 are followed inside of the container alone; those below a directory are copied as links.
 What comes out is yours, without set-id bits and devices.")]
     Cp(CopyArguments),
+
+    /// Show which files of its image a container has added (A), changed (C) and deleted (D)
+    #[command(after_help = "\
+Examples:
+  lrun diff web
+  lrun diff --format json web")]
+    Diff(DiffArguments),
+
+    /// Write all files of a container as a tar, without what is mounted in it
+    #[command(after_help = "\
+Examples:
+  lrun export web -o web.tar
+  lrun export web | tar -t")]
+    Export(ContainerExportArguments),
+
+    /// Make an image of a container's files: its changes become a layer above those of its image
+    #[command(after_help = "\
+Examples:
+  lrun commit box app:2
+  lrun commit -m 'with hello' -a me -c 'CMD [\"hello\"]' box app:2
+
+The image has the command, variables, labels, user and directory of the container, unless they
+are changed by -c. Volumes and other mounts are no part of it. One that runs is not paused.")]
+    Commit(CommitArguments),
 
     /// Make, list, look at and remove volumes: directories that outlive containers
     Volume {

@@ -324,18 +324,24 @@ pub fn become_store(name: Option<OsString>, words: &[OsString]) -> Failure {
     Failure::new(Exit::RUNNER, format!("cannot run {}: {error}; it looks after the images", program.display()))
 }
 
-/// Runs `lstore`. Its ids are not for our output.
-fn lstore_command(global: &Global, path: &Path, words: &[&str]) -> Result<(), Failure> {
+/// `lstore` for a store.
+pub(super) fn lstore_program(global: &Global, path: &Path) -> (PathBuf, Command) {
     let program = store_program();
     let mut command = Command::new(&program);
-    command.arg("--root").arg(path).stdin(Stdio::null()).stdout(Stdio::null());
+    command.arg("--root").arg(path);
     if let Some(placement) = global.placement {
         command.arg(format!("--placement={}", super::super::lstore::context::placement(placement)));
     }
     if global.quiet {
         command.arg("--quiet");
     }
-    let status = command.args(words).status();
+    (program, command)
+}
+
+/// Runs `lstore`. Its ids are not for our output.
+fn lstore_command(global: &Global, path: &Path, words: &[&str]) -> Result<(), Failure> {
+    let (program, mut command) = lstore_program(global, path);
+    let status = command.args(words).stdin(Stdio::null()).stdout(Stdio::null()).status();
     let status =
         status.map_err(|error| format!("cannot run {}: {error}; lstore pulls what is missing", program.display()))?;
     if status.success() { Ok(()) } else { Err(format!("`lstore {}` failed", words.join(" ")).into()) }

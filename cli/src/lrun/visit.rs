@@ -1,7 +1,9 @@
 //! Where the files of a container are: with its processes, or in its folder.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use lrun::Rootfs;
 use lrun::state::Found;
 use lrun::visit::Visited;
 
@@ -30,4 +32,11 @@ pub(super) fn visit<T>(
     let rootfs = bridge::overlay(store, &start.checkout, &folder.path());
     let _lease = start.checkout.into_lease();
     work(&Visited::Resting { rootfs: &rootfs, spec: &found.record.spec, with_mounts })
+}
+
+/// The layers of a container and what keeps the lower ones, for looking at its changes where they are.
+pub(super) fn layers(global: &Global, store: &Path, found: &Found) -> Result<(Rootfs, OwnedFd), Failure> {
+    let start = provide_again(global, store, &found.record)?;
+    let rootfs = bridge::overlay(store, &start.checkout, &found.path);
+    Ok((rootfs, start.checkout.into_lease()))
 }

@@ -163,6 +163,15 @@ Examples:
     )]
     Prepare(PrepareArguments),
 
+    /// Enter an image with one more layer than another, as 'lrun commit' gives it on standard input
+    #[command(
+        hide = true,
+        after_help = "\
+Examples:
+  lrun commit box app:2"
+    )]
+    Commit(CommitImageArguments),
+
     /// Write the completion script of a shell
     #[command(
         hide = true,
@@ -306,6 +315,32 @@ pub struct GcArguments {
     /// How to print.
     #[command(flatten)]
     pub output: FormatArgument,
+}
+
+/// `lstore commit`.
+#[derive(Args, Debug)]
+pub struct CommitImageArguments {
+    /// Id of the image with the other layers
+    #[arg(long, value_name = "IMAGE")]
+    pub base: String,
+    /// Configuration, a JSON object
+    #[arg(long, value_name = "JSON")]
+    pub config: String,
+    /// Who made it
+    #[arg(long, value_name = "AUTHOR")]
+    pub author: Option<String>,
+    /// A sentence for its history
+    #[arg(long, value_name = "TEXT")]
+    pub message: Option<String>,
+    /// Changes of the configuration
+    #[arg(long = "change", value_name = "INSTRUCTION")]
+    pub changes: Vec<Change>,
+    /// File to write the id into
+    #[arg(long, value_name = "FILE")]
+    pub iidfile: Option<PathBuf>,
+    /// Its name
+    #[arg(value_name = "NAME")]
+    pub name: String,
 }
 
 /// `lstore import`.

@@ -107,7 +107,8 @@ fn spool(store: &Store, input: &mut dyn Read) -> Result<File, Failure> {
     Ok(spooled)
 }
 
-fn config(changes: &[Change]) -> Map<String, Value> {
+/// The fields of an image's configuration that changes are about.
+pub(super) fn config(changes: &[Change]) -> Map<String, Value> {
     let mut config = Map::new();
     for change in changes {
         match change {

@@ -5,7 +5,11 @@
     reason = "the comments are help texts, whose brackets mean what can be left out"
 )]
 
+use std::path::PathBuf;
+
 use clap::Args;
+
+use super::verbs::One;
 
 /// `lrun cp`.
 #[derive(Args, Debug)]
@@ -21,4 +25,56 @@ pub struct CopyArguments {
     /// Where to
     #[arg(value_name = "[CONTAINER:]DESTINATION")]
     pub destination: String,
+}
+
+/// `lrun diff`.
+#[derive(Args, Debug)]
+pub struct DiffArguments {
+    /// Print as json
+    #[arg(long, value_name = "json", value_parser = ["json"])]
+    pub format: Option<String>,
+
+    /// Which.
+    #[command(flatten)]
+    pub one: One,
+}
+
+/// `lrun export`.
+#[derive(Args, Debug)]
+pub struct ContainerExportArguments {
+    /// Write to a file, not to standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// Name or id of the container
+    #[arg(value_name = "CONTAINER")]
+    pub container: String,
+}
+
+/// `lrun commit`.
+#[derive(Args, Debug)]
+pub struct CommitArguments {
+    /// Who made the image
+    #[arg(short, long, value_name = "AUTHOR")]
+    pub author: Option<String>,
+
+    /// Set CMD, ENTRYPOINT, ENV, LABEL, STOPSIGNAL, USER, VOLUME or WORKDIR of the image; may be repeated
+    #[arg(short, long = "change", value_name = "INSTRUCTION")]
+    pub changes: Vec<String>,
+
+    /// Write the image's id into a file
+    #[arg(long, value_name = "FILE")]
+    pub iidfile: Option<PathBuf>,
+
+    /// A sentence for the image's history
+    #[arg(short, long, value_name = "TEXT")]
+    pub message: Option<String>,
+
+    /// Name or id of the container
+    #[arg(value_name = "CONTAINER")]
+    pub container: String,
+
+    /// Name of the image
+    #[arg(value_name = "IMAGE[:TAG]")]
+    pub image: String,
 }
