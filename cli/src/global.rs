@@ -54,6 +54,7 @@ pub enum LogLevel {
     Warn,
     Error,
     Fatal,
+    #[value(alias = "mute")]
     Panic,
 }
 

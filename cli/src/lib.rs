@@ -19,6 +19,7 @@ pub mod env;
 pub mod volume;
 
 pub mod exit;
+pub mod face;
 pub mod manual;
 pub mod output;
 pub mod progress;

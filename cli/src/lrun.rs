@@ -36,6 +36,7 @@ mod wait;
 
 use clap::CommandFactory;
 
+pub use self::run::become_store;
 use crate::exit::Exit;
 use crate::manual;
 use crate::report::Failure;

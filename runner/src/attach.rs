@@ -193,15 +193,30 @@ pub(crate) fn devices(root: &Root) -> io::Result<()> {
     Ok(())
 }
 
-/// A mount of the caller's.
-pub(crate) fn volume(root: &Root, mount: &Mount) -> io::Result<()> {
-    let (source, recursive, propagation) = match &mount.kind {
-        MountKind::Bind { source, recursive, propagation } => (source.clone(), *recursive, *propagation),
+/// What a mount of the caller's binds, if it does. To be opened before the root is mounted, which waits in a folder of the
+/// host's: bound with all that is mounted below it, that folder would show the container within itself.
+pub(crate) fn source(mount: &Mount) -> io::Result<Option<OwnedFd>> {
+    let MountKind::Bind { source, recursive, .. } = &mount.kind else { return Ok(None) };
+    open_source(source, *recursive).map(Some)
+}
+
+fn open_source(source: &Path, recursive: bool) -> io::Result<OwnedFd> {
+    // The step's error names the target, which is not what is missing.
+    clone_tree(source, recursive)
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", source.display())))
+}
+
+/// A mount of the caller's, whose source is open if it is a bind.
+pub(crate) fn volume(root: &Root, mount: &Mount, source: Option<OwnedFd>) -> io::Result<()> {
+    let (tree, propagation) = match &mount.kind {
+        MountKind::Bind { propagation, .. } => {
+            (source.ok_or_else(|| io::Error::other("its source was not opened"))?, *propagation)
+        }
         MountKind::Volume { folder, copies, .. } => {
             let place = volume_place(root, &mount.target, Kind::Directory)?;
             volumes::begin(folder, *copies, root, &place)
                 .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", folder.display())))?;
-            (folder.join(volumes::DATA), false, Propagation::Private)
+            (open_source(&folder.join(volumes::DATA), false)?, Propagation::Private)
         }
         MountKind::Tmpfs { size, mode } => {
             let mut options = vec![("mode".to_owned(), format!("{mode:o}"))];
@@ -210,9 +225,6 @@ pub(crate) fn volume(root: &Root, mount: &Mount) -> io::Result<()> {
             return attach(&tmpfs, &volume_place(root, &mount.target, Kind::Directory)?);
         }
     };
-    // The step's error names the target, which is not what is missing.
-    let tree = clone_tree(&source, recursive)
-        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", source.display())))?;
     let propagation = match propagation {
         Propagation::Private => libc::MS_PRIVATE,
         Propagation::Slave => libc::MS_SLAVE,

@@ -113,6 +113,7 @@ fn become_container(orders: &Orders<'_>) -> Result<std::convert::Infallible, Fai
         Rootfs::Overlay { lower, upper, .. } => upper::seed(lower, upper, &spec.files).during(Stage::File, "")?,
         Rootfs::Directory(_) => Vec::new(),
     };
+    let mut sources = sources(&plan.steps)?.into_iter();
     let mut root = attach::rootfs(rootfs, spec.ephemeral).during(Stage::Rootfs, "")?;
     for (path, content) in left {
         root.write(path, content).during(Stage::File, path)?;
@@ -120,7 +121,7 @@ fn become_container(orders: &Orders<'_>) -> Result<std::convert::Infallible, Fai
     let mut terminal = None;
     nix::unistd::setsid().during(Stage::Terminal, "")?;
     for step in &plan.steps {
-        take(step, &mut root, orders, &mut masks, &mut terminal)?;
+        take(step, &mut root, orders, &mut masks, &mut sources, &mut terminal)?;
     }
 
     let workdir = root.ensure(&spec.cwd, Kind::Directory).during(Stage::Workdir, &spec.cwd)?;
@@ -187,11 +188,18 @@ fn die_with_parent() -> rustix::io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
 }
 
+/// What the caller's mounts bind, in their order.
+fn sources(steps: &[Step]) -> Result<Vec<Option<OwnedFd>>, Failure> {
+    let mounts = steps.iter().filter_map(|step| if let Step::Mount(mount) = step { Some(mount) } else { None });
+    mounts.map(|mount| attach::source(mount).during(Stage::Mount, &mount.target)).collect()
+}
+
 fn take(
     step: &Step,
     root: &mut Root,
     orders: &Orders<'_>,
     masks: &mut Masks,
+    sources: &mut impl Iterator<Item = Option<OwnedFd>>,
     terminal: &mut Option<OwnedFd>,
 ) -> Result<(), Failure> {
     match step {
@@ -216,7 +224,7 @@ fn take(
             }
         }
         Step::Devices => attach::devices(root).during(Stage::Device, "/dev"),
-        Step::Mount(mount) => attach::volume(root, mount).during(Stage::Mount, &mount.target),
+        Step::Mount(mount) => attach::volume(root, mount, sources.next().flatten()).during(Stage::Mount, &mount.target),
         Step::Console => {
             let inner = pty::make(root, orders.channel).during(Stage::Terminal, "")?;
             attach::file(root, inner.as_fd(), Path::new("/dev/console")).during(Stage::Terminal, "/dev/console")?;

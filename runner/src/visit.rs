@@ -16,7 +16,7 @@ use crate::error::{Action, Error};
 use crate::exec::FirstProcess;
 use crate::idmap::Shape;
 use crate::rootfs::Rootfs;
-use crate::spec::{MountKind, Spec, UserNamespace};
+use crate::spec::{Mount, MountKind, Spec, UserNamespace};
 use crate::sys::process::{self, Fork};
 use crate::target::Root;
 use crate::userns;
@@ -124,11 +124,15 @@ fn enter(container: &Visited<'_>) -> io::Result<Root> {
             {
                 attach::give_to_root(upper)?;
             }
-            let root = attach::rootfs(rootfs, false)?;
             let shown = spec.mounts.iter().filter(|mount| !matches!(mount.kind, MountKind::Tmpfs { .. }));
-            for mount in shown.filter(|_| *with_mounts) {
-                attach::volume(&root, mount)
-                    .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", mount.target.display())))?;
+            let at = |mount: &Mount, error: io::Error| {
+                io::Error::new(error.kind(), format!("{}: {error}", mount.target.display()))
+            };
+            let opened = |mount| attach::source(mount).map(|source| (mount, source)).map_err(|error| at(mount, error));
+            let shown: Vec<_> = shown.filter(|_| *with_mounts).map(opened).collect::<io::Result<_>>()?;
+            let root = attach::rootfs(rootfs, false)?;
+            for (mount, source) in shown {
+                attach::volume(&root, mount, source).map_err(|error| at(mount, error))?;
             }
             Ok(root)
         }

@@ -2,24 +2,53 @@
 
 #![forbid(unsafe_code)]
 
-use std::io::IsTerminal;
+use std::ffi::OsString;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use lstore_cli::env::Environment;
 use lstore_cli::exit::Exit;
+use lstore_cli::face::{Face, Order};
 use lstore_cli::lrun::PROGRAM;
-use lstore_cli::lrun::args::{Lrun, parse_run, with_command};
+use lstore_cli::lrun::args::{Lrun, parse_run};
+use lstore_cli::report::Failure;
 use lstore_cli::{lrun, report};
 
 fn main() -> ExitCode {
-    let words = with_command(std::env::args_os());
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let face = Face::of(words.first());
     let (mut stdout, mut stderr) = (std::io::stdout(), std::io::stderr());
-    if let Some(parsed) = parse_run(&words) {
-        return report::finish(PROGRAM, lrun::run(parsed), &mut stderr).into();
-    }
-    let colours = Environment::of_process().colours(stdout.is_terminal());
-    match report::parse::<Lrun>(&words, Exit::RUNNER, colours, &mut stdout, &mut stderr) {
-        Ok(parsed) => report::finish(PROGRAM, lrun::run(parsed), &mut stderr).into(),
-        Err(exit) => exit.into(),
-    }
+    let name = words.first().cloned();
+    let words = match face.order(words, rustix::process::geteuid().is_root()) {
+        Ok(Order::Run(words)) => words,
+        Ok(Order::Store(words)) => {
+            let failure = lrun::become_store(name, &words);
+            return report::finish(PROGRAM, Err(failed(face, failure)), &mut stderr).into();
+        }
+        Ok(Order::Version) => {
+            let told = writeln!(stdout, "{}", face.version()).map(|()| Exit::SUCCESS);
+            return report::finish(PROGRAM, told.map_err(Failure::from), &mut stderr).into();
+        }
+        Err(error) => {
+            return report::finish(PROGRAM, Err(Failure::new(face.usage(), error)), &mut stderr).into();
+        }
+    };
+    let parsed = if let Some(parsed) = parse_run(&words) {
+        parsed
+    } else {
+        let colours = Environment::of_process().colours(stdout.is_terminal());
+        match report::parse::<Lrun>(&words, face.usage(), colours, &mut stdout, &mut stderr) {
+            Ok(parsed) => parsed,
+            Err(exit) => return exit.into(),
+        }
+    };
+    let passes_status = parsed.command.passes_status();
+    let outcome = lrun::run(parsed);
+    let outcome = outcome.map(|exit| if passes_status { exit } else { face.failure(exit) });
+    report::finish(PROGRAM, outcome.map_err(|failure| failed(face, failure)), &mut stderr).into()
+}
+
+/// A failure with the exit code of the program that is stood in for.
+fn failed(face: Face, failure: Failure) -> Failure {
+    Failure { exit: face.failure(failure.exit), ..failure }
 }

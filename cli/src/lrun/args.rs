@@ -42,7 +42,7 @@ use crate::global::Global;
 use crate::lstore::args::{CompletionsArguments, ManArguments, ReportArguments};
 
 /// Subcommands; an image with such a name is run by `lrun run NAME`.
-const COMMANDS: [&str; 25] = [
+pub(crate) const COMMANDS: [&str; 25] = [
     "run",
     "create",
     "start",
@@ -71,7 +71,7 @@ const COMMANDS: [&str; 25] = [
 ];
 
 /// Options of [`Global`] that are followed by a value.
-const GLOBAL_WITH_VALUE: [&str; 3] = ["--root", "--placement", "--log-level"];
+pub(crate) const GLOBAL_WITH_VALUE: [&str; 3] = ["--root", "--placement", "--log-level"];
 
 const EXAMPLES: &str = "\
 Examples:
@@ -336,6 +336,13 @@ Examples:
   lrun man /usr/local/share/man/man1"
     )]
     Man(ManArguments),
+}
+
+impl LrunCommand {
+    /// Whether the exit status is that of a container's command.
+    pub fn passes_status(&self) -> bool {
+        matches!(self, Self::Run(_) | Self::Start(_) | Self::Exec(_) | Self::Attach(_))
+    }
 }
 
 /// The arguments of the process with the word `run` put in where the short form leaves it out.

@@ -2,9 +2,36 @@
 
 use std::path::PathBuf;
 
+use lrun::Spec;
 use lrun::spec::Network;
 
 use super::args::RunArguments;
+
+/// By which a program knows that it is in a container; shells read it as a script.
+const CONTAINERENV: &str = "/run/.containerenv";
+
+/// Tells a privileged container who it is, as podman does. Others find the file empty.
+pub fn introduce(spec: &mut Spec, name: &str, id: &str, image: &str, image_id: &str) {
+    // A shell reads what is between the quotes.
+    let quoted = |text: &str| {
+        let escape = |letter: char| if "\"\\$`".contains(letter) { vec!['\\', letter] } else { vec![letter] };
+        text.chars().filter(|letter| !letter.is_control()).flat_map(escape).collect::<String>()
+    };
+    let rootless = i32::from(!rustix::process::geteuid().is_root());
+    let text = format!(
+        "engine=\"lrun-{}\"\nname=\"{}\"\nid=\"{}\"\nimage=\"{}\"\nimageid=\"{}\"\nrootless={rootless}\n",
+        env!("CARGO_PKG_VERSION"),
+        quoted(name),
+        quoted(id),
+        quoted(image),
+        quoted(image_id.strip_prefix("sha256:").unwrap_or(image_id)),
+    );
+    for (path, content) in &mut spec.files {
+        if path.as_os_str() == CONTAINERENV {
+            *content = text.clone().into_bytes();
+        }
+    }
+}
 
 /// The files that a container finds in /etc besides those of its image.
 pub fn files(arguments: &RunArguments, hostname: &str, network: Network) -> Vec<(PathBuf, Vec<u8>)> {
@@ -20,7 +47,7 @@ pub fn files(arguments: &RunArguments, hostname: &str, network: Network) -> Vec<
     }
     let mut files = vec![
         (PathBuf::from("/etc/hostname"), format!("{hostname}\n").into_bytes()),
-        (PathBuf::from("/run/.containerenv"), Vec::new()),
+        (PathBuf::from(CONTAINERENV), Vec::new()),
     ];
     if !arguments.no_hosts {
         files.push((PathBuf::from("/etc/hosts"), hosts.into_bytes()));

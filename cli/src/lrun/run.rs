@@ -1,8 +1,10 @@
 //! `lrun run`.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -15,6 +17,7 @@ use lstore::{Checkout, Start, Store};
 
 use super::PROGRAM;
 use super::args::{CreateArguments, PullPolicy, RunArguments};
+use super::etc;
 use super::folder::Folder;
 use super::monitor::Job;
 use super::volumes;
@@ -100,6 +103,9 @@ pub(super) fn make(
     let name = arguments.name.clone().unwrap_or_else(|| id[..SHORT].to_owned());
     let Start { image, config, checkout } = provide(global, arguments, store)?;
     let mut spec = bridge::spec(arguments, &config, &name, environment)?;
+    if arguments.privileged {
+        etc::introduce(&mut spec, &name, &id, &arguments.image().to_string_lossy(), &image);
+    }
     volumes::declare(&mut spec, &config.volumes)?;
     let labels = labels(&arguments.create, config.labels)?;
     let create = &arguments.create;
@@ -121,8 +127,7 @@ pub(super) fn make(
         }
     })?;
     let image_id = image.strip_prefix("sha256:").unwrap_or(&image).to_owned();
-    let entrypoint =
-        arguments.entrypoint().unwrap_or_else(|| config.entrypoint.iter().map(std::ffi::OsString::from).collect());
+    let entrypoint = arguments.entrypoint().unwrap_or_else(|| config.entrypoint.iter().map(OsString::from).collect());
     let record = Record {
         labels,
         entrypoint,
@@ -303,10 +308,27 @@ fn pull(global: &Global, arguments: &RunArguments, path: &Path, name: &str) -> R
     lstore_command(global, path, &words.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-/// `lstore` for a store: the one beside this program, else that of PATH.
-pub(super) fn lstore_program(global: &Global, path: &Path) -> (PathBuf, Command) {
+/// `lstore`: the one beside this program, else that of PATH.
+fn store_program() -> PathBuf {
     let beside = std::env::current_exe().ok().map(|own| own.with_file_name("lstore")).filter(|path| path.exists());
-    let program = beside.unwrap_or_else(|| PathBuf::from("lstore"));
+    beside.unwrap_or_else(|| PathBuf::from("lstore"))
+}
+
+/// Becomes `lstore`, which leaves with the exit codes of the program by whose name it is called. Returns only if that
+/// fails.
+pub fn become_store(name: Option<OsString>, words: &[OsString]) -> Failure {
+    let program = store_program();
+    let mut command = Command::new(&program);
+    if let Some(name) = name {
+        command.arg0(name);
+    }
+    let error = command.args(words).exec();
+    Failure::new(Exit::RUNNER, format!("cannot run {}: {error}; it looks after the images", program.display()))
+}
+
+/// `lstore` for a store.
+pub(super) fn lstore_program(global: &Global, path: &Path) -> (PathBuf, Command) {
+    let program = store_program();
     let mut command = Command::new(&program);
     command.arg("--root").arg(path);
     if let Some(placement) = global.placement {

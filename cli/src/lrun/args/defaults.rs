@@ -70,6 +70,7 @@ impl Default for RunArguments {
             no_holder: false,
             pids_limit: None,
             rootfs: false,
+            runtime: None,
             pull: PullPolicy::Missing,
             registry: RegistryArguments { platform: None, tls_verify: true, authfile: None },
             words: Vec::new(),

@@ -110,7 +110,7 @@ pub struct RunArguments {
     pub init: bool,
 
     /// User namespace: host (root is you), keep-id[:uid=N,gid=N,size=N] (you are you, root is another)
-    #[arg(long, value_name = "MODE", value_parser = user_namespace, default_value = "host")]
+    #[arg(long, value_name = "MODE", value_parser = user_namespace, default_value = "host", overrides_with = "userns")]
     pub userns: UserNamespaceArgument,
 
     /// Let nothing be reached but what such rules name; read and executed (ro), or changed too (rw)
@@ -204,6 +204,10 @@ pub struct RunArguments {
     /// Limit of processes; only -1, which is no limit
     #[arg(long, value_name = "N", value_parser = pids_limit, allow_negative_numbers = true)]
     pub pids_limit: Option<i64>,
+
+    /// Program that starts containers; only crun, as which lrun can be taken: it starts them itself
+    #[arg(long, value_name = "NAME", value_parser = ["crun", "lrun"], hide = true)]
+    pub runtime: Option<String>,
 
     /// IMAGE is the path of a directory
     #[arg(long)]
