@@ -112,7 +112,7 @@ fn a_container_that_swaps_links_gets_nothing_of_the_hosts_copied_or_changed() {
     );
     ok(&env, &["run", "-d", "--rm", "--name", "evil", &image, "sh", "-c", &script]);
     eventually("it began", || env.lrun(&["cp", "evil:/d/ready", "out/ready"]).status.success());
-    for _ in 0..25 {
+    for _ in 0..12 {
         // Success or failure is the container's luck; what must not happen is below.
         for words in [["evil:/d/x/f", "out/f"], ["evil:/d", "out"], ["evil:/d/f", "out/g"], ["mine", "evil:/d/x/f"]] {
             let output = env.lrun(&["cp", words[0], words[1]]);
@@ -208,7 +208,7 @@ fn a_committed_container_is_an_image_like_every_other() {
     for (round, flags) in [("plain", &[][..]), ("keep", &["--userns", "keep-id", "-u", "0"])] {
         let name = format!("box-{round}");
         let create = ["run", "--name", &name, "-v", "data:/data/here", "-e", "A=1", "-w", "/srv", "--label", "a=1"];
-        let script = format!("({CHANGES}) && {LOOK}");
+        let script = if round == "keep" { CHANGES.to_owned() } else { format!("({CHANGES}) && {LOOK}") };
         let was = ok(&env, &[&create[..], flags, &[&image, "sh", "-c", &script]].concat());
         let new = format!("localhost/new-{round}:2");
         let change =
@@ -217,6 +217,12 @@ fn a_committed_container_is_an_image_like_every_other() {
         assert_eq!(sh(&env, &format!("cat {name}")), format!("sha256:{}", id.trim()));
         assert_eq!(ok(&env, &["run", "--rm", &new]), "new\n");
 
+        if round == "keep" {
+            let look = ["stat", "-c", "%U:%G", "/srv"];
+            let shown = ok(&env, &[&["run", "--rm"][..], flags, &[&new], &look].concat());
+            assert_eq!(shown, "www-data:backup\n", "ids are those of the container");
+            continue;
+        }
         let is = ok(&env, &[&["run", "--rm"][..], flags, &[&new, "sh", "-c", LOOK]].concat());
         let differing: Vec<_> = was.lines().zip(is.lines()).filter(|(was, is)| was != is).take(3).collect();
         assert!(
@@ -238,12 +244,8 @@ fn a_committed_container_is_an_image_like_every_other() {
     sh(&env, "lrun export -o whole.tar box-plain; lstore export -o new.tar localhost/new-plain:2");
     let list = |tar: &str| {
         let own = "^d| (run|dev|proc|sys|data)/| etc/(hosts|hostname|resolv.conf)";
-        sh(
-            &env,
-            &format!(
-                "tar --numeric-owner --full-time -tvf {tar} | sed 's# \\./# #g; s#to \\./#to #' | grep -Ev '{own}' | sort"
-            ),
-        )
+        let names = "tr -s ' ' | sed 's# [.]/# #g'";
+        sh(&env, &format!("tar --numeric-owner --full-time -tvf {tar} | {names} | grep -Ev '{own}' | sort"))
     };
     let (whole, new) = (list("whole.tar"), list("new.tar"));
     let differing: Vec<_> = whole.lines().zip(new.lines()).filter(|(whole, new)| whole != new).take(3).collect();
