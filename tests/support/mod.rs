@@ -94,7 +94,7 @@ pub fn has(program: &str) -> Result<(), String> {
 }
 
 /// Both programs where any user can run them: the build's folder may be closed to others.
-fn programs() -> &'static Path {
+pub fn programs() -> &'static Path {
     static COPIED: OnceLock<PathBuf> = OnceLock::new();
     COPIED.get_or_init(|| {
         let folder = std::env::temp_dir().join(format!("lstest-bin-{}", std::process::id()));
