@@ -187,18 +187,32 @@ pub fn everything() -> Vec<Vec<u8>> {
 /// A real Debian root file system as a tar, made once from the package mirror.
 pub fn debian() -> Result<PathBuf, String> {
     static MADE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    MADE.get_or_init(|| bootstrap("debian", &["--include=ca-certificates"])).clone()
+}
+
+/// A Debian with the packages that Distrobox would install into a container.
+pub fn distrobox() -> Result<PathBuf, String> {
+    const PACKAGES: &str = "--include=bc,bsdextrautils,bzip2,ca-certificates,curl,diffutils,findutils,gnupg,hostname,iputils-ping,less,\
+        lsof,man-db,openssh-client,passwd,pigz,pinentry-curses,procps,rsync,sudo,time,tree,unzip,util-linux,wget,xauth,zip";
+    static MADE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     MADE.get_or_init(|| {
-        super::has("mmdebstrap")?;
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let path = folder.join("debian.tar");
-        if !path.exists() {
-            let fresh = folder.join("debian.new.tar");
-            let options = ["--quiet", "--variant=minbase", "--include=ca-certificates", "bookworm"];
-            super::run(Command::new("mmdebstrap").args(options).arg(&fresh))
-                .map_err(|error| format!("the package mirror gives no Debian: {error}"))?;
-            std::fs::rename(&fresh, &path).map_err(|error| error.to_string())?;
-        }
-        Ok(path)
+        // What nobody reads here would take its time in each import.
+        let excluded = ["doc", "locale", "man"].map(|folder| format!("--dpkgopt=path-exclude=/usr/share/{folder}/*"));
+        bootstrap("distrobox", &[PACKAGES, &excluded[0], &excluded[1], &excluded[2]])
     })
     .clone()
+}
+
+fn bootstrap(name: &str, options: &[&str]) -> Result<PathBuf, String> {
+    super::has("mmdebstrap")?;
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let path = folder.join(format!("{name}.tar"));
+    if !path.exists() {
+        let fresh = folder.join(format!("{name}.new.tar"));
+        let mut command = Command::new("mmdebstrap");
+        command.args(["--quiet", "--variant=minbase"]).args(options).arg("bookworm").arg(&fresh);
+        super::run(&mut command).map_err(|error| format!("the package mirror gives no Debian: {error}"))?;
+        std::fs::rename(&fresh, &path).map_err(|error| error.to_string())?;
+    }
+    Ok(path)
 }

@@ -225,3 +225,10 @@ fn what_cannot_be_honoured_is_refused_with_a_remedy() {
         assert!(!line.contains('\n') && !line.contains("-- -"), "{line}");
     }
 }
+
+#[test]
+fn the_last_user_namespace_counts() {
+    // The face of lilipod says one before the caller does.
+    let RunArguments { userns, .. } = run(&["run", "--userns=keep-id", "--userns", "host", "i"]);
+    assert_eq!(userns, UserNamespaceArgument::Host);
+}
