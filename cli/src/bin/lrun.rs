@@ -33,14 +33,13 @@ fn main() -> ExitCode {
             return report::finish(PROGRAM, Err(Failure::new(face.usage(), error)), &mut stderr).into();
         }
     };
-    let parsed = match parse_run(&words) {
-        Some(parsed) => parsed,
-        None => {
-            let colours = Environment::of_process().colours(stdout.is_terminal());
-            match report::parse::<Lrun>(&words, face.usage(), colours, &mut stdout, &mut stderr) {
-                Ok(parsed) => parsed,
-                Err(exit) => return exit.into(),
-            }
+    let parsed = if let Some(parsed) = parse_run(&words) {
+        parsed
+    } else {
+        let colours = Environment::of_process().colours(stdout.is_terminal());
+        match report::parse::<Lrun>(&words, face.usage(), colours, &mut stdout, &mut stderr) {
+            Ok(parsed) => parsed,
+            Err(exit) => return exit.into(),
         }
     };
     let passes_status = parsed.command.passes_status();
