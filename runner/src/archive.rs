@@ -179,9 +179,9 @@ impl<W: Write> Archive<W> {
         for (id, key) in [(stat.st_uid, "uid"), (stat.st_gid, "gid")] {
             let field = if id <= LARGEST_ID { id } else { 0 };
             if key == "uid" {
-                header.set_uid(field.into())
+                header.set_uid(field.into());
             } else {
-                header.set_gid(field.into())
+                header.set_gid(field.into());
             }
             if id > LARGEST_ID {
                 number(key, id.to_string());

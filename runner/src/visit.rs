@@ -111,13 +111,12 @@ fn enter(container: &Visited<'_>) -> io::Result<Root> {
             Root::own()
         }
         Visited::Resting { rootfs, spec, with_mounts } => {
-            match shape(spec) {
-                Some(shape) => drop(userns::enter_as(shape).map_err(io::Error::other)?),
-                None => {
-                    nix::sched::unshare(CloneFlags::CLONE_NEWNS)?;
-                    let slave = MsFlags::MS_REC | MsFlags::MS_SLAVE;
-                    nix::mount::mount(None::<&str>, "/", None::<&str>, slave, None::<&str>)?;
-                }
+            if let Some(shape) = shape(spec) {
+                userns::enter_as(shape).map_err(io::Error::other)?;
+            } else {
+                nix::sched::unshare(CloneFlags::CLONE_NEWNS)?;
+                let slave = MsFlags::MS_REC | MsFlags::MS_SLAVE;
+                nix::mount::mount(None::<&str>, "/", None::<&str>, slave, None::<&str>)?;
             }
             child::prepare()?;
             if let Rootfs::Overlay { upper, .. } = rootfs

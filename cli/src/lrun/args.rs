@@ -292,6 +292,11 @@ are changed by -c. Volumes and other mounts are no part of it. One that runs is 
     Commit(CommitArguments),
 
     /// Make, list, look at and remove volumes: directories that outlive containers
+    #[command(after_help = "\
+Examples:
+  lrun volume create data
+  lrun volume ls
+  lrun volume prune")]
     Volume {
         /// What to do.
         #[command(subcommand)]
