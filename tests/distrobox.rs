@@ -140,7 +140,7 @@ fn lives(desk: &Desk<'_>) {
     assert_eq!(owner, uid, "what is made in the home is the user's");
     assert!(desk.listed("box").unwrap().contains("Up "));
     // What init mounted, and whom it told the container's programs about.
-    let root = "id -u; stat -f -c %T /dev/pts; findmnt -n -o PROPAGATION /; . /run/.containerenv; echo $name $rootless";
+    let root = "id -u; stat -f -c %T /dev/pts; findmnt -n -o PROPAGATION /; echo kept > /etc/kept; . /run/.containerenv; echo $name $rootless";
     let output = desk.manager(&["--log-level", "debug", "exec", "--user=root", "box", "sh", "-c", root]);
     assert_eq!(said(&output), "0\ndevpts\nshared\nbox 1\n");
     let mut terminal = desk.command("script");
@@ -151,6 +151,14 @@ fn lives(desk: &Desk<'_>) {
     let stopped = desk.distrobox(&["stop", "--yes", "box"]);
     assert!(stopped.status.success(), "{}", all(&stopped));
     assert!(desk.listed("box").unwrap().contains("Exited"));
+    // Distrobox clones with podman alone.
+    if desk.face == "podman" {
+        let clone = desk.distrobox(&["create", "--yes", "--no-entry", "--clone", "box", "--name", "copy"]);
+        assert!(clone.status.success(), "{}", all(&clone));
+        let kept = desk.distrobox(&["enter", "copy", "--", "cat", "/etc/kept"]);
+        assert_eq!(String::from_utf8_lossy(&kept.stdout), "kept\n", "{}", all(&kept));
+        said(&desk.distrobox(&["rm", "--force", "copy"]));
+    }
     // A second start finds all that the first one installed.
     let again = desk.distrobox(&["enter", "box", "--", "true"]);
     assert!(again.status.success(), "{}", all(&again));
