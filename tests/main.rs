@@ -22,6 +22,7 @@ mod hostile;
 mod layers;
 mod life;
 mod logins;
+mod networks;
 mod root;
 
 #[test]

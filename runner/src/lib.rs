@@ -23,6 +23,7 @@ pub mod seccomp;
 pub mod session;
 pub mod spec;
 pub mod state;
+pub mod uplink;
 pub mod userns;
 
 mod attach;

@@ -10,6 +10,7 @@
 
 mod create;
 mod limits;
+mod network;
 mod quick;
 mod run;
 #[cfg(test)]
@@ -22,8 +23,9 @@ use clap::{ArgAction, Parser, Subcommand};
 
 pub use self::create::CreateArguments;
 pub use self::limits::UlimitArgument;
+pub use self::network::NetworkArgument;
 pub use self::quick::parse_run;
-pub use self::run::{NetworkArgument, PullPolicy, RunArguments, UserNamespaceArgument};
+pub use self::run::{PullPolicy, RunArguments, UserNamespaceArgument};
 pub use self::verbs::{
     AttachArguments, ExecArguments, ExistsArguments, InspectArguments, Keys, KillArguments, Kind, LogsArguments, One,
     PsArguments, RemoveArguments, RenameArguments, RestartArguments, SessionArguments, StartArguments, StopArguments,
@@ -76,6 +78,7 @@ Examples:
   lrun run --rm -it debian:12 bash
   lrun run --rm -v ./src:/src:ro -w /src --tmpfs /tmp debian:12 make test
   lrun run --rm -e LANG=C.UTF-8 --env-file ci.env -u 1000:1000 app:1
+  lrun run --rm --network pasta -p 8080:80 web:1
   lrun run --rm --read-only --cap-drop ALL --security-opt no-new-privileges app:1
   lrun run --rm --rootfs ./rootfs /bin/sh     over a directory instead of an image
 

@@ -17,6 +17,7 @@ use super::PROGRAM;
 use super::args::{CreateArguments, PullPolicy, RunArguments};
 use super::folder::Folder;
 use super::monitor::Job;
+use super::uplink;
 use crate::bridge;
 use crate::env::Environment;
 use crate::exit::Exit;
@@ -179,7 +180,7 @@ fn in_the_foreground(
 
 /// Starts what a spec says.
 pub(super) fn launch_spec(
-    spec: Spec,
+    mut spec: Spec,
     rootfs: &Rootfs,
     aftermath: Option<Aftermath<'_>>,
     with_holder: bool,
@@ -187,6 +188,7 @@ pub(super) fn launch_spec(
     warn: &mut dyn FnMut(&str),
 ) -> Result<Container, Failure> {
     let holder = with_holder.then(|| lrun::holder::folder(environment.runtime_folder().as_deref()));
+    uplink::name_host(&mut spec);
     let plan = Plan::new(spec, Host { holder, ..Host::probe() })?;
     Ok(launch(&plan, rootfs, aftermath, warn)?)
 }
