@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 use lrun::Rootfs;
 use lrun::idmap::Shape;
 use lrun::limit::Limit;
-use lrun::spec::{Mount, MountKind, Namespaces, Network, Propagation, Seccomp, Spec, UserNamespace};
+use lrun::spec::{Mount, MountKind, Namespaces, Propagation, Seccomp, Spec, UserNamespace};
 use lstore::manifest::RunConfig;
 use lstore::{Checkout, IdShift};
 
 use crate::capability;
 use crate::env::Environment;
-use crate::lrun::args::{NetworkArgument, RunArguments, UlimitArgument, UserNamespaceArgument};
+use crate::lrun::args::{RunArguments, UlimitArgument, UserNamespaceArgument};
 use crate::lrun::security::{SeccompOption, SecurityOptions, Unmask};
-use crate::lrun::{account, device, etc};
+use crate::lrun::{account, device, etc, uplink};
 use crate::report::Failure;
 use crate::volume;
 
@@ -49,10 +49,7 @@ pub fn spec(
     let name = if arguments.uts { name.to_owned() } else { own_name() };
     let hostname = arguments.hostname.clone().unwrap_or(name);
     let keeps_groups = keeps_groups(arguments)?;
-    let network = match arguments.network {
-        NetworkArgument::Host => Network::Host,
-        NetworkArgument::None => Network::None,
-    };
+    let network = uplink::network(arguments)?;
     let working_dir = if config.working_dir.is_empty() { "/" } else { &config.working_dir };
     let cwd = Path::new("/").join(arguments.workdir.clone().unwrap_or_else(|| working_dir.into()));
     let user = user(arguments, config);
@@ -64,6 +61,7 @@ pub fn spec(
         user,
         groups: if keeps_groups { Vec::new() } else { arguments.group_add.clone() },
         keeps_groups,
+        files: etc::files(arguments, &hostname, &network),
         network,
         namespaces: Namespaces {
             pid: arguments.pid,
@@ -103,7 +101,6 @@ pub fn spec(
         interactive: arguments.interactive,
         init: arguments.init,
         ephemeral: arguments.rm,
-        files: etc::files(arguments, &hostname, network),
         hostname: if arguments.uts { hostname } else { String::new() },
     })
 }

@@ -5,6 +5,7 @@ pub mod args;
 pub mod device;
 pub mod etc;
 pub mod security;
+pub mod uplink;
 
 mod apparmor;
 mod attach;

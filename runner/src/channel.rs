@@ -31,6 +31,8 @@ pub(crate) enum Heard {
     Failed(Stage, String, io::Error),
     /// The command runs: exec has closed the child's end.
     Closed,
+    /// What was waited for is there.
+    Released,
 }
 
 impl Channel {
@@ -97,6 +99,7 @@ impl Channel {
         };
         match buffer[..count] {
             [] => Ok(Heard::Closed),
+            [RELEASE] => Ok(Heard::Released),
             [DESCRIPTOR, ..] => {
                 let descriptors = control.drain().filter_map(|message| match message {
                     RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),

@@ -243,16 +243,29 @@ fn take(
         Step::Hostname(name) => nix::unistd::sethostname(name).during(Stage::Hostname, name),
         Step::Loopback => network::loopback_up().during(Stage::Loopback, ""),
         Step::Network => join_network(orders.network).during(Stage::Network, ""),
+        Step::Uplink => await_uplink(orders.network),
     }
 }
 
 fn join_network(keeper: Option<&Channel>) -> io::Result<()> {
-    let gone = || io::Error::other("the process that makes it has died");
-    match keeper.ok_or_else(gone)?.hear()? {
+    match keeper.ok_or_else(keeper_gone)?.hear()? {
         Heard::Descriptor(network) => Ok(nix::sched::setns(network, CloneFlags::CLONE_NEWNET)?),
         Heard::Failed(_, _, error) => Err(error),
-        Heard::Closed => Err(gone()),
+        Heard::Closed | Heard::Released => Err(keeper_gone()),
     }
+}
+
+fn await_uplink(keeper: Option<&Channel>) -> Result<(), Failure> {
+    let heard = keeper.ok_or_else(keeper_gone).and_then(Channel::hear);
+    match heard.during(Stage::Uplink, "")? {
+        Heard::Released => Ok(()),
+        Heard::Failed(stage, what, error) => Err(Failure { stage, what, error }),
+        Heard::Closed | Heard::Descriptor(_) => Err(keeper_gone()).during(Stage::Uplink, ""),
+    }
+}
+
+fn keeper_gone() -> io::Error {
+    io::Error::other("the process that makes it has died")
 }
 
 fn is_refusal(error: &io::Error) -> bool {

@@ -114,8 +114,16 @@ impl Container {
         }
         self.serve().action("serve the container")?;
         drop(raw);
+        self.await_uplink();
         self.keeper = None;
         ExitStatus::of(process::wait_for(self.id).action("wait for the container")?).ok_or(Error::Died)
+    }
+
+    /// Waits until the ports of a container that has ended are free again: who hears of its end may want them.
+    pub(crate) fn await_uplink(&mut self) {
+        if let Some(keeper) = &mut self.keeper {
+            keeper.await_uplink();
+        }
     }
 
     fn serve(&mut self) -> io::Result<()> {

@@ -6,6 +6,7 @@ use std::io;
 use crate::idmap::IdMapError;
 use crate::refusal::Obstacles;
 use crate::seccomp::SeccompError;
+use crate::spec::Program;
 
 /// A container that could not be started. One line, with the cause and the way out.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +78,9 @@ pub enum Error {
     /// Work on a container's files failed; what is told names the file.
     #[error("{0}")]
     Files(String),
+    /// The program that a network needs is not installed.
+    #[error("--network {} needs the program {}, which is not installed: install the package {}", .0.name(), .0.name(), .0.package())]
+    NoUplink(Program),
     /// The container has ended, or was never started.
     #[error("the container is not running")]
     NotRunning,
@@ -133,6 +137,8 @@ pub enum Stage {
     Loopback,
     /// A network namespace of the container's own.
     Network,
+    /// The way out of it.
+    Uplink,
     /// The namespaces of a running container.
     Join,
     /// The user of the command.
@@ -160,7 +166,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    const ALL: [Self; 26] = [
+    const ALL: [Self; 27] = [
         Self::Identity,
         Self::Keyring,
         Self::Cgroup,
@@ -175,6 +181,7 @@ impl Stage {
         Self::Hostname,
         Self::Loopback,
         Self::Network,
+        Self::Uplink,
         Self::Join,
         Self::User,
         Self::Workdir,
@@ -212,6 +219,7 @@ impl fmt::Display for Stage {
             Self::Hostname => "set the host name",
             Self::Loopback => "bring up the loopback device",
             Self::Network => "enter the network namespace",
+            Self::Uplink => "connect the network with",
             Self::Join => "join the container",
             Self::User => "become user",
             Self::Workdir => "enter the working directory",

@@ -82,7 +82,7 @@ pub fn exec(plan: &Plan, container: &FirstProcess) -> Result<Container, Error> {
     let pidfd = match heard? {
         Heard::Descriptor(pidfd) => pidfd,
         Heard::Failed(stage, what, source) => return Err(Error::Child { stage, what, source }),
-        Heard::Closed => return Err(Error::Died),
+        Heard::Closed | Heard::Released => return Err(Error::Died),
     };
     let id = number(&pidfd).action("look up the command's process")?;
     let terminal = answer(&parent, plan).inspect_err(|_| {
@@ -110,7 +110,7 @@ fn join(plan: &Plan, target: &OwnedFd, channel: &Channel) -> Result<std::convert
     if plan.user_namespace.is_some() {
         namespaces |= CloneFlags::CLONE_NEWUSER;
     }
-    if plan.spec.network == Network::None {
+    if plan.spec.network != Network::Host {
         namespaces |= CloneFlags::CLONE_NEWNET;
     }
     nix::sched::setns(target, namespaces).during(Stage::Join, "")?;

@@ -4,6 +4,8 @@
 //! *Makes*: the network namespace takes the kernel longer than all mounts together. It is made here while the child
 //! mounts, in the container's user namespace, and handed over.
 //!
+//! It is also the parent of the program that connects it to the world, where one is wanted: that one ends with the container.
+//!
 //! *Keeps*: the kernel's own means, `PR_SET_PDEATHSIG`, ends where the command changes its ids or executes a set-id
 //! program: the kernel then forgets the signal (`prctl(2)`), and every `gosu` or `su-exec` as process 1 does that. So the
 //! container is held by its pidfd and the caller by a pipe, and the one is killed when the other's end closes.
@@ -18,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sched::CloneFlags;
+use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 
 use crate::channel::Channel;
@@ -25,6 +28,7 @@ use crate::error::Stage;
 use crate::launch::poll;
 use crate::sys::network;
 use crate::sys::process::{self, Fork};
+use crate::uplink::{Prepared, Running, Wish};
 use crate::userns::become_root;
 
 /// What is left to do when a container has ended. It is done once: by the keeper within the container's user namespace,
@@ -50,6 +54,8 @@ pub(crate) struct Orders<'a> {
     pub(crate) namespace: Option<BorrowedFd<'a>>,
     /// Where to hand a network namespace over, if one is wanted.
     pub(crate) network: Option<&'a Channel>,
+    /// What is to connect it.
+    pub(crate) uplink: Option<Wish<'a>>,
     /// The container's mount namespace, if its processes are among the host's: then the end of the first is not that of all.
     pub(crate) mounts: Option<PathBuf>,
     /// What to do in the end.
@@ -61,55 +67,101 @@ pub(crate) struct Orders<'a> {
 pub(crate) struct Keeper {
     /// Nothing is ever written: only that it is open counts, and the kernel closes it whatever the caller dies of.
     _line: PipeWriter,
+    /// Closed when the uplink has ended; only where there is one.
+    unplugged: Option<PipeReader>,
 }
 
 impl Keeper {
     /// Starts one.
     pub(crate) fn start(orders: Orders<'_>) -> io::Result<Self> {
         let (end, line) = io::pipe()?;
+        let (unplugged, plug) = if orders.uplink.is_some() { Some(io::pipe()?) } else { None }.unzip();
         match process::fork()? {
             Fork::Child => {
-                drop(line);
-                keep(orders, end);
+                drop((line, unplugged));
+                keep(orders, end, plug);
                 process::exit_now(0)
             }
-            Fork::Parent(_) => Ok(Self { _line: line }),
+            Fork::Parent(_) => Ok(Self { _line: line, unplugged }),
+        }
+    }
+
+    /// Waits until the uplink of a container that has ended has ended too, and its ports are free again.
+    pub(crate) fn await_uplink(&mut self) {
+        if let Some(mut unplugged) = self.unplugged.take() {
+            let _ = unplugged.read(&mut [0]);
         }
     }
 }
 
-fn keep(orders: Orders<'_>, mut end: PipeReader) {
-    let Orders { container, namespace, network, mounts, aftermath } = orders;
+fn keep(orders: Orders<'_>, mut end: PipeReader, plug: Option<PipeWriter>) {
+    let Orders { container, namespace, network, uplink, mounts, aftermath } = orders;
     // A session of its own: what kills the caller by process group must not kill this too.
     let _ = nix::unistd::setsid();
     // The caller's pipes must end with the caller; a machine without /dev/null has started no container.
     let _ = process::detach_stdio();
+    // Where the caller is: its sockets are to be the host's, and its program none that the container has power over.
+    let uplink = uplink.map(Wish::prepare);
     let entered = namespace.map_or(Ok(()), |namespace| nix::sched::setns(namespace, CloneFlags::CLONE_NEWUSER));
+    let mut running = None;
     if let Some(channel) = network {
         match entered.map_err(io::Error::from).and_then(|()| make_network()) {
-            // A child that has failed meanwhile wants none.
-            Ok(made) => drop(channel.give(made.as_fd())),
+            Ok(made) => {
+                // A child that has failed meanwhile wants none.
+                let _ = channel.give(made.as_fd());
+                running = uplink.and_then(|prepared| connect(prepared, channel, &end, namespace.is_some()));
+            }
             Err(error) => channel.fail(Stage::Network, "", &error),
         }
     }
     let mut kept = vec![container, end.as_fd()];
+    kept.extend(plug.as_ref().map(AsFd::as_fd));
+    kept.extend(running.as_ref().map(AsFd::as_fd));
     kept.extend(aftermath.iter().flat_map(|aftermath| aftermath.keep.iter().copied()));
     process::close_all_but(kept.into_iter());
+    if let Some(running) = running {
+        let _ = poll(&mut [PollFd::new(&container, PollFlags::IN), PollFd::new(&end, PollFlags::IN)]);
+        running.end();
+    }
+    drop(plug);
     let _ = end.read(&mut [0]);
     // A container that has ended already is left in peace by its descriptor.
     let _ = rustix::process::pidfd_send_signal(container, Signal::KILL);
     if let Some(mounts) = mounts {
         // With the first process alive another could be made after each look.
-        let _ = poll(&mut [rustix::event::PollFd::new(&container, rustix::event::PollFlags::IN)]);
+        let _ = poll(&mut [PollFd::new(&container, PollFlags::IN)]);
         while kill_those_in(&mounts) {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
     let Some(aftermath) = aftermath else { return };
     // Its mounts end with it, and until then its files are in use.
-    let _ = poll(&mut [rustix::event::PollFd::new(&container, rustix::event::PollFlags::IN)]);
+    let _ = poll(&mut [PollFd::new(&container, PollFlags::IN)]);
     if namespace.is_none() || entered.is_ok() && become_root(true).or_else(|_| become_root(false)).is_ok() {
         (aftermath.work)();
+    }
+}
+
+/// Has the uplink started, and tells the child how that went.
+fn connect(
+    prepared: io::Result<Prepared>,
+    channel: &Channel,
+    end: &PipeReader,
+    has_user_namespace: bool,
+) -> Option<Running> {
+    let (name, started) = match prepared {
+        Ok(prepared) => (prepared.name(), prepared.start(end, has_user_namespace)),
+        Err(error) => ("", Err(error)),
+    };
+    match started {
+        Ok(running) => {
+            let _ = channel.release();
+            Some(running)
+        }
+        Err(error) => {
+            channel.fail(Stage::Uplink, name, &error);
+            None
+        }
     }
 }
 

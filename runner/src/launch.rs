@@ -20,6 +20,7 @@ use crate::rootfs::Rootfs;
 use crate::spec::Network;
 use crate::sys::clone::{Cloned, clone3};
 use crate::sys::process;
+use crate::uplink::Wish;
 use crate::userns::{self, Maps};
 
 /// Starts a container, and returns when its command runs. `warn` hears what is weaker than was hoped for; `aftermath` is
@@ -33,7 +34,7 @@ pub fn launch(
     aftermath: Option<Aftermath<'_>>,
     warn: &mut dyn FnMut(&str),
 ) -> Result<Container, Error> {
-    let mut launch = Launch { plan, rootfs, aftermath };
+    let mut launch = Launch { plan, rootfs, uplink: None, aftermath };
     launch.run(warn).inspect_err(|_| {
         // Not taken by a keeper: nothing of the container is left that could do it.
         if let Some(aftermath) = launch.aftermath.take() {
@@ -45,12 +46,14 @@ pub fn launch(
 struct Launch<'a> {
     plan: &'a Plan,
     rootfs: &'a Rootfs,
+    uplink: Option<Wish<'a>>,
     aftermath: Option<Aftermath<'a>>,
 }
 
 impl Launch<'_> {
     fn run(&mut self, warn: &mut dyn FnMut(&str)) -> Result<Container, Error> {
         let plan = self.plan;
+        self.uplink = plan.spec.network.uplink().map(Wish::new).transpose()?;
         let maps = maps(plan, warn)?;
         let (parent, child) = Channel::pair().action("make a channel")?;
         let network = if plan.is_network_apart { Some(Channel::pair().action("make a channel")?) } else { None };
@@ -105,6 +108,7 @@ impl Launch<'_> {
             container: pidfd.as_fd(),
             namespace: namespace.as_ref().map(AsFd::as_fd),
             network: to_child.as_ref(),
+            uplink: self.uplink.take(),
             mounts,
             aftermath: self.aftermath.take(),
         };
@@ -134,6 +138,8 @@ pub(crate) fn answer(channel: &Channel, plan: &Plan) -> Result<Option<OwnedFd>, 
             Heard::Descriptor(outer) => terminal = Some(outer),
             Heard::Closed if plan.spec.terminal && terminal.is_none() => return Err(Error::Died),
             Heard::Closed => return Ok(terminal),
+            // Nobody waits for such a word here.
+            Heard::Released => {}
             Heard::Failed(Stage::Exec, command, source) => {
                 return Err(match source.raw_os_error() {
                     Some(libc::ENOENT | libc::ENOTDIR) => Error::NotFound(command),
@@ -207,7 +213,7 @@ fn namespaces(plan: &Plan) -> i32 {
     if plan.user_namespace.is_some() {
         flags |= libc::CLONE_NEWUSER;
     }
-    if plan.spec.network == Network::None && !plan.is_network_apart {
+    if plan.spec.network != Network::Host && !plan.is_network_apart {
         flags |= libc::CLONE_NEWNET;
     }
     flags

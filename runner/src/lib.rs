@@ -27,6 +27,7 @@ pub mod session;
 pub mod spec;
 pub mod state;
 pub mod transfer;
+pub mod uplink;
 pub mod userns;
 pub mod visit;
 pub mod volumes;

@@ -142,10 +142,11 @@ impl Monitor {
     ///
     /// # Errors
     /// Those of the kernel; the container is then killed with its value.
-    pub fn serve(&mut self, container: &Container, streams: Streams) -> Result<ExitStatus, Error> {
+    pub fn serve(&mut self, container: &mut Container, streams: Streams) -> Result<ExitStatus, Error> {
         self.streams = streams;
         (self.pending, self.input_ends) = (Vec::new(), false);
         self.relay(container).action("serve the container")?;
+        container.await_uplink();
         ExitStatus::of(process::wait_for(container.id()).action("wait for the container")?).ok_or(Error::Died)
     }
 

@@ -88,6 +88,8 @@ pub enum Step {
     Loopback,
     /// The network namespace that the keeper makes meanwhile.
     Network,
+    /// Its way out, which the keeper makes after it.
+    Uplink,
 }
 
 /// Attributes of a mount.
@@ -161,7 +163,9 @@ impl Plan {
             Seccomp::Program(program) => program.clone(),
         };
         // Beside the holder's way stands the plain one, in which the clone makes all namespaces: each is the other's test.
-        let is_network_apart = spec.network == Network::None && user_namespace.is_some() && host.holder.is_some();
+        // An uplink is always the keeper's to make, and so is the namespace that it is for.
+        let is_network_apart = spec.network.uplink().is_some()
+            || spec.network == Network::None && user_namespace.is_some() && host.holder.is_some();
         let steps = steps(&spec, is_network_apart)?;
         Ok(Self { spec, host, user_namespace, steps, is_network_apart, seccomp })
     }
@@ -197,8 +201,12 @@ fn steps(spec: &Spec, is_network_apart: bool) -> Result<Vec<Step>, Error> {
     if !spec.hostname.is_empty() {
         steps.push(Step::Hostname(spec.hostname.clone()));
     }
-    if spec.network == Network::None && !is_network_apart {
+    if spec.network != Network::Host && !is_network_apart {
         steps.push(Step::Loopback);
+    }
+    // The command finds the network ready; until here the program that makes it had time.
+    if spec.network.uplink().is_some() {
+        steps.push(Step::Uplink);
     }
     Ok(steps)
 }

@@ -1,6 +1,8 @@
 //! What to run: the wish, as plain data.
 
 use std::ffi::OsString;
+use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -165,12 +167,75 @@ pub struct LandlockRule {
 }
 
 /// The network of a container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Network {
     /// The host's.
     Host,
     /// One of its own, with nothing but the loopback device.
     None,
+    /// One of its own, with a way out.
+    Uplink(Uplink),
+}
+
+impl Network {
+    /// Its way out, if a program makes one.
+    pub fn uplink(&self) -> Option<&Uplink> {
+        match self {
+            Self::Uplink(uplink) => Some(uplink),
+            Self::Host | Self::None => None,
+        }
+    }
+}
+
+/// A way out of a network namespace: a program without privilege that carries its packets over sockets of the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Uplink {
+    /// Which program.
+    pub program: Program,
+    /// What it is told besides, in its own words.
+    pub options: Vec<String>,
+    /// Ports of the host that lead in.
+    pub ports: Vec<Port>,
+}
+
+/// A program that makes an uplink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Program {
+    /// `pasta(1)`.
+    Pasta,
+}
+
+/// Ports of the host that lead to ports of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Port {
+    /// Address of the host; all for none.
+    pub address: Option<IpAddr>,
+    /// The first port of the host.
+    pub host: u16,
+    /// The first port of the container.
+    pub container: u16,
+    /// How many follow each other.
+    pub count: u16,
+    /// Of which protocol.
+    pub protocol: Protocol,
+}
+
+/// A protocol with ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
 }
 
 /// The user namespace of a container.

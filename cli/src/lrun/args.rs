@@ -12,6 +12,7 @@ mod create;
 mod defaults;
 mod files;
 mod limits;
+mod network;
 mod quick;
 mod run;
 #[cfg(test)]
@@ -27,8 +28,9 @@ use clap::{ArgAction, Parser, Subcommand};
 pub use self::create::CreateArguments;
 pub use self::files::{CommitArguments, ContainerExportArguments, CopyArguments, DiffArguments};
 pub use self::limits::UlimitArgument;
+pub use self::network::NetworkArgument;
 pub use self::quick::parse_run;
-pub use self::run::{NetworkArgument, PullPolicy, RunArguments, UserNamespaceArgument};
+pub use self::run::{PullPolicy, RunArguments, UserNamespaceArgument};
 pub use self::verbs::{
     AttachArguments, ExecArguments, ExistsArguments, InspectArguments, Keys, KillArguments, Kind, LogsArguments, One,
     PsArguments, RemoveArguments, RenameArguments, RestartArguments, SessionArguments, StartArguments, StopArguments,
@@ -92,6 +94,7 @@ Examples:
   lrun run --rm -v ./src:/src:ro -w /src --tmpfs /tmp debian:12 make test
   lrun run --rm -v cache:/var/cache app:1     a volume, made if there is none of the name
   lrun run --rm -e LANG=C.UTF-8 --env-file ci.env -u 1000:1000 app:1
+  lrun run --rm --network pasta -p 8080:80 web:1
   lrun run --rm --read-only --cap-drop ALL --security-opt no-new-privileges app:1
   lrun run --rm --rootfs ./rootfs /bin/sh     over a directory instead of an image
 

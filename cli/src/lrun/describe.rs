@@ -1,10 +1,11 @@
 //! A container in the words of podman: what `inspect` and `ps` print.
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use lrun::spec::{Mount, MountKind, Network, Propagation};
+use lrun::spec::{Mount, MountKind, Network, Port, Propagation, Spec};
 use lrun::state::{Found, Moment, Record, Restart, Status};
 use serde_json::{Value, json};
 
@@ -37,7 +38,12 @@ pub(super) fn inspected(found: &Found) -> Value {
     let pid = record.running().map_or(0, |first| first.id);
     let args = text(&spec.args);
     let command = args.get(record.entrypoint.len()..).unwrap_or_default();
-    let network = if spec.network == Network::Host { "host" } else { "none" };
+    let network = match &spec.network {
+        Network::Host => "host",
+        Network::None => "none",
+        Network::Uplink(uplink) => uplink.program.name(),
+    };
+    let bindings = bindings(spec);
     let (policy, times) = match record.restart {
         Restart::No => ("no", 0),
         Restart::OnFailure(times) => ("on-failure", times),
@@ -67,6 +73,7 @@ pub(super) fn inspected(found: &Found) -> Value {
         "RestartCount": record.restarts,
         "Mounts": spec.mounts.iter().filter_map(mount).collect::<Vec<_>>(),
         "LogPath": path.join("log"),
+        "NetworkSettings": { "Ports": bindings },
         "Config": {
             "Hostname": spec.hostname,
             "User": spec.user,
@@ -83,6 +90,7 @@ pub(super) fn inspected(found: &Found) -> Value {
         },
         "HostConfig": {
             "NetworkMode": network,
+            "PortBindings": bindings,
             "IpcMode": "private",
             "PidMode": "private",
             "AutoRemove": spec.ephemeral,
@@ -91,6 +99,59 @@ pub(super) fn inspected(found: &Found) -> Value {
             "LogConfig": { "Type": "k8s-file", "Path": path.join("log"), "Size": record.log_size },
         },
     })
+}
+
+fn published(spec: &Spec) -> &[Port] {
+    spec.network.uplink().map_or(&[], |uplink| uplink.ports.as_slice())
+}
+
+/// The ports of `inspect`: each of the container's, with those of the host that lead there.
+fn bindings(spec: &Spec) -> Value {
+    let mut bindings = serde_json::Map::new();
+    for port in published(spec) {
+        let address = port.address.map(|address| address.to_string()).unwrap_or_default();
+        for at in 0..port.count {
+            let binding = json!({ "HostIp": address, "HostPort": (port.host + at).to_string() });
+            let entry = bindings.entry(format!("{}/{}", port.container + at, port.protocol));
+            if let Value::Array(known) = entry.or_insert_with(|| json!([])) {
+                known.push(binding);
+            }
+        }
+    }
+    Value::Object(bindings)
+}
+
+/// The ports of `ps --format json`.
+fn listed_ports(spec: &Spec) -> Value {
+    let port = |port: &Port| {
+        json!({
+            "host_ip": port.address.map(|address| address.to_string()).unwrap_or_default(),
+            "container_port": port.container,
+            "host_port": port.host,
+            "range": port.count,
+            "protocol": port.protocol.to_string(),
+        })
+    };
+    let ports: Vec<Value> = published(spec).iter().map(port).collect();
+    if ports.is_empty() { Value::Null } else { Value::Array(ports) }
+}
+
+/// The ports that `ps` shows: `0.0.0.0:8080->80/tcp`.
+pub(super) fn ports(spec: &Spec) -> String {
+    let range = |first: u16, count: u16| match count {
+        1 => first.to_string(),
+        _ => format!("{first}-{}", first + count - 1),
+    };
+    let one = |port: &Port| {
+        let address = match port.address {
+            None => "0.0.0.0".to_owned(),
+            Some(IpAddr::V6(address)) => format!("[{address}]"),
+            Some(address) => address.to_string(),
+        };
+        let (host, container) = (range(port.host, port.count), range(port.container, port.count));
+        format!("{address}:{host}->{container}/{}", port.protocol)
+    };
+    published(spec).iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 fn mount(mount: &Mount) -> Option<Value> {
@@ -144,7 +205,7 @@ pub(super) fn listed(found: &Found) -> Value {
         "Mounts": targets(record),
         "Names": [name],
         "Pid": record.running().map_or(0, |first| first.id),
-        "Ports": null,
+        "Ports": listed_ports(&record.spec),
         "Restarts": record.restarts,
         "StartedAt": seconds(run.map(|run| run.started)),
         "State": record.status().name(),
@@ -176,7 +237,7 @@ pub(super) fn shown(found: &Found, is_whole: bool) -> Value {
         "Mounts": targets(record).join(","),
         "Names": name,
         "Pid": record.running().map_or(0, |first| first.id),
-        "Ports": "",
+        "Ports": ports(&record.spec),
         "Restarts": record.restarts,
     })
 }

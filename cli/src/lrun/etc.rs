@@ -1,11 +1,15 @@
 //! The files that a container finds in /etc besides those of its image.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use lrun::Spec;
 use lrun::spec::Network;
 
 use super::args::RunArguments;
+
+/// The container's own name where nothing else has an address.
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 1, 1));
 
 /// By which a program knows that it is in a container; shells read it as a script.
 const CONTAINERENV: &str = "/run/.containerenv";
@@ -34,14 +38,15 @@ pub fn introduce(spec: &mut Spec, name: &str, id: &str, image: &str, image_id: &
 }
 
 /// The files that a container finds in /etc besides those of its image.
-pub fn files(arguments: &RunArguments, hostname: &str, network: Network) -> Vec<(PathBuf, Vec<u8>)> {
+pub fn files(arguments: &RunArguments, hostname: &str, network: &Network) -> Vec<(PathBuf, Vec<u8>)> {
     let mut hosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_owned();
-    if network == Network::Host
+    if *network == Network::Host
         && let Ok(own) = std::fs::read_to_string("/etc/hosts")
     {
         hosts = own;
     }
-    hosts = format!("{hosts}127.0.1.1\t{hostname}\n");
+    let own = network.uplink().and_then(|uplink| uplink.addresses().own).unwrap_or(LOOPBACK);
+    hosts = format!("{hosts}{own}\t{hostname}\n");
     for (name, address) in &arguments.add_host {
         hosts = format!("{hosts}{address}\t{name}\n");
     }
@@ -57,9 +62,13 @@ pub fn files(arguments: &RunArguments, hostname: &str, network: Network) -> Vec<
 }
 
 /// What is in `/etc/resolv.conf`: the host's, with what the caller says in place of its lines of that kind.
-fn resolver(arguments: &RunArguments, network: Network) -> Option<Vec<u8>> {
+fn resolver(arguments: &RunArguments, network: &Network) -> Option<Vec<u8>> {
     let RunArguments { dns, dns_search, dns_option, .. } = arguments;
-    let host = || if network == Network::Host { std::fs::read("/etc/resolv.conf").ok() } else { None };
+    let host = || match network {
+        Network::Host => std::fs::read("/etc/resolv.conf").ok(),
+        Network::None => None,
+        Network::Uplink(uplink) => Some(forwarded(uplink.addresses().resolver)),
+    };
     if dns.is_empty() && dns_search.is_empty() && dns_option.is_empty() {
         return host();
     }
@@ -78,4 +87,13 @@ fn resolver(arguments: &RunArguments, network: Network) -> Option<Vec<u8>> {
     lines.extend(dns.iter().map(|server| format!("nameserver {server}")));
     lines.extend((!dns_option.is_empty()).then(|| format!("options {}", dns_option.join(" "))));
     Some((lines.join("\n") + "\n").into_bytes())
+}
+
+/// The host's, with what answers for its name servers in place of them: those may be on its loopback device.
+fn forwarded(resolver: IpAddr) -> Vec<u8> {
+    let host = std::fs::read("/etc/resolv.conf").unwrap_or_default();
+    let host = String::from_utf8_lossy(&host);
+    let others = host.lines().filter(|line| !line.trim_start().starts_with("nameserver"));
+    let lines: Vec<String> = others.map(str::to_owned).chain([format!("nameserver {resolver}")]).collect();
+    (lines.join("\n") + "\n").into_bytes()
 }

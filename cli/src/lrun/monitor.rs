@@ -116,7 +116,7 @@ impl Job<'_> {
         });
         // The container has them now, and they are to end with it.
         process::detach_stdio()?;
-        let container = begun.inspect_err(|_| {
+        let mut container = begun.inspect_err(|_| {
             if self.is_new && teller.is_some() {
                 // A container that never ran leaves nothing.
                 remove_with_volumes(&self.store, &folder.path());
@@ -129,7 +129,7 @@ impl Job<'_> {
         if let Some(teller) = teller.take() {
             runs(teller, &warnings);
         }
-        let status = monitor.serve(&container, streams)?;
+        let status = monitor.serve(&mut container, streams)?;
         self.record.end(status);
         // A full disk must not keep those who wait from being told.
         let written = self.record.write(folder.lock());

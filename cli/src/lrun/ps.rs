@@ -6,7 +6,7 @@ use lrun::state::{Found, Status};
 use serde_json::Value;
 
 use super::args::PsArguments;
-use super::describe::{command, id, listed, shown, status, time};
+use super::describe::{command, id, listed, ports, shown, status, time};
 use super::select::containers;
 use crate::env::Environment;
 use crate::exit::Exit;
@@ -72,7 +72,7 @@ fn table(found: &[Found], arguments: &PsArguments) -> Table {
             &command(record, arguments.no_trunc),
             &ago(time(record.created), now),
             &status(record, now),
-            "",
+            &ports(&record.spec),
             name.as_str(),
         ]);
     }

@@ -20,6 +20,7 @@ use super::args::{CreateArguments, PullPolicy, RunArguments};
 use super::etc;
 use super::folder::Folder;
 use super::monitor::Job;
+use super::uplink;
 use super::volumes;
 use crate::bridge;
 use crate::env::Environment;
@@ -209,7 +210,7 @@ fn in_the_foreground(
 
 /// Starts what a spec says.
 pub(super) fn launch_spec(
-    spec: Spec,
+    mut spec: Spec,
     rootfs: &Rootfs,
     aftermath: Option<Aftermath<'_>>,
     with_holder: bool,
@@ -217,6 +218,7 @@ pub(super) fn launch_spec(
     warn: &mut dyn FnMut(&str),
 ) -> Result<Container, Failure> {
     let holder = with_holder.then(|| lrun::holder::folder(environment.runtime_folder().as_deref()));
+    uplink::name_host(&mut spec);
     let plan = Plan::new(spec, Host { holder, ..Host::probe() })?;
     Ok(launch(&plan, rootfs, aftermath, warn)?)
 }

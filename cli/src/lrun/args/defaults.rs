@@ -3,7 +3,8 @@
 use lrun::state::Restart;
 
 use super::create::CreateArguments;
-use super::run::{NetworkArgument, PullPolicy, RunArguments, UserNamespaceArgument};
+use super::network::NetworkArgument;
+use super::run::{PullPolicy, RunArguments, UserNamespaceArgument};
 use crate::global::RegistryArguments;
 
 /// Bytes of `/dev/shm`.
@@ -40,6 +41,7 @@ impl Default for RunArguments {
             entrypoint: None,
             read_only: false,
             network: NetworkArgument::None,
+            publish: Vec::new(),
             cap_add: Vec::new(),
             cap_drop: Vec::new(),
             privileged: false,

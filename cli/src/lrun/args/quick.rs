@@ -48,6 +48,7 @@ mod tests {
             "run debian",
             "debian ls -l",
             "--root /s -q run --rm -it -h box debian sh -c x",
+            "run --network pasta:-T,auto -p 127.0.0.1:8080:80 --publish 53:53/udp i",
             "run --root /s --placement copy -v a:b --net host -e A=1 -e B i --help",
             "run --quiet --userns keep-id --cap-add CHOWN,KILL --security-opt label=disable -- i -- x",
             "--log-level debug run --privileged --pull never i",

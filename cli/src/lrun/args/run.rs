@@ -9,13 +9,14 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use lrun::spec::LandlockRule;
+use lrun::spec::{LandlockRule, Port};
 
 use std::net::IpAddr;
 
 use super::container_name;
 use super::create::CreateArguments;
 use super::limits::{self, UlimitArgument};
+use super::network::{self, NetworkArgument};
 use crate::global::RegistryArguments;
 
 /// `lrun run`.
@@ -85,9 +86,13 @@ pub struct RunArguments {
     #[arg(long)]
     pub read_only: bool,
 
-    /// Share the host's network, or have none but lo
-    #[arg(long, visible_alias = "net", value_name = "host|none", value_parser = network, default_value = "none", hide_default_value = false)]
+    /// none: nothing but lo; host: the host's; pasta[:OPTION,…]: one with a way out, OPTIONs are pasta's own; private: the same
+    #[arg(long, visible_alias = "net", value_name = "MODE", value_parser = network::network, default_value = "none", hide_default_value = false)]
     pub network: NetworkArgument,
+
+    /// Let ports of the host lead to ports of the container, with --network pasta; each may be a range FIRST-LAST
+    #[arg(short, long, value_name = "[IP:]HOSTPORT:PORT[/PROTOCOL]", value_parser = network::publish)]
+    pub publish: Vec<Port>,
 
     /// Add a capability, or ALL
     #[arg(long, value_name = "CAP", value_delimiter = ',')]
@@ -257,15 +262,6 @@ impl RunArguments {
     }
 }
 
-/// The network of a container.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NetworkArgument {
-    /// The host's.
-    Host,
-    /// One of its own with nothing but the loopback device.
-    None,
-}
-
 /// How the ids of a container map to those of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UserNamespaceArgument {
@@ -291,14 +287,6 @@ pub enum PullPolicy {
     Always,
     /// Not at all.
     Never,
-}
-
-pub(super) fn network(text: &str) -> Result<NetworkArgument, String> {
-    match text {
-        "host" => Ok(NetworkArgument::Host),
-        "none" => Ok(NetworkArgument::None),
-        _ => Err("there is no such network; give 'host' to share the host's, or 'none'".into()),
-    }
 }
 
 pub(super) fn user_namespace(text: &str) -> Result<UserNamespaceArgument, String> {

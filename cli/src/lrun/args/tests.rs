@@ -201,7 +201,7 @@ fn a_directory_takes_the_place_of_an_image() {
 #[test]
 fn what_cannot_be_honoured_is_refused_with_a_remedy() {
     for (words, expected) in [
-        (&["--network", "bridge", "i"][..], "give 'host' to share the host's, or 'none'"),
+        (&["--network", "bridge", "i"][..], "there are no bridges; give 'pasta'"),
         (&["--userns", "keep-id:bogus=1", "i"], "unknown option specified: \"bogus=1\""),
         (&["--userns", "keep-id:uid=x", "i"], "uid=x: not a number"),
         (&["--userns", "bogus", "i"], "give host or keep-id"),

@@ -4,6 +4,7 @@
 
 use std::ffi::OsString;
 
+use super::network::network;
 use super::run::{self, RunArguments};
 use super::{Lrun, LrunCommand, container_name};
 use crate::global::Global;
@@ -151,7 +152,7 @@ impl<'a> Line<'a> {
             "entrypoint" => set(&mut arguments.entrypoint, value.into())?,
             "network" | "net" => {
                 self.once("network")?;
-                arguments.network = run::network(value).ok()?;
+                arguments.network = network(value).ok()?;
             }
             "userns" => {
                 self.once("userns")?;

@@ -1,0 +1,53 @@
+//! The way out of a container's network, as the command line wants it.
+
+use std::net::{IpAddr, UdpSocket};
+use std::path::Path;
+
+use lrun::spec::{Network, Spec, Uplink};
+
+use super::args::{NetworkArgument, RunArguments};
+use crate::report::Failure;
+
+/// podman's name for the host, and docker's.
+const HOST: &str = "host.containers.internal host.docker.internal";
+
+/// The network of a command line.
+pub fn network(arguments: &RunArguments) -> Result<Network, Failure> {
+    let ports = &arguments.publish;
+    let uplink = match &arguments.network {
+        NetworkArgument::Host | NetworkArgument::None if !ports.is_empty() => {
+            return Err(
+                "--publish: neither the host's network nor none at all has ports to publish; add --network pasta"
+                    .into(),
+            );
+        }
+        NetworkArgument::Host => return Ok(Network::Host),
+        NetworkArgument::None => return Ok(Network::None),
+        NetworkArgument::Pasta(options) => pasta(options)?,
+    };
+    Ok(Network::Uplink(Uplink { ports: ports.clone(), ..uplink }))
+}
+
+fn pasta(options: &[String]) -> Result<Uplink, Failure> {
+    Ok(Uplink::pasta(options.to_vec())
+        .map_err(|option| format!("--network pasta: {option} is set by lrun; leave it out"))?)
+}
+
+/// Gives the container's `/etc/hosts` the host's address, which may be another at each start.
+pub(super) fn name_host(spec: &mut Spec) {
+    if spec.network.uplink().is_none() {
+        return;
+    }
+    let hosts = spec.files.iter_mut().find(|(path, _)| path == Path::new("/etc/hosts"));
+    if let (Some((_, text)), Some(address)) = (hosts, host_address()) {
+        text.extend_from_slice(format!("{address}\t{HOST}\n").as_bytes());
+    }
+}
+
+/// The address from which the host reaches others. No packet is sent: a datagram socket that is connected has looked up
+/// its route.
+fn host_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    Some(socket.local_addr().ok()?.ip()).filter(|address| !address.is_loopback() && !address.is_unspecified())
+}

@@ -1,0 +1,156 @@
+//! The network of a container: a way out by pasta, ports of the host that lead in, and the end of both.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+
+use crate::background::eventually;
+use crate::containers::debian;
+use crate::need;
+use crate::support::{Env, all, has, run, said};
+
+/// A store with a Debian, where every user may open `/dev/net/tun`: for this test alone, since some machines let root only.
+fn connected(program: &str) -> Result<(Env, String), String> {
+    has(program)?;
+    let (env, image) = debian()?;
+    if std::fs::metadata("/dev/net/tun").is_ok_and(|node| node.permissions().mode() & 0o006 != 0o006) {
+        let node = env.scratch.join("tun");
+        run(std::process::Command::new("mknod").args(["-m", "666"]).arg(&node).args(["c", "10", "200"]))?;
+        let none: Option<&str> = None;
+        unshare(CloneFlags::CLONE_NEWNS).map_err(|error| error.to_string())?;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).map_err(|error| error.to_string())?;
+        mount(Some(&node), "/dev/net/tun", none, MsFlags::MS_BIND, none).map_err(|error| error.to_string())?;
+    }
+    std::fs::File::open("/dev/net/tun").map_err(|error| format!("/dev/net/tun: {error}"))?;
+    Ok((env, image))
+}
+
+/// A port of the host that nobody has.
+fn free_port() -> u16 {
+    TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port()
+}
+
+/// What the server at this port says.
+fn asked(port: u16) -> Option<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    (!text.is_empty()).then_some(text)
+}
+
+/// Whether a pasta for a port still runs: its command line names the port.
+fn serves(port: u16) -> bool {
+    let of = |entry: std::fs::DirEntry| std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+    let word = format!("{port}:80");
+    std::fs::read_dir("/proc").unwrap().flatten().any(|entry| {
+        let line = of(entry);
+        line.split(|&byte| byte == 0).any(|found| found.ends_with(word.as_bytes())) && line.starts_with(b"/usr/bin/pas")
+    })
+}
+
+const SERVER: &str = "exec perl -MIO::Socket::INET -e '$s = IO::Socket::INET->new(LocalPort => 80, Listen => 5, \
+    ReuseAddr => 1) or die; while ($c = $s->accept) { print $c \"hello\\n\"; close $c }'";
+
+#[test]
+fn a_published_port_leads_into_the_container_and_ends_with_it() {
+    let (env, image) = need!("a_published_port", connected("pasta"));
+    let port = free_port();
+    let publish = format!("127.0.0.1:{port}:80");
+    let web = ["run", "-d", "--name", "web", "--network", "pasta", "-p", &publish, &image, "sh", "-c", SERVER];
+    said(&env.lrun(&web));
+    eventually("an answer", || asked(port).as_deref() == Some("hello\n"));
+    let shown = said(&env.lrun(&["ps", "--format", "{{.Ports}}"]));
+    assert_eq!(shown, format!("127.0.0.1:{port}->80/tcp\n"));
+    let bindings = said(&env.lrun(&["inspect", "--format", "{{json .HostConfig}}", "web"]));
+    assert!(
+        bindings.contains(&format!("\"80/tcp\":[{{\"HostIp\":\"127.0.0.1\",\"HostPort\":\"{port}\"}}]")),
+        "{bindings}"
+    );
+    assert_eq!(
+        said(&env.lrun(&[
+            "exec",
+            "web",
+            "perl",
+            "-MIO::Socket::INET",
+            "-e",
+            "print IO::Socket::INET->new('127.0.0.1:80')->getline"
+        ])),
+        "hello\n",
+        "exec is in the same network"
+    );
+
+    let second = env.lrun(&["run", "--rm", "--network", "pasta", "-p", &publish, &image, "true"]);
+    assert_eq!((second.status.code(), all(&second).contains("with pasta: ")), (Some(125), true), "{}", all(&second));
+    // Told of the end, another may have the port at once.
+    said(&env.lrun(&["stop", "-t", "0", "web"]));
+    assert!(!serves(port), "pasta has gone with it");
+    said(&env.lrun(&["start", "web"]));
+    eventually("an answer again", || asked(port).is_some());
+    let monitor = said(&env.lrun(&["inspect", "--format", "{{.State.Pid}}", "web"]));
+    let status = std::fs::read_to_string(format!("/proc/{}/status", monitor.trim())).unwrap();
+    let monitor = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().to_owned();
+    run(std::process::Command::new("kill").args(["-9", &monitor])).unwrap();
+    eventually("the end of pasta with its runner", || !serves(port));
+}
+
+#[test]
+fn a_container_reaches_the_host_by_name_and_udp_comes_in() {
+    let (env, image) = need!("a_container_reaches_the_host", connected("pasta"));
+    let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let answering = std::thread::spawn(move || listener.accept().unwrap().0.write_all(b"from outside\n").unwrap());
+    let script = format!("cat /etc/hosts /etc/resolv.conf; cat < /dev/tcp/host.containers.internal/{port}");
+    let told = said(&env.lrun(&["run", "--rm", "--network", "pasta", "-h", "box", &image, "bash", "-c", &script]));
+    assert!(told.contains("10.0.2.100\tbox\n") && told.contains("nameserver 10.0.2.3\n"), "{told}");
+    assert!(told.ends_with("from outside\n"), "{told}");
+    answering.join().unwrap();
+
+    let port = free_port();
+    let server =
+        &"exec perl -MIO::Socket::INET -e '$s = IO::Socket::INET->new(LocalPort => PORT, Proto => \"udp\") or die; \
+        while ($s->recv($m, 99)) { $s->send(\"echo $m\") }'"
+            .replace("PORT", &port.to_string());
+    let publish = format!("{port}:{port}/udp");
+    said(&env.lrun(&[
+        "run",
+        "-d",
+        "--name",
+        "dns",
+        "--network",
+        "private",
+        "-p",
+        &publish,
+        &image,
+        "sh",
+        "-c",
+        server,
+    ]));
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.set_read_timeout(Some(std::time::Duration::from_millis(200))).unwrap();
+    eventually("an echo", || {
+        let mut answer = [0; 99];
+        let _ = client.send_to(b"hi", ("127.0.0.1", port));
+        client.recv(&mut answer).is_ok_and(|count| &answer[..count] == b"echo hi")
+    });
+    said(&env.lrun(&["rm", "-f", "dns"]));
+}
+
+#[test]
+fn what_cannot_be_published_or_connected_is_refused() {
+    let (env, image) = need!("what_cannot_be_published", connected("pasta"));
+    for (flags, way_out) in [
+        (&["-p", "8080:80"][..], "add --network pasta"),
+        (&["--network", "host", "-p", "8080:80"], "add --network pasta"),
+        (&["--network", "pasta:--pid,x"], "leave it out"),
+        (&["--network", "pasta:--bogus"], "with pasta: "),
+    ] {
+        let refused = env.lrun(&[&["run", "--rm"], flags, &[&image, "true"]].concat());
+        assert_eq!(refused.status.code(), Some(125), "{flags:?}");
+        assert!(all(&refused).contains(way_out) && all(&refused).lines().count() == 1, "{}", all(&refused));
+    }
+    assert_eq!(std::fs::read_dir(Path::new(&env.store).join("containers")).unwrap().count(), 0);
+}
