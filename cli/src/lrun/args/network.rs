@@ -54,7 +54,7 @@ pub(super) fn publish(text: &str) -> Result<Port, String> {
     let range = |text: &str| {
         let (first, last) = text.split_once('-').unwrap_or((text, text));
         let (first, last): (u16, u16) = first.parse().ok().zip(last.parse().ok())?;
-        (first > 0 && first <= last).then_some((first, last - first))
+        (first > 0 && first <= last).then(|| (first, last - first))
     };
     let ((host, count), (container, inside)) = range(host).zip(range(container)).ok_or_else(form)?;
     match count.checked_add(1) {

@@ -112,7 +112,7 @@ fn help_goes_to_standard_output_and_is_no_failure() {
     assert_eq!(parsed.err(), Some(Exit::SUCCESS));
     assert_eq!(stderr, b"");
     let help = String::from_utf8(stdout).unwrap();
-    assert!(help.contains("--network <host|none>") && !help.contains('\u{1b}'));
+    assert!(help.contains("--network <MODE>") && !help.contains('\u{1b}'));
 }
 
 #[test]
