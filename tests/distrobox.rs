@@ -26,7 +26,7 @@ fn fetch(folder: &Path) -> Result<(), String> {
         std::fs::create_dir_all(folder.join(part)).map_err(|error| error.to_string())?;
     }
     let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
-    let source = format!("deb [signed-by={keyring}] http://deb.debian.org/debian trixie main\n");
+    let source = format!("deb [signed-by={keyring}] {} trixie main\n", mirror()?);
     std::fs::write(folder.join("sources.list"), source).map_err(|error| error.to_string())?;
     let place = |name: &str, file: &str| format!("{name}={}", folder.join(file).display());
     let apt = |words: &[&str]| {
@@ -46,6 +46,15 @@ fn fetch(folder: &Path) -> Result<(), String> {
     apt(&["-q", "update"])?;
     apt(&["-q", "download", "distrobox"])?;
     run(Command::new("sh").args(["-c", "dpkg-deb -x distrobox_*.deb tree"]).current_dir(folder)).map(|_| ())
+}
+
+/// Where this machine has its own packages from, security's apart.
+fn mirror() -> Result<String, String> {
+    let words = ["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"];
+    let told = run(Command::new("apt-get").args(words))?;
+    let told = String::from_utf8_lossy(&told.stdout);
+    let own = told.lines().find(|uri| !uri.contains("security"));
+    own.map(str::to_owned).ok_or_else(|| "apt has no source of packages".to_owned())
 }
 
 /// A home with Distrobox in it, over one of the names.
