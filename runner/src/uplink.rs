@@ -1,6 +1,6 @@
 //! The way out of a container's network: `pasta(1)` of the package passt.
 //!
-//! The program is a child of the container's [keeper](crate::keeper), so that it ends with it, whatever that dies of. It is
+//! The program is a child of the container's keeper, so that it ends with it, whatever that dies of. It is
 //! executed outside of the container's user namespace and joins it by itself: by the rules of the kernel, no process in
 //! there may look into it. It takes no descriptor along but three: nothing to read, and two pipes to the keeper, of which
 //! one says that all is ready, and the other why it is not.
