@@ -102,7 +102,7 @@ fn a_cold_store_is_small_and_whole_and_comes_back() {
         env.ok(&["gc", "--cold"]);
         assert_eq!(env.pool_files(), 0);
         // The index keeps the pages that it once needed.
-        assert!(disk(&env).abs_diff(cold) <= cold / 8, "{placement}: {cold} became {}", disk(&env));
+        assert!(disk(&env).abs_diff(cold) <= 128 << 10, "{placement}: {cold} became {}", disk(&env));
         env.assert_no_trace();
 
         env.ok(&["rmi", "-a"]);
