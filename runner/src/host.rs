@@ -1,6 +1,6 @@
 //! Facts about the machine that a plan depends on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::Uid;
 use rustix::thread::CapabilitySet;
@@ -18,6 +18,14 @@ pub struct Host {
 
 /// CAP_CHECKPOINT_RESTORE, the last since Linux 5.9.
 const LAST: u32 = 40;
+
+/// Where programs that we run are looked for: never through the caller's PATH.
+const FOLDERS: [&str; 4] = ["/usr/bin", "/bin", "/usr/sbin", "/usr/local/bin"];
+
+/// Where a program of the system is, if it is installed.
+pub fn find_program(name: &str) -> Option<PathBuf> {
+    FOLDERS.into_iter().map(|folder| Path::new(folder).join(name)).find(|path| path.exists())
+}
 
 fn read_last() -> u32 {
     let text = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap");

@@ -13,7 +13,7 @@ use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use rustix::event::{PollFd, PollFlags};
@@ -21,6 +21,7 @@ use rustix::fs::OFlags;
 use rustix::process::Signal;
 
 use crate::error::Error;
+use crate::host::find_program;
 use crate::launch::poll;
 use crate::spec::{Port, Program, Protocol, Uplink};
 use crate::sys::process::{self, Fork};
@@ -31,8 +32,6 @@ pub const OWN: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 100);
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
 /// What answers for the host's name servers.
 pub const RESOLVER: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 3);
-/// Where the programs are looked for: never through the caller's PATH.
-const FOLDERS: [&str; 4] = ["/usr/bin", "/bin", "/usr/sbin", "/usr/local/bin"];
 /// Options of pasta that are set here, and mean how it is run rather than what it does.
 const OURS: [&str; 14] = [
     "--foreground",
@@ -85,7 +84,7 @@ impl Program {
 
     /// Where it is, if it is installed.
     pub fn find(self) -> Option<PathBuf> {
-        FOLDERS.into_iter().map(|folder| Path::new(folder).join(self.name())).find(|path| path.exists())
+        find_program(self.name())
     }
 }
 

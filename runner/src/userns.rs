@@ -8,6 +8,7 @@ use nix::sched::CloneFlags;
 use nix::unistd::{Gid, Uid};
 
 use crate::error::{Action, Error};
+use crate::host::find_program;
 use crate::idmap::{IdMap, IdMapError, Shape, SubordinateRanges, user_name};
 use crate::sys::process::{self, Fork};
 
@@ -18,8 +19,6 @@ pub(crate) const SUBGID: &str = "/etc/subgid";
 const PASSWD: &str = "/etc/passwd";
 /// The set-id programs that map a range.
 const HELPERS: [&str; 2] = ["newuidmap", "newgidmap"];
-/// Where the set-id helpers are looked for: never through the caller's PATH.
-const HELPER_FOLDERS: [&str; 4] = ["/usr/bin", "/bin", "/usr/sbin", "/usr/local/bin"];
 
 /// The ids of a user namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +81,7 @@ pub(crate) fn subordinates() -> Result<(SubordinateRanges, SubordinateRanges), I
     // user known to them alone is found by its number.
     let passwd = std::fs::read(PASSWD).unwrap_or_default();
     let name = user_name(&String::from_utf8_lossy(&passwd), uid).map_or_else(|| uid.to_string(), str::to_owned);
-    if let Some(helper) = HELPERS.into_iter().find(|helper| find_helper(helper).is_none()) {
+    if let Some(helper) = HELPERS.into_iter().find(|helper| find_program(helper).is_none()) {
         return Err(IdMapError::NoHelper(helper));
     }
     let ranges = |file: &'static str| {
@@ -204,7 +203,7 @@ fn map_self_by_helpers(maps: &Maps) -> Result<(), Error> {
 pub fn write_by_helpers(target: i32, maps: &Maps) -> Result<(), Error> {
     let start = |helper: &'static str, map: &IdMap| -> Result<Child, Error> {
         let fail = |reason: String| Error::Helper { helper, reason };
-        let path = find_helper(helper).ok_or_else(|| fail("it is not installed".to_owned()))?;
+        let path = find_program(helper).ok_or_else(|| fail("it is not installed".to_owned()))?;
         Command::new(path)
             .arg(target.to_string())
             .args(map.arguments())
@@ -258,9 +257,4 @@ pub(crate) fn become_root(may_set_groups: bool) -> nix::Result<()> {
     let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
     nix::unistd::setresgid(gid, gid, gid)?;
     nix::unistd::setresuid(uid, uid, uid)
-}
-
-fn find_helper(name: &str) -> Option<String> {
-    let paths = HELPER_FOLDERS.iter().map(|folder| format!("{folder}/{name}"));
-    paths.into_iter().find(|path| std::path::Path::new(path).exists())
 }

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use super::args::RunArguments;
 use super::run::{exit_of, make, remove_with_volumes};
+use super::volumes::named_by;
 use crate::env::Environment;
 use crate::exit::Exit;
 use crate::global::Global;
@@ -23,7 +24,7 @@ fn create(global: &Global, arguments: &RunArguments) -> Result<Exit, Failure> {
     let store = environment.store(global)?;
     let made = make(global, arguments, &store, &environment)?;
     if made.record.spec.args.is_empty() {
-        remove_with_volumes(&store, &made.folder.path());
+        remove_with_volumes(&store, &made.path, &named_by(&made.record));
         return Err("no command: the image has none, so give one after its name".into());
     }
     // Until it is started it stays, with --rm or without.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use lrun::host::find_program;
 use lrun::idmap::Shape;
 use lrun::sys::landlock;
 use lrun::userns::{attempt, maps_of_caller};
@@ -28,7 +29,7 @@ pub(super) fn run(arguments: &ReportArguments) -> Result<Exit, Failure> {
             Err(error) => format!("yours alone: {error}"),
         }
     };
-    let helpers = ["newuidmap", "newgidmap"].map(|name| find(name).is_some());
+    let helpers = ["newuidmap", "newgidmap"].map(|name| find_program(name).is_some());
     let helpers = if helpers == [true, true] { "installed" } else { "missing: install the package uidmap" };
     let namespaces = read("/proc/sys/user/max_user_namespaces").unwrap_or_else(|| "unknown".to_owned());
     let (apparmor, selinux) = (apparmor(), selinux());
@@ -68,10 +69,6 @@ pub(super) fn run(arguments: &ReportArguments) -> Result<Exit, Failure> {
 
 fn read(path: &str) -> Option<String> {
     std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
-}
-
-fn find(program: &str) -> Option<&'static str> {
-    ["/usr/bin", "/bin"].into_iter().find(|folder| Path::new(folder).join(program).exists())
 }
 
 fn apparmor() -> &'static str {

@@ -14,6 +14,7 @@ use rustix::fs::AtFlags;
 use super::PROGRAM;
 use super::folder::Folder;
 use super::run::{clear_up, exit_of, launch_spec, remove_with_volumes};
+use super::volumes::named_by;
 use crate::env::Environment;
 use crate::exit::Exit;
 use crate::report::{self, Failure};
@@ -108,7 +109,8 @@ impl Job<'_> {
         let streams = if spec.terminal { Streams::default() } else { Streams::put_in_place(spec.interactive)? };
         let rootfs = at(&self.rootfs, &self.folder);
         let folder = &self.folder;
-        let work = Box::new(|| clear_up(&self.store, folder));
+        let volumes = named_by(&self.record);
+        let work = Box::new(|| clear_up(&self.store, folder, &volumes));
         let aftermath = Aftermath { work, keep: vec![folder.lock(), self.lease.as_fd()] };
         let mut warnings = Vec::new();
         let begun = launch_spec(spec, &rootfs, Some(aftermath), self.record.holder, self.environment, &mut |weaker| {
@@ -119,7 +121,7 @@ impl Job<'_> {
         let mut container = begun.inspect_err(|_| {
             if self.is_new && teller.is_some() {
                 // A container that never ran leaves nothing.
-                remove_with_volumes(&self.store, &folder.path());
+                remove_with_volumes(&self.store, &folder.path(), &volumes);
             }
         })?;
         // One that has ended already is noted as such below, without a look at its process.

@@ -189,12 +189,14 @@ fn in_the_foreground(
     lease: BorrowedFd<'_>,
     environment: &Environment,
 ) -> Result<Exit, Failure> {
-    let aftermath = Aftermath { work: Box::new(|| clear_up(store, folder)), keep: vec![folder.lock(), lease] };
+    let volumes = volumes::named_by(&record);
+    let aftermath =
+        Aftermath { work: Box::new(|| clear_up(store, folder, &volumes)), keep: vec![folder.lock(), lease] };
     let warn = &mut |weaker: &str| report::warn(PROGRAM, weaker, &mut std::io::stderr());
     let begun = launch_spec(record.spec.clone(), rootfs, Some(aftermath), record.holder, environment, warn);
     let mut container = begun.inspect_err(|_| {
         // A container that never ran leaves nothing, with --rm or without.
-        remove_with_volumes(store, &folder.path());
+        remove_with_volumes(store, &folder.path(), &volumes);
     })?;
     // Beside the command's first steps: it waits for none of this. One that has ended already needs no note of its start.
     if record.begin(container.id(), false).is_ok() {
@@ -352,19 +354,19 @@ fn lstore_command(global: &Global, path: &Path, words: &[&str]) -> Result<(), Fa
 }
 
 /// Removes the files of a container that has ended, unless they are to stay, and those of others that were left behind.
-pub(super) fn clear_up(store: &Path, folder: &Folder) {
+/// `own` are the volumes of the one that has ended.
+pub(super) fn clear_up(store: &Path, folder: &Folder, own: &[String]) {
     if folder.is_ephemeral() {
-        remove_with_volumes(store, &folder.path());
+        remove_with_volumes(store, &folder.path(), own);
     }
     for (path, _lock) in Folder::left_over(store) {
-        remove_with_volumes(store, &path);
+        remove_with_volumes(store, &path, &volumes::named_in(&path));
     }
 }
 
-/// Removes a container's folder and the volumes that were made for it. What stays is swept by the next container, or found
+/// Removes a container's folder and those of its volumes that were made for it. What stays is swept by the next container, or found
 /// by `lrun volume prune`.
-pub(super) fn remove_with_volumes(store: &Path, folder: &Path) {
-    let names = volumes::named_in(folder);
+pub(super) fn remove_with_volumes(store: &Path, folder: &Path, names: &[String]) {
     let _ = lstore::remove_tree(folder);
-    let _ = volumes::discard(store, &names);
+    let _ = volumes::discard(store, names);
 }

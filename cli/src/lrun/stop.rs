@@ -18,7 +18,7 @@ use super::args::{KillArguments, RemoveArguments, StopArguments};
 use super::monitor::mark_stopped;
 use super::select::{Selected, containers, each};
 use super::signal;
-use super::volumes::discard;
+use super::volumes::{discard, named_by};
 use crate::env::Environment;
 use crate::exit::Exit;
 use crate::global::Global;
@@ -166,7 +166,7 @@ fn condemn(
         ended.map_err(|failure| (failure, 125))?;
     }
     let is_whole = arguments.volumes || found.record.spec.ephemeral;
-    let volumes = if is_whole { found.record.volumes().map(str::to_owned).collect() } else { Vec::new() };
+    let volumes = if is_whole { named_by(&found.record) } else { Vec::new() };
     Ok(Some(Doomed { wanted, path: found.path, volumes }))
 }
 

@@ -63,9 +63,14 @@ pub(super) fn users(store: &Path, volume: &str) -> Vec<String> {
     all.into_iter().filter(|found| found.record.volumes().any(|name| name == volume)).map(|found| found.name).collect()
 }
 
-/// The volumes that a container's folder names.
+/// The volumes that a container's record names.
+pub(super) fn named_by(record: &Record) -> Vec<String> {
+    record.volumes().map(str::to_owned).collect()
+}
+
+/// The volumes that the record in a container's folder names.
 pub(super) fn named_in(folder: &Path) -> Vec<String> {
-    Record::left_in(folder).map(|record| record.volumes().map(str::to_owned).collect()).unwrap_or_default()
+    Record::left_in(folder).as_ref().map(named_by).unwrap_or_default()
 }
 
 /// Removes the volumes that were made for a container which has gone; those with names of the caller's, or of use to
