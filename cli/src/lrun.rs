@@ -10,6 +10,7 @@ pub mod uplink;
 mod apparmor;
 mod attach;
 mod commit;
+mod control;
 mod copy;
 mod create;
 mod describe;

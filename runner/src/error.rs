@@ -75,6 +75,9 @@ pub enum Error {
     /// A wish that contradicts itself or that this machine cannot grant.
     #[error("{0}")]
     Refused(String),
+    /// See [`GroupError`](crate::cgroup::GroupError).
+    #[error("no control group for the container: {0}")]
+    Group(#[from] crate::cgroup::GroupError),
     /// Work on a container's files failed; what is told names the file.
     #[error("{0}")]
     Files(String),

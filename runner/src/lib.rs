@@ -8,6 +8,7 @@
 //! Everything here is for a single-threaded process: between clone and exec the child is a plain copy of its parent.
 
 pub mod archive;
+pub mod cgroup;
 pub mod changes;
 pub mod container;
 pub mod error;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::Wish;
 use crate::idmap::Shape;
 use crate::limit::Limit;
 use crate::seccomp::{BpfInstruction, DEFAULT_CAPABILITIES};
@@ -49,6 +50,8 @@ pub struct Spec {
     pub landlock: Vec<LandlockRule>,
     /// Resource limits that differ from the caller's.
     pub limits: Vec<Limit>,
+    /// A control group of its own; the caller's without.
+    pub cgroup: Option<Wish>,
     /// Kernel parameters of the container's namespaces, by name.
     pub sysctls: Vec<(String, String)>,
     /// Readiness to be killed when memory runs out, `oom_score_adj`; the caller's where it is not given.
@@ -97,6 +100,7 @@ impl Default for Spec {
             namespaces: Namespaces::default(),
             landlock: Vec::new(),
             limits: Vec::new(),
+            cgroup: None,
             sysctls: Vec::new(),
             oom_score: None,
             umask: 0o022,

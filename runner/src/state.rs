@@ -24,6 +24,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::Group;
 use crate::container::ExitStatus;
 use crate::exec::FirstProcess;
 use crate::spec::{MountKind, Spec};
@@ -98,6 +99,9 @@ pub struct Run {
     pub exit: Option<u8>,
     /// Whether a monitor answers for it, rather than the program that started it.
     pub has_monitor: bool,
+    /// Whether a process of it was killed because its control group had no more memory.
+    #[serde(default)]
+    pub had_no_memory: bool,
 }
 
 /// A container.
@@ -129,6 +133,9 @@ pub struct Record {
     pub holder: bool,
     /// What it is started by.
     pub spec: Spec,
+    /// The control group of the last start, if it had one of its own.
+    #[serde(default)]
+    pub group: Option<PathBuf>,
     /// How often its monitor has started it again.
     pub restarts: u32,
     /// The last start.
@@ -142,6 +149,8 @@ pub enum Status {
     Created,
     /// Its first process lives.
     Running,
+    /// So it does, and its control group is stopped.
+    Paused,
     /// It has ended.
     Exited,
 }
@@ -152,6 +161,7 @@ impl Status {
         match self {
             Self::Created => "created",
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Exited => "exited",
         }
     }
@@ -174,6 +184,7 @@ impl Record {
             log_size: 0,
             holder: true,
             spec,
+            group: None,
             restarts: 0,
             run: None,
         }
@@ -185,15 +196,17 @@ impl Record {
     /// The process has gone already.
     pub fn begin(&mut self, id: i32, has_monitor: bool) -> io::Result<()> {
         let first = FirstProcess::of(id)?;
-        self.run = Some(Run { boot: boot()?, first, started: now(), finished: None, exit: None, has_monitor });
+        let (boot, started) = (boot()?, now());
+        self.run = Some(Run { boot, first, started, finished: None, exit: None, has_monitor, had_no_memory: false });
         Ok(())
     }
 
     /// Notes how it ended.
-    pub fn end(&mut self, status: ExitStatus) {
+    pub fn end(&mut self, status: ExitStatus, had_no_memory: bool) {
         if let Some(run) = &mut self.run {
             run.finished = Some(now());
             run.exit = Some(status.code());
+            run.had_no_memory = had_no_memory;
         }
     }
 
@@ -208,9 +221,15 @@ impl Record {
     pub fn status(&self) -> Status {
         match (&self.run, self.running()) {
             (None, _) => Status::Created,
+            (_, Some(_)) if self.group().is_some_and(|group| group.is_frozen()) => Status::Paused,
             (_, Some(_)) => Status::Running,
             _ => Status::Exited,
         }
+    }
+
+    /// The control group of the last start.
+    pub fn group(&self) -> Option<Group> {
+        self.group.clone().map(Group::at)
     }
 
     /// What the last start ended with, once it has. One that ended unseen, with its monitor or with the machine, was killed.
@@ -372,7 +391,7 @@ mod tests {
 
     fn run_of(id: i32, boot: String) -> Run {
         let first = FirstProcess::of(id).unwrap();
-        Run { boot, first, started: 1, finished: None, exit: None, has_monitor: true }
+        Run { boot, first, started: 1, finished: None, exit: None, has_monitor: true, had_no_memory: false }
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod files;
 mod limits;
 mod network;
 mod quick;
+mod resources;
 mod run;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ pub use self::files::{CommitArguments, ContainerExportArguments, CopyArguments, 
 pub use self::limits::UlimitArgument;
 pub use self::network::NetworkArgument;
 pub use self::quick::parse_run;
+pub use self::resources::{CgroupsArgument, ResourceArguments};
 pub use self::run::{PullPolicy, RunArguments, UserNamespaceArgument};
 pub use self::verbs::{
     AttachArguments, ExecArguments, ExistsArguments, InspectArguments, Keys, KillArguments, Kind, LogsArguments, One,

@@ -57,9 +57,9 @@ pub(super) fn inspected(found: &Found) -> Value {
         "State": {
             "Status": status.name(),
             "Running": status == Status::Running,
-            "Paused": false,
+            "Paused": status == Status::Paused,
             "Restarting": false,
-            "OOMKilled": false,
+            "OOMKilled": run.is_some_and(|run| run.had_no_memory),
             "Dead": false,
             "Pid": pid,
             "ExitCode": record.exit().unwrap_or(0),
@@ -265,6 +265,7 @@ pub(super) fn command(record: &Record, is_whole: bool) -> String {
 pub(super) fn status(record: &Record, now: SystemTime) -> String {
     let age = |moment: Moment| now.duration_since(time(moment)).unwrap_or_default().as_secs();
     match (record.status(), &record.run) {
+        (Status::Paused, _) => "Paused".to_owned(),
         (Status::Running, Some(run)) => format!("Up {}", duration(age(run.started))),
         (Status::Exited, Some(run)) => {
             let code = record.exit().unwrap_or(0);

@@ -91,7 +91,7 @@ fn selinux() -> &'static str {
 
 fn cgroups() -> &'static str {
     if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
-        "version 2; limits are not set, and refused when they are asked for"
+        "version 2; limits need a systemd of yours, or a group that you may make groups in"
     } else {
         "version 1, which cannot be delegated; limits are refused"
     }

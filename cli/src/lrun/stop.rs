@@ -15,6 +15,7 @@ use rustix::process::Signal;
 
 use super::PROGRAM;
 use super::args::{KillArguments, RemoveArguments, StopArguments};
+use super::control;
 use super::monitor::mark_stopped;
 use super::select::{Selected, containers, each};
 use super::signal;
@@ -124,7 +125,10 @@ pub(super) fn remove(global: &Global, arguments: &RemoveArguments) -> Result<Exi
     }
     for Doomed { wanted, path, volumes } in doomed {
         let removed = match lock(&path) {
-            Ok(_lock) => lstore::remove_tree(&path).map_err(Failure::from),
+            Ok(_lock) => {
+                control::sweep(&path);
+                lstore::remove_tree(&path).map_err(Failure::from)
+            }
             // Its monitor was faster.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error.into()),
