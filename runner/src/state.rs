@@ -3,6 +3,7 @@
 //! ```text
 //! containers/NAME/   the folder; making it reserves the name
 //!   state            the record, JSON; only who holds the folder's lock writes it
+//!   change           what was changed since, JSON
 //!   kept             marks one that stays when it has ended
 //!   upper/ work/     its changes
 //!   log log.1        what it wrote in the background
@@ -24,13 +25,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use serde::{Deserialize, Serialize};
 
-use crate::cgroup::Group;
+use crate::cgroup::{Group, Wish};
 use crate::container::ExitStatus;
 use crate::exec::FirstProcess;
 use crate::spec::{MountKind, Spec};
 
 /// File name of the record.
 pub const STATE: &str = "state";
+/// File name of what was changed since the record was made.
+const CHANGE: &str = "change";
 /// A record of another form is of another version of this program.
 const FORM: u32 = 2;
 /// What a container is taken to have ended with whose monitor could not tell: it was killed.
@@ -138,8 +141,37 @@ pub struct Record {
     pub group: Option<PathBuf>,
     /// How often its monitor has started it again.
     pub restarts: u32,
+    /// What was changed since it was made; already in effect in the fields that it is about.
+    #[serde(skip)]
+    pub change: Change,
     /// The last start.
     pub run: Option<Run>,
+}
+
+/// What was changed of a container after it was made. In a file of its own, since its monitor writes the record.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Change {
+    /// Its control group, with all limits.
+    pub cgroup: Option<Wish>,
+    /// What happens when it ends.
+    pub restart: Option<Restart>,
+}
+
+impl Change {
+    fn read(folder: &Path) -> Option<Self> {
+        serde_json::from_slice(&std::fs::read(folder.join(CHANGE)).ok()?).ok()
+    }
+
+    /// Writes it into the container's folder, in place of an earlier one.
+    ///
+    /// # Errors
+    /// A full disk, a folder that has gone.
+    pub fn write(&self, folder: &Path) -> io::Result<()> {
+        let draft = folder.join(format!("{CHANGE}.{}", crate::sys::process::own_id()));
+        std::fs::write(&draft, serde_json::to_vec(self)?)?;
+        std::fs::rename(draft, folder.join(CHANGE))
+    }
 }
 
 /// What a container does.
@@ -186,6 +218,7 @@ impl Record {
             spec,
             group: None,
             restarts: 0,
+            change: Change::default(),
             run: None,
         }
     }
@@ -261,6 +294,16 @@ impl Record {
         })
     }
 
+    /// Takes over what was changed since it was made: by the command that reads it, and by its monitor before each start.
+    pub fn take_changes(&mut self, folder: &Path) {
+        let Some(change) = Change::read(folder) else { return };
+        self.restart = change.restart.unwrap_or(self.restart);
+        if let Some(wish) = &change.cgroup {
+            self.spec.cgroup = Some(wish.clone());
+        }
+        self.change = change;
+    }
+
     fn read(folder: &Path, name: &str) -> Result<Self, StateError> {
         for attempt in 0.. {
             let text = std::fs::read(folder.join(STATE)).map_err(|source| match source.kind() {
@@ -269,7 +312,8 @@ impl Record {
                 _ => StateError::Read { name: name.to_owned(), source },
             })?;
             let record: Option<Self> = serde_json::from_slice(&text).ok().filter(|record: &Self| record.form == FORM);
-            let record = record.ok_or_else(|| StateError::Form(name.to_owned()))?;
+            let mut record = record.ok_or_else(|| StateError::Form(name.to_owned()))?;
+            record.take_changes(folder);
             // Of an ephemeral one nothing more is written.
             let is_unsettled = record.run.as_ref().is_some_and(|run| run.finished.is_none())
                 && !record.spec.ephemeral

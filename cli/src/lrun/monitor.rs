@@ -153,7 +153,8 @@ impl Job<'_> {
         })
     }
 
-    fn starts_again(&self, status: ExitStatus) -> bool {
+    fn starts_again(&mut self, status: ExitStatus) -> bool {
+        self.record.take_changes(&self.folder.path());
         let wanted = match self.record.restart {
             Restart::No => false,
             Restart::Always => true,

@@ -7,6 +7,9 @@ use rustix::fs::{Access, access};
 
 use super::GroupError;
 
+/// The controllers that limits are about.
+const CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
+
 /// The mounted tree of groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Hierarchy {
@@ -72,6 +75,13 @@ impl Hierarchy {
         }
         let file = folder.join("cgroup.subtree_control");
         std::fs::write(&file, wanted.join(" ")).map_err(GroupError::at(file))
+    }
+
+    /// Those of the controllers of limits that can be had below a group.
+    pub(super) fn available(folder: &Path) -> Result<Vec<String>, GroupError> {
+        let mut there = words(folder, "cgroup.controllers")?;
+        there.retain(|name| CONTROLLERS.contains(&name.as_str()));
+        Ok(there)
     }
 
     /// The nearest group from this process's own upwards in which a group with these controllers can be made.

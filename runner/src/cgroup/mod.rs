@@ -190,6 +190,9 @@ impl Group {
         let unit = format!("{PREFIX}{}", wish.name);
         let of_scope = |scope: &Path| {
             hierarchy.enable(scope, controllers)?;
+            // The others too, so that limits can be changed and use be told later; the scope is this container's alone.
+            let available = Hierarchy::available(scope)?;
+            hierarchy.enable(scope, &available.iter().map(String::as_str).collect::<Vec<_>>())?;
             Ok((scope.to_path_buf(), CONTAINER.to_owned()))
         };
         // A monitor that starts its container again is there already.
@@ -235,7 +238,15 @@ impl Group {
     /// # Errors
     /// [`GroupError`]; those before it are set.
     pub fn set(&self, resources: &Resources) -> Result<(), GroupError> {
-        self.write(&resources.settings().map_err(GroupError::Device)?)
+        let settings = resources.settings().map_err(GroupError::Device)?;
+        if settings.iter().any(|setting| !setting.files.iter().any(|file| self.0.join(file).exists()))
+            && let Some(parent) = self.0.parent()
+        {
+            let mut controllers: Vec<&str> = settings.iter().map(|setting| setting.controller).collect();
+            controllers.dedup();
+            Hierarchy::find()?.enable(parent, &controllers)?;
+        }
+        self.write(&settings)
     }
 
     fn write(&self, settings: &[resources::Setting]) -> Result<(), GroupError> {
@@ -358,10 +369,11 @@ mod tests {
         let group = Group::at(folder.path().to_path_buf());
         std::fs::write(folder.path().join("memory.max"), "max").unwrap();
         std::fs::write(folder.path().join("memory.stat"), "").unwrap();
-        group.set(&Resources { memory: Some(4096), ..Resources::default() }).unwrap();
-        let asked = group.set(&Resources { memory_swap: Some(4096), ..Resources::default() }).unwrap_err();
+        let write = |resources: Resources| group.write(&resources.settings().unwrap());
+        write(Resources { memory: Some(4096), ..Resources::default() }).unwrap();
+        let asked = write(Resources { memory_swap: Some(4096), ..Resources::default() }).unwrap_err();
         assert!(asked.to_string().contains("memory.swap.max"), "{asked}");
-        let elsewhere = group.set(&Resources { pids: Some(1), ..Resources::default() }).unwrap_err();
+        let elsewhere = write(Resources { pids: Some(1), ..Resources::default() }).unwrap_err();
         assert!(elsewhere.to_string().contains("controller pids is not delegated"), "{elsewhere}");
     }
 
