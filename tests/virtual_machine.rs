@@ -12,7 +12,7 @@ use crate::support::{has, mirror, programs, run, user};
 /// What the disk is made by: with other contents it is another.
 const RECIPE: [&str; 3] = ["disk", "cases.service", "session.service"];
 /// Where the cases are, in the order in which they are told.
-const CASES: [&str; 4] = ["cases-user", "cases-life", "cases-tail", "cases-root"];
+const CASES: [&str; 5] = ["cases-user", "cases-life", "cases-apparmor", "cases-tail", "cases-root"];
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/vm")

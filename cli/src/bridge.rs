@@ -38,6 +38,9 @@ pub fn spec(
     environment: &Environment,
 ) -> Result<Spec, Failure> {
     let security = SecurityOptions::parse(&arguments.security)?;
+    if let Some(profile) = &security.apparmor {
+        lrun::lsm::require_apparmor(profile)?;
+    }
     let mut added = arguments.cap_add.clone();
     if arguments.privileged {
         added.push("ALL".to_owned());
@@ -76,6 +79,7 @@ pub fn spec(
         },
         capabilities,
         granted: capability::named(&arguments.cap_add)? & capabilities,
+        apparmor: security.apparmor,
         no_new_privileges: security.no_new_privileges,
         seccomp: match &security.seccomp {
             SeccompOption::Default if arguments.privileged => Seccomp::Unconfined,

@@ -19,6 +19,7 @@ pub mod idmap;
 pub mod launch;
 pub mod limit;
 pub mod logs;
+pub mod lsm;
 pub mod monitor;
 pub mod plan;
 pub mod refusal;

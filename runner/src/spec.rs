@@ -46,6 +46,8 @@ pub struct Spec {
     pub no_new_privileges: bool,
     /// System call filter.
     pub seccomp: Seccomp,
+    /// The AppArmor profile of its processes; the caller's without.
+    pub apparmor: Option<String>,
     /// What of the file system may be reached at all (Landlock); empty for no such limit.
     pub landlock: Vec<LandlockRule>,
     /// Resource limits that differ from the caller's.
@@ -116,6 +118,7 @@ impl Default for Spec {
             granted: 0,
             no_new_privileges: false,
             seccomp: Seccomp::Default,
+            apparmor: None,
             mounts: Vec::new(),
             unmask: Vec::new(),
             read_only: false,

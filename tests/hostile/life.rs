@@ -77,7 +77,8 @@ fn row_20_what_cannot_be_kept_is_refused_aloud() {
         (&["--security-opt", &broken][..], "seccomp profile"),
         (&["--security-opt", "seccomp=/missing.json"], "No such file"),
         (&["--kernel-memory", "1g"], "unexpected argument '--kernel-memory'"),
-        (&["--security-opt", "apparmor=strict"], "does not set up"),
+        (&["--security-opt", "apparmor=strict"], "AppArmor"),
+        (&["--security-opt", "label=type:x_t"], "which lrun does not set"),
         (&["--security-opt", "bogus"], "unknown --security-opt"),
     ] {
         let output = prison.run(flags, "echo ran");

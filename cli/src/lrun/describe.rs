@@ -70,6 +70,7 @@ pub(super) fn inspected(found: &Found) -> Value {
         "Image": record.image_id,
         "ImageName": record.image,
         "Name": name,
+        "AppArmorProfile": spec.apparmor.as_deref().unwrap_or_default(),
         "RestartCount": record.restarts,
         "Mounts": spec.mounts.iter().filter_map(mount).collect::<Vec<_>>(),
         "LogPath": path.join("log"),

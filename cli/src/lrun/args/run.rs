@@ -107,7 +107,7 @@ pub struct RunArguments {
     #[arg(long)]
     pub privileged: bool,
 
-    /// no-new-privileges, seccomp=FILE|unconfined, mask=PATH:PATH, unmask=ALL|PATH:PATH, proc-opts=OPTION, label=disable, apparmor=unconfined
+    /// no-new-privileges, seccomp=FILE|unconfined, mask=PATH:PATH, unmask=ALL|PATH:PATH, proc-opts=OPTION, apparmor=PROFILE|unconfined, label=disable
     #[arg(long = "security-opt", value_name = "OPTION")]
     pub security: Vec<String>,
 
