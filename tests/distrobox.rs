@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use std::sync::OnceLock;
 
 use crate::need;
-use crate::support::{Env, all, image, programs, run, said};
+use crate::support::{Env, all, image, mirror, programs, run, said};
 
 /// The scripts of Debian's package, unpacked once from the mirror: its release is another than the machine's own.
 fn scripts() -> Result<PathBuf, String> {
@@ -46,15 +46,6 @@ fn fetch(folder: &Path) -> Result<(), String> {
     apt(&["-q", "update"])?;
     apt(&["-q", "download", "distrobox"])?;
     run(Command::new("sh").args(["-c", "dpkg-deb -x distrobox_*.deb tree"]).current_dir(folder)).map(|_| ())
-}
-
-/// Where this machine has its own packages from, security's apart.
-fn mirror() -> Result<String, String> {
-    let words = ["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"];
-    let told = run(Command::new("apt-get").args(words))?;
-    let told = String::from_utf8_lossy(&told.stdout);
-    let own = told.lines().find(|uri| !uri.contains("security"));
-    own.map(str::to_owned).ok_or_else(|| "apt has no source of packages".to_owned())
 }
 
 /// A home with Distrobox in it, over one of the names.

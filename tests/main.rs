@@ -26,6 +26,7 @@ mod life;
 mod logins;
 mod networks;
 mod root;
+mod virtual_machine;
 mod volumes;
 
 #[test]

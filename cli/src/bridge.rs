@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use lrun::Rootfs;
+use lrun::cgroup::{Resources, Wish};
 use lrun::idmap::Shape;
 use lrun::limit::Limit;
 use lrun::spec::{Mount, MountKind, Namespaces, Propagation, Seccomp, Spec, UserNamespace};
@@ -13,7 +14,7 @@ use lstore::{Checkout, IdShift};
 
 use crate::capability;
 use crate::env::Environment;
-use crate::lrun::args::{RunArguments, UlimitArgument, UserNamespaceArgument};
+use crate::lrun::args::{CgroupsArgument, RunArguments, UlimitArgument, UserNamespaceArgument};
 use crate::lrun::security::{SeccompOption, SecurityOptions, Unmask};
 use crate::lrun::{account, device, etc, uplink};
 use crate::report::Failure;
@@ -37,6 +38,9 @@ pub fn spec(
     environment: &Environment,
 ) -> Result<Spec, Failure> {
     let security = SecurityOptions::parse(&arguments.security)?;
+    if let Some(profile) = &security.apparmor {
+        lrun::lsm::require_apparmor(profile)?;
+    }
     let mut added = arguments.cap_add.clone();
     if arguments.privileged {
         added.push("ALL".to_owned());
@@ -75,6 +79,7 @@ pub fn spec(
         },
         capabilities,
         granted: capability::named(&arguments.cap_add)? & capabilities,
+        apparmor: security.apparmor,
         no_new_privileges: security.no_new_privileges,
         seccomp: match &security.seccomp {
             SeccompOption::Default if arguments.privileged => Seccomp::Unconfined,
@@ -82,6 +87,7 @@ pub fn spec(
         },
         landlock: arguments.landlock.clone(),
         limits: limits(arguments),
+        cgroup: cgroup(arguments)?,
         sysctls: arguments.sysctl.clone(),
         oom_score: arguments.oom_score_adj,
         umask: arguments.umask,
@@ -245,6 +251,24 @@ fn limits(arguments: &RunArguments) -> Vec<Limit> {
         UlimitArgument::One(limit) => Some(limit.clone()),
     };
     arguments.ulimit.iter().filter_map(one).collect()
+}
+
+/// The control group that a command line asks for; named when the container is.
+fn cgroup(arguments: &RunArguments) -> Result<Option<Wish>, Failure> {
+    let resources = arguments.resources.resources(None)?;
+    // No limit is what there is without a group.
+    let is_needed = !(Resources { pids: resources.pids.filter(|&most| most > 0), ..resources.clone() }).is_empty();
+    let is_wanted = match arguments.cgroups {
+        CgroupsArgument::Wanted => is_needed || arguments.cgroup_parent.is_some(),
+        CgroupsArgument::Disabled if is_needed || arguments.cgroup_parent.is_some() => {
+            return Err("--cgroups=disabled: limits need a control group; leave one of the two out".into());
+        }
+        CgroupsArgument::Disabled => false,
+        CgroupsArgument::Enabled | CgroupsArgument::NoConmon => true,
+    };
+    let keeps_runner = arguments.cgroups == CgroupsArgument::NoConmon;
+    let parent = arguments.cgroup_parent.clone();
+    Ok(is_wanted.then(|| Wish { name: String::new(), parent, keeps_runner, resources }))
 }
 
 fn keeps_groups(arguments: &RunArguments) -> Result<bool, Failure> {

@@ -10,6 +10,7 @@ pub mod uplink;
 mod apparmor;
 mod attach;
 mod commit;
+mod control;
 mod copy;
 mod create;
 mod describe;
@@ -22,14 +23,17 @@ mod inspect;
 mod logs;
 mod moment;
 mod monitor;
+mod pause;
 mod ps;
 mod rename;
 mod run;
 mod select;
 mod signal;
 mod start;
+mod stats;
 mod stop;
 mod top;
+mod update;
 mod visit;
 mod volume;
 mod volumes;
@@ -67,6 +71,10 @@ pub fn run(lrun: Lrun) -> Result<Exit, Failure> {
         LrunCommand::Exists(arguments) => return wait::exists(global, &arguments),
         LrunCommand::Stop(arguments) => stop::stop(global, &arguments),
         LrunCommand::Kill(arguments) => stop::kill(global, &arguments),
+        LrunCommand::Pause(arguments) => pause::pause(global, &arguments),
+        LrunCommand::Unpause(arguments) => pause::unpause(global, &arguments),
+        LrunCommand::Update(arguments) => update::run(global, &arguments),
+        LrunCommand::Stats(arguments) => stats::run(global, &arguments),
         LrunCommand::Wait(arguments) => wait::run(global, &arguments),
         LrunCommand::Rename(arguments) => rename::run(global, &arguments),
         LrunCommand::Rm(arguments) => stop::remove(global, &arguments),

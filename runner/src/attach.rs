@@ -85,9 +85,12 @@ pub(crate) fn filesystem(
 fn detached(kind: &str, options: &[(String, String)], attributes: Attributes) -> io::Result<OwnedFd> {
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
     for (key, value) in options {
-        match (value.as_str(), fsconfig_set_string(&context, key.as_str(), value)) {
-            ("", _) => fsconfig_set_flag(&context, key.as_str())?,
-            (_, set) => set?,
+        // One or the other: before it had parameters of its own (Linux 6.18 has them, 6.12 has not), devpts took every try
+        // for an option, and `newinstance=` for a bogus one.
+        if value.is_empty() {
+            fsconfig_set_flag(&context, key.as_str())?;
+        } else {
+            fsconfig_set_string(&context, key.as_str(), value)?;
         }
     }
     fsconfig_create(&context)?;

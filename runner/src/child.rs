@@ -24,7 +24,7 @@ use crate::spec::LandlockRule;
 use crate::sys::landlock::Ruleset;
 use crate::sys::{network, process, seccomp};
 use crate::target::{Kind, Root, file_type};
-use crate::{attach, init, pty, upper, userns};
+use crate::{attach, init, lsm, pty, upper, userns};
 
 /// A failed step.
 pub(crate) struct Failure {
@@ -155,6 +155,10 @@ pub(crate) fn run_command(
     let spec = &plan.spec;
     let identity = identity::look_up(&root, &spec.user, &spec.groups).during(Stage::User, &spec.user)?;
     let landlock = landlock(&root, &spec.landlock)?;
+    if let Some(profile) = &spec.apparmor {
+        // Before Landlock and capabilities close the way; an init's fork inherits it.
+        lsm::apply_apparmor(&root, profile).during(Stage::AppArmor, profile)?;
+    }
     rustix::process::fchdir(&workdir).during(Stage::Workdir, &spec.cwd)?;
     let here = rustix::process::getcwd(Vec::new()).during(Stage::Workdir, &spec.cwd)?;
     if !here.as_bytes().starts_with(b"/") {

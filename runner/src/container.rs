@@ -8,6 +8,7 @@ use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::WaitStatus;
 use rustix::event::{PollFd, PollFlags};
 
+use crate::cgroup::Group;
 use crate::error::{Action, Error};
 use crate::keeper::Keeper;
 use crate::launch::poll;
@@ -65,6 +66,8 @@ pub struct Container {
     terminal: Option<OwnedFd>,
     takes_input: bool,
     keeper: Option<Keeper>,
+    group: Option<Group>,
+    had_no_memory: bool,
 }
 
 impl Container {
@@ -76,7 +79,17 @@ impl Container {
         takes_input: bool,
         keeper: Option<Keeper>,
     ) -> Self {
-        Self { id, pidfd, signals, terminal, takes_input, keeper }
+        Self { id, pidfd, signals, terminal, takes_input, keeper, group: None, had_no_memory: false }
+    }
+
+    /// The same, in a control group of its own.
+    pub(crate) fn in_group(self, group: Option<Group>) -> Self {
+        Self { group, ..self }
+    }
+
+    /// Whether a process of a container that has ended was killed because its control group had no more memory.
+    pub fn had_no_memory(&self) -> bool {
+        self.had_no_memory
     }
 
     /// Its process 1 by descriptor.
@@ -114,13 +127,15 @@ impl Container {
         }
         self.serve().action("serve the container")?;
         drop(raw);
-        self.await_uplink();
+        self.settle();
         self.keeper = None;
         ExitStatus::of(process::wait_for(self.id).action("wait for the container")?).ok_or(Error::Died)
     }
 
-    /// Waits until the ports of a container that has ended are free again: who hears of its end may want them.
-    pub(crate) fn await_uplink(&mut self) {
+    /// Waits until the ports of a container that has ended are free again: who hears of its end may want them. Looks how it
+    /// ended while its control group is there.
+    pub(crate) fn settle(&mut self) {
+        self.had_no_memory = self.group.as_ref().is_some_and(Group::had_no_memory);
         if let Some(keeper) = &mut self.keeper {
             keeper.await_uplink();
         }

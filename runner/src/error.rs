@@ -75,6 +75,9 @@ pub enum Error {
     /// A wish that contradicts itself or that this machine cannot grant.
     #[error("{0}")]
     Refused(String),
+    /// See [`GroupError`](crate::cgroup::GroupError).
+    #[error("no control group for the container: {0}")]
+    Group(#[from] crate::cgroup::GroupError),
     /// Work on a container's files failed; what is told names the file.
     #[error("{0}")]
     Files(String),
@@ -155,6 +158,8 @@ pub enum Stage {
     OomScore,
     /// Landlock rules.
     Landlock,
+    /// An AppArmor profile.
+    AppArmor,
     /// Capabilities.
     Capabilities,
     /// The seccomp program.
@@ -166,7 +171,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    const ALL: [Self; 27] = [
+    const ALL: [Self; 28] = [
         Self::Identity,
         Self::Keyring,
         Self::Cgroup,
@@ -190,6 +195,7 @@ impl Stage {
         Self::Limit,
         Self::OomScore,
         Self::Landlock,
+        Self::AppArmor,
         Self::Capabilities,
         Self::Seccomp,
         Self::Init,
@@ -228,6 +234,7 @@ impl fmt::Display for Stage {
             Self::Limit => "set the limit",
             Self::OomScore => "set the readiness to be killed for memory to",
             Self::Landlock => "enforce the Landlock rule",
+            Self::AppArmor => "confine the command by the AppArmor profile",
             Self::Capabilities => "drop capabilities",
             Self::Seccomp => "install the seccomp program",
             Self::Init => "start the init process",

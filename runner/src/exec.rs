@@ -6,11 +6,13 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use nix::sched::CloneFlags;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::{self, Group};
 use crate::channel::{Channel, Heard};
 use crate::child::{self, During, Failure};
 use crate::container::Container;
@@ -62,16 +64,18 @@ fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
     poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&now)).is_ok_and(|count| count > 0)
 }
 
-/// Runs the plan's command in the container whose first process this is; returns when it runs.
+/// Runs the plan's command in the container whose first process this is; returns when it runs. `runtime` is the folder of the
+/// user's systemd, which may have to let this process into the container's control group.
 ///
 /// # Errors
 /// [`Error::NotRunning`]; [`Error::NotFound`] and [`Error::NotExecutable`] of the command; those of joining.
-pub fn exec(plan: &Plan, container: &FirstProcess) -> Result<Container, Error> {
+pub fn exec(plan: &Plan, container: &FirstProcess, runtime: Option<&Path>) -> Result<Container, Error> {
     let target = container.open().ok_or(Error::NotRunning)?;
     let (parent, child) = Channel::pair().action("make a channel")?;
     let signals = watch_signals()?;
-    let Cloned::Parent { id: joiner, .. } = clone3(0).action("fork")? else {
-        drop(parent);
+    let group = cgroup::descriptor(plan.cgroup.as_deref()).action("open the control group")?;
+    let Cloned::Parent { id: joiner, .. } = fork_into(group.as_ref(), runtime)? else {
+        drop((parent, group));
         let Err(failure) = join(plan, &target, &child);
         child.fail(failure.stage, &failure.what, &failure.error);
         process::exit_now(1)
@@ -90,6 +94,20 @@ pub fn exec(plan: &Plan, container: &FirstProcess) -> Result<Container, Error> {
         let _ = process::wait_for(id);
     })?;
     Ok(Container::new(id, pidfd, signals, terminal, plan.spec.interactive, None))
+}
+
+/// Makes the process that joins, in the container's control group if that has one.
+fn fork_into(group: Option<&OwnedFd>, runtime: Option<&Path>) -> Result<Cloned, Error> {
+    const ACTION: &str = "start a process in the container's control group";
+    let Some(group) = group else { return clone3(0, None).action("fork") };
+    match clone3(0, Some(group.as_fd())) {
+        // This process is where no other can be moved out of but by systemd.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Group::approach(runtime)?;
+            clone3(0, Some(group.as_fd())).action(ACTION)
+        }
+        other => other.action(ACTION),
+    }
 }
 
 /// The number of a descriptor's process (`pidfd_open(2)`, `fdinfo`).
@@ -114,7 +132,7 @@ fn join(plan: &Plan, target: &OwnedFd, channel: &Channel) -> Result<std::convert
         namespaces |= CloneFlags::CLONE_NEWNET;
     }
     nix::sched::setns(target, namespaces).during(Stage::Join, "")?;
-    match clone3(nix::libc::CLONE_PARENT).during(Stage::Join, "")? {
+    match clone3(nix::libc::CLONE_PARENT, None).during(Stage::Join, "")? {
         Cloned::Parent { pidfd, .. } => {
             channel.give(pidfd).during(Stage::Join, "")?;
             process::exit_now(0)

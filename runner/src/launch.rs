@@ -8,6 +8,7 @@ use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{Gid, Uid};
 
+use crate::cgroup::{self, Group};
 use crate::channel::{Channel, Heard};
 use crate::child::{self, Groups, Orders};
 use crate::container::{Container, FORWARDED};
@@ -60,13 +61,19 @@ impl Launch<'_> {
         let (to_child, from_keeper) = network.unzip();
         // Before the clone, so that no signal is lost between it and the first wait; the child resets its own.
         let signals = watch_signals()?;
-        let cloned = clone3(namespaces(plan)).map_err(|error| match plan.user_namespace {
-            Some(_) => Error::user_namespace(error),
-            None => Error::Parent { action: "make namespaces", source: error },
-        })?;
+        let group = cgroup::descriptor(plan.cgroup.as_deref()).action("open the control group")?;
+        let cloned =
+            clone3(namespaces(plan), cgroup::borrowed(group.as_ref())).map_err(|error| match plan.user_namespace {
+                // Nothing else answers so: a group that is not to be entered, or has just gone.
+                _ if is_of_group(&error, group.is_some()) => {
+                    Error::Parent { action: "start a process in the control group", source: error }
+                }
+                Some(_) => Error::user_namespace(error),
+                None => Error::Parent { action: "make namespaces", source: error },
+            })?;
         let Cloned::Parent { id, pidfd } = cloned else {
             // With an end of the parent's or the keeper's in its own hands, it would never hear that they have gone.
-            drop((parent, to_child));
+            drop((parent, to_child, group));
             let groups = maps.groups();
             let (rootfs, network) = (self.rootfs, from_keeper.as_ref());
             child::run(&Orders { plan, rootfs, channel: &child, network, groups: groups.as_ref() })
@@ -116,7 +123,8 @@ impl Launch<'_> {
         drop(to_child);
         let terminal = answer(&parent, plan)?;
         drop(parent);
-        Ok(Container::new(id, pidfd, signals, terminal, plan.spec.interactive, Some(keeper)))
+        let container = Container::new(id, pidfd, signals, terminal, plan.spec.interactive, Some(keeper));
+        Ok(container.in_group(plan.cgroup.clone().map(Group::at)))
     }
 }
 
@@ -201,6 +209,10 @@ fn maps(plan: &Plan, warn: &mut dyn FnMut(&str)) -> Result<Wanted, Error> {
         }
         Err(error) => Err(error.into()),
     }
+}
+
+fn is_of_group(error: &io::Error, has_group: bool) -> bool {
+    has_group && matches!(error.raw_os_error(), Some(libc::EACCES | libc::ENODEV | libc::EBUSY | libc::EOPNOTSUPP))
 }
 
 fn namespaces(plan: &Plan) -> i32 {

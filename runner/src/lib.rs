@@ -8,6 +8,7 @@
 //! Everything here is for a single-threaded process: between clone and exec the child is a plain copy of its parent.
 
 pub mod archive;
+pub mod cgroup;
 pub mod changes;
 pub mod container;
 pub mod error;
@@ -18,6 +19,7 @@ pub mod idmap;
 pub mod launch;
 pub mod limit;
 pub mod logs;
+pub mod lsm;
 pub mod monitor;
 pub mod plan;
 pub mod refusal;

@@ -146,7 +146,7 @@ impl Monitor {
         self.streams = streams;
         (self.pending, self.input_ends) = (Vec::new(), false);
         self.relay(container).action("serve the container")?;
-        container.await_uplink();
+        container.settle();
         ExitStatus::of(process::wait_for(container.id()).action("wait for the container")?).ok_or(Error::Died)
     }
 

@@ -131,6 +131,8 @@ pub struct Plan {
     pub is_network_apart: bool,
     /// Its filter; empty for none.
     pub seccomp: Vec<BpfInstruction>,
+    /// The control group that it is born in; the caller's without.
+    pub cgroup: Option<PathBuf>,
 }
 
 impl Plan {
@@ -167,7 +169,7 @@ impl Plan {
         let is_network_apart = spec.network.uplink().is_some()
             || spec.network == Network::None && user_namespace.is_some() && host.holder.is_some();
         let steps = steps(&spec, is_network_apart)?;
-        Ok(Self { spec, host, user_namespace, steps, is_network_apart, seccomp })
+        Ok(Self { spec, host, user_namespace, steps, is_network_apart, seccomp, cgroup: None })
     }
 }
 

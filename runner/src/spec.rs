@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::Wish;
 use crate::idmap::Shape;
 use crate::limit::Limit;
 use crate::seccomp::{BpfInstruction, DEFAULT_CAPABILITIES};
@@ -45,10 +46,14 @@ pub struct Spec {
     pub no_new_privileges: bool,
     /// System call filter.
     pub seccomp: Seccomp,
+    /// The AppArmor profile of its processes; the caller's without.
+    pub apparmor: Option<String>,
     /// What of the file system may be reached at all (Landlock); empty for no such limit.
     pub landlock: Vec<LandlockRule>,
     /// Resource limits that differ from the caller's.
     pub limits: Vec<Limit>,
+    /// A control group of its own; the caller's without.
+    pub cgroup: Option<Wish>,
     /// Kernel parameters of the container's namespaces, by name.
     pub sysctls: Vec<(String, String)>,
     /// Readiness to be killed when memory runs out, `oom_score_adj`; the caller's where it is not given.
@@ -97,6 +102,7 @@ impl Default for Spec {
             namespaces: Namespaces::default(),
             landlock: Vec::new(),
             limits: Vec::new(),
+            cgroup: None,
             sysctls: Vec::new(),
             oom_score: None,
             umask: 0o022,
@@ -112,6 +118,7 @@ impl Default for Spec {
             granted: 0,
             no_new_privileges: false,
             seccomp: Seccomp::Default,
+            apparmor: None,
             mounts: Vec::new(),
             unmask: Vec::new(),
             read_only: false,

@@ -3,6 +3,7 @@
 //! ```text
 //! containers/NAME/   the folder; making it reserves the name
 //!   state            the record, JSON; only who holds the folder's lock writes it
+//!   change           what was changed since, JSON
 //!   kept             marks one that stays when it has ended
 //!   upper/ work/     its changes
 //!   log log.1        what it wrote in the background
@@ -24,12 +25,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::{Group, Wish};
 use crate::container::ExitStatus;
 use crate::exec::FirstProcess;
 use crate::spec::{MountKind, Spec};
 
 /// File name of the record.
 pub const STATE: &str = "state";
+/// File name of what was changed since the record was made.
+const CHANGE: &str = "change";
 /// A record of another form is of another version of this program.
 const FORM: u32 = 2;
 /// What a container is taken to have ended with whose monitor could not tell: it was killed.
@@ -98,6 +102,9 @@ pub struct Run {
     pub exit: Option<u8>,
     /// Whether a monitor answers for it, rather than the program that started it.
     pub has_monitor: bool,
+    /// Whether a process of it was killed because its control group had no more memory.
+    #[serde(default)]
+    pub had_no_memory: bool,
 }
 
 /// A container.
@@ -129,10 +136,42 @@ pub struct Record {
     pub holder: bool,
     /// What it is started by.
     pub spec: Spec,
+    /// The control group of the last start, if it had one of its own.
+    #[serde(default)]
+    pub group: Option<PathBuf>,
     /// How often its monitor has started it again.
     pub restarts: u32,
+    /// What was changed since it was made; already in effect in the fields that it is about.
+    #[serde(skip)]
+    pub change: Change,
     /// The last start.
     pub run: Option<Run>,
+}
+
+/// What was changed of a container after it was made. In a file of its own, since its monitor writes the record.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Change {
+    /// Its control group, with all limits.
+    pub cgroup: Option<Wish>,
+    /// What happens when it ends.
+    pub restart: Option<Restart>,
+}
+
+impl Change {
+    fn read(folder: &Path) -> Option<Self> {
+        serde_json::from_slice(&std::fs::read(folder.join(CHANGE)).ok()?).ok()
+    }
+
+    /// Writes it into the container's folder, in place of an earlier one.
+    ///
+    /// # Errors
+    /// A full disk, a folder that has gone.
+    pub fn write(&self, folder: &Path) -> io::Result<()> {
+        let draft = folder.join(format!("{CHANGE}.{}", crate::sys::process::own_id()));
+        std::fs::write(&draft, serde_json::to_vec(self)?)?;
+        std::fs::rename(draft, folder.join(CHANGE))
+    }
 }
 
 /// What a container does.
@@ -142,6 +181,8 @@ pub enum Status {
     Created,
     /// Its first process lives.
     Running,
+    /// So it does, and its control group is stopped.
+    Paused,
     /// It has ended.
     Exited,
 }
@@ -152,6 +193,7 @@ impl Status {
         match self {
             Self::Created => "created",
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Exited => "exited",
         }
     }
@@ -174,7 +216,9 @@ impl Record {
             log_size: 0,
             holder: true,
             spec,
+            group: None,
             restarts: 0,
+            change: Change::default(),
             run: None,
         }
     }
@@ -185,15 +229,17 @@ impl Record {
     /// The process has gone already.
     pub fn begin(&mut self, id: i32, has_monitor: bool) -> io::Result<()> {
         let first = FirstProcess::of(id)?;
-        self.run = Some(Run { boot: boot()?, first, started: now(), finished: None, exit: None, has_monitor });
+        let (boot, started) = (boot()?, now());
+        self.run = Some(Run { boot, first, started, finished: None, exit: None, has_monitor, had_no_memory: false });
         Ok(())
     }
 
     /// Notes how it ended.
-    pub fn end(&mut self, status: ExitStatus) {
+    pub fn end(&mut self, status: ExitStatus, had_no_memory: bool) {
         if let Some(run) = &mut self.run {
             run.finished = Some(now());
             run.exit = Some(status.code());
+            run.had_no_memory = had_no_memory;
         }
     }
 
@@ -208,9 +254,15 @@ impl Record {
     pub fn status(&self) -> Status {
         match (&self.run, self.running()) {
             (None, _) => Status::Created,
+            (_, Some(_)) if self.group().is_some_and(|group| group.is_frozen()) => Status::Paused,
             (_, Some(_)) => Status::Running,
             _ => Status::Exited,
         }
+    }
+
+    /// The control group of the last start.
+    pub fn group(&self) -> Option<Group> {
+        self.group.clone().map(Group::at)
     }
 
     /// What the last start ended with, once it has. One that ended unseen, with its monitor or with the machine, was killed.
@@ -242,6 +294,16 @@ impl Record {
         })
     }
 
+    /// Takes over what was changed since it was made: by the command that reads it, and by its monitor before each start.
+    pub fn take_changes(&mut self, folder: &Path) {
+        let Some(change) = Change::read(folder) else { return };
+        self.restart = change.restart.unwrap_or(self.restart);
+        if let Some(wish) = &change.cgroup {
+            self.spec.cgroup = Some(wish.clone());
+        }
+        self.change = change;
+    }
+
     fn read(folder: &Path, name: &str) -> Result<Self, StateError> {
         for attempt in 0.. {
             let text = std::fs::read(folder.join(STATE)).map_err(|source| match source.kind() {
@@ -250,7 +312,8 @@ impl Record {
                 _ => StateError::Read { name: name.to_owned(), source },
             })?;
             let record: Option<Self> = serde_json::from_slice(&text).ok().filter(|record: &Self| record.form == FORM);
-            let record = record.ok_or_else(|| StateError::Form(name.to_owned()))?;
+            let mut record = record.ok_or_else(|| StateError::Form(name.to_owned()))?;
+            record.take_changes(folder);
             // Of an ephemeral one nothing more is written.
             let is_unsettled = record.run.as_ref().is_some_and(|run| run.finished.is_none())
                 && !record.spec.ephemeral
@@ -372,7 +435,7 @@ mod tests {
 
     fn run_of(id: i32, boot: String) -> Run {
         let first = FirstProcess::of(id).unwrap();
-        Run { boot, first, started: 1, finished: None, exit: None, has_monitor: true }
+        Run { boot, first, started: 1, finished: None, exit: None, has_monitor: true, had_no_memory: false }
     }
 
     #[test]

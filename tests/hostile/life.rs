@@ -76,16 +76,21 @@ fn row_20_what_cannot_be_kept_is_refused_aloud() {
     for (flags, reason) in [
         (&["--security-opt", &broken][..], "seccomp profile"),
         (&["--security-opt", "seccomp=/missing.json"], "No such file"),
-        (&["--pids-limit", "5"], "there are no limits of processes"),
-        (&["--memory", "1g"], "unexpected argument '--memory'"),
-        (&["--cpus", "1"], "unexpected argument '--cpus'"),
-        (&["--cpuset-cpus", "0"], "unexpected argument '--cpuset-cpus'"),
-        (&["--security-opt", "apparmor=strict"], "does not set up"),
+        (&["--kernel-memory", "1g"], "unexpected argument '--kernel-memory'"),
+        (&["--security-opt", "apparmor=strict"], "AppArmor"),
+        (&["--security-opt", "label=type:x_t"], "which lrun does not set"),
         (&["--security-opt", "bogus"], "unknown --security-opt"),
     ] {
         let output = prison.run(flags, "echo ran");
         assert_eq!(output.status.code(), Some(125), "{flags:?}: {}", all(&output));
         assert!(all(&output).contains(reason) && !all(&output).contains("ran\n"), "{flags:?}: {}", all(&output));
+    }
+    // Without control groups of its own, as it has none where it was not let in, no limit is taken for given.
+    for flags in [["--pids-limit", "5"], ["--memory", "1g"], ["--cpus", "1"], ["--cpuset-cpus", "0"]] {
+        let output = prison.run(&flags, "echo ran");
+        assert_eq!(output.status.code(), Some(125), "{flags:?}: {}", all(&output));
+        let told = all(&output);
+        assert!(told.contains("no control group for the container") && !told.contains("ran\n"), "{flags:?}: {told}");
     }
     // The helpers fail: nothing starts with fewer ids than were meant.
     let run = format!("lrun run --rm --no-holder {} echo ran", prison.image);

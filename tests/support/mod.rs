@@ -93,6 +93,15 @@ pub fn has(program: &str) -> Result<(), String> {
     if found { Ok(()) } else { Err(format!("{program} is not installed")) }
 }
 
+/// Where this machine has its own packages from, security's apart.
+pub fn mirror() -> Result<String, String> {
+    let words = ["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"];
+    let told = run(Command::new("apt-get").args(words))?;
+    let told = String::from_utf8_lossy(&told.stdout);
+    let own = told.lines().find(|uri| !uri.contains("security"));
+    own.map(str::to_owned).ok_or_else(|| "apt has no source of packages".to_owned())
+}
+
 /// Both programs where any user can run them: the build's folder may be closed to others.
 pub fn programs() -> &'static Path {
     static COPIED: OnceLock<PathBuf> = OnceLock::new();

@@ -14,6 +14,7 @@ mod files;
 mod limits;
 mod network;
 mod quick;
+mod resources;
 mod run;
 #[cfg(test)]
 mod tests;
@@ -30,11 +31,12 @@ pub use self::files::{CommitArguments, ContainerExportArguments, CopyArguments, 
 pub use self::limits::UlimitArgument;
 pub use self::network::NetworkArgument;
 pub use self::quick::parse_run;
+pub use self::resources::{CgroupsArgument, ResourceArguments};
 pub use self::run::{PullPolicy, RunArguments, UserNamespaceArgument};
 pub use self::verbs::{
     AttachArguments, ExecArguments, ExistsArguments, InspectArguments, Keys, KillArguments, Kind, LogsArguments, One,
-    PsArguments, RemoveArguments, RenameArguments, RestartArguments, SessionArguments, StartArguments, StopArguments,
-    TopArguments, WaitArguments, Which,
+    PauseArguments, PsArguments, RemoveArguments, RenameArguments, RestartArguments, SessionArguments, StartArguments,
+    StatsArguments, StopArguments, TopArguments, UpdateArguments, WaitArguments, Which,
 };
 pub use self::volume::{
     VolumeCommand, VolumeCreateArguments, VolumeExistsArguments, VolumeInspectArguments, VolumeListArguments,
@@ -44,7 +46,7 @@ use crate::global::Global;
 use crate::lstore::args::{CompletionsArguments, ManArguments, ReportArguments};
 
 /// Subcommands; an image with such a name is run by `lrun run NAME`.
-pub(crate) const COMMANDS: [&str; 25] = [
+pub(crate) const COMMANDS: [&str; 29] = [
     "run",
     "create",
     "start",
@@ -58,6 +60,10 @@ pub(crate) const COMMANDS: [&str; 25] = [
     "exists",
     "stop",
     "kill",
+    "pause",
+    "unpause",
+    "update",
+    "stats",
     "wait",
     "rename",
     "rm",
@@ -237,6 +243,42 @@ Examples:
   lrun kill web
   lrun kill -s HUP web")]
     Kill(KillArguments),
+
+    /// Stop all processes of containers where they are
+    #[command(after_help = "\
+Examples:
+  lrun pause web
+  lrun pause --all
+
+A container can be paused that has a control group of its own: one with a limit, or of --cgroups=enabled.")]
+    Pause(PauseArguments),
+
+    /// Let paused containers go on
+    #[command(after_help = "\
+Examples:
+  lrun unpause web
+  lrun unpause --all")]
+    Unpause(PauseArguments),
+
+    /// Change the limits of a container, or what happens when it ends
+    #[command(after_help = "\
+Examples:
+  lrun update --memory 1g --cpus 2 web
+  lrun update --restart on-failure:3 web
+
+Limits of one that runs need its control group: it was started with a limit, or with --cgroups=enabled.
+What is not said stays.")]
+    Update(Box<UpdateArguments>),
+
+    /// Show what containers use
+    #[command(after_help = "\
+Examples:
+  lrun stats
+  lrun stats --no-stream --format json web
+  lrun stats --no-stream --format '{{.Name}} {{.MemUsage}}'
+
+Of a container without a control group of its own, what its processes tell is shown, and the rest as --.")]
+    Stats(StatsArguments),
 
     /// Wait until containers have ended, and print their exit statuses
     #[command(after_help = "\

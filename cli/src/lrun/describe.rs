@@ -57,9 +57,9 @@ pub(super) fn inspected(found: &Found) -> Value {
         "State": {
             "Status": status.name(),
             "Running": status == Status::Running,
-            "Paused": false,
+            "Paused": status == Status::Paused,
             "Restarting": false,
-            "OOMKilled": false,
+            "OOMKilled": run.is_some_and(|run| run.had_no_memory),
             "Dead": false,
             "Pid": pid,
             "ExitCode": record.exit().unwrap_or(0),
@@ -70,6 +70,7 @@ pub(super) fn inspected(found: &Found) -> Value {
         "Image": record.image_id,
         "ImageName": record.image,
         "Name": name,
+        "AppArmorProfile": spec.apparmor.as_deref().unwrap_or_default(),
         "RestartCount": record.restarts,
         "Mounts": spec.mounts.iter().filter_map(mount).collect::<Vec<_>>(),
         "LogPath": path.join("log"),
@@ -265,6 +266,7 @@ pub(super) fn command(record: &Record, is_whole: bool) -> String {
 pub(super) fn status(record: &Record, now: SystemTime) -> String {
     let age = |moment: Moment| now.duration_since(time(moment)).unwrap_or_default().as_secs();
     match (record.status(), &record.run) {
+        (Status::Paused, _) => "Paused".to_owned(),
         (Status::Running, Some(run)) => format!("Up {}", duration(age(run.started))),
         (Status::Exited, Some(run)) => {
             let code = record.exit().unwrap_or(0);

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use lrun::state::Status;
 use lrun::{Host, Plan, Spec};
 
 use super::args::ExecArguments;
@@ -21,10 +22,15 @@ fn enter(global: &Global, arguments: &ExecArguments) -> Result<Exit, Failure> {
     let environment = Environment::of_process();
     let store = environment.store(global)?;
     let record = containers(&store).find(&arguments.container)?.record;
+    if record.status() == Status::Paused {
+        let name = &arguments.container;
+        return Err(format!("{name}: the container is paused; `lrun unpause {name}` first").into());
+    }
     let first = record.running().ok_or_else(|| format!("{}: the container is not running", arguments.container))?;
+    let group = record.group;
     let spec = spec(arguments, record.spec, &environment)?;
-    let plan = Plan::new(spec, Host::probe())?;
-    Ok(exit(lrun::exec(&plan, &first)?.wait()?))
+    let plan = Plan { cgroup: group, ..Plan::new(spec, Host::probe())? };
+    Ok(exit(lrun::exec(&plan, &first, environment.runtime_folder().as_deref())?.wait()?))
 }
 
 /// The container's own spec with the command's differences.

@@ -75,7 +75,7 @@ fn apparmor() -> &'static str {
     match read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").as_deref() {
         Some("1") => "withholds power in user namespaces from programs without a profile; `lrun apparmor` prints one",
         _ if read("/sys/module/apparmor/parameters/enabled").as_deref() == Some("Y") => {
-            "does not restrict user namespaces; no profile is set on containers"
+            "does not restrict user namespaces; --security-opt apparmor=PROFILE confines a container"
         }
         _ => "not there",
     }
@@ -91,7 +91,7 @@ fn selinux() -> &'static str {
 
 fn cgroups() -> &'static str {
     if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
-        "version 2; limits are not set, and refused when they are asked for"
+        "version 2; limits need a systemd of yours, or a group that you may make groups in"
     } else {
         "version 1, which cannot be delegated; limits are refused"
     }

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use lrun::cgroup::Group;
 use lrun::logs::Writer;
 use lrun::state::{Record, Restart};
 use lrun::sys::process::{self, Fork};
@@ -12,6 +13,7 @@ use lrun::{Aftermath, ExitStatus, Monitor, Rootfs, Streams};
 use rustix::fs::AtFlags;
 
 use super::PROGRAM;
+use super::control;
 use super::folder::Folder;
 use super::run::{clear_up, exit_of, launch_spec, remove_with_volumes};
 use super::volumes::named_by;
@@ -105,17 +107,18 @@ impl Job<'_> {
 
     /// One start, from the first step to the written status.
     fn once(&mut self, monitor: &mut Monitor, teller: &mut Option<PipeWriter>) -> Result<ExitStatus, Failure> {
+        let group = self.make_group(teller.is_some())?;
         let spec = self.record.spec.clone();
         let streams = if spec.terminal { Streams::default() } else { Streams::put_in_place(spec.interactive)? };
         let rootfs = at(&self.rootfs, &self.folder);
         let folder = &self.folder;
         let volumes = named_by(&self.record);
-        let work = Box::new(|| clear_up(&self.store, folder, &volumes));
+        let work = Box::new(|| clear_up(&self.store, folder, &volumes, group.as_ref()));
         let aftermath = Aftermath { work, keep: vec![folder.lock(), self.lease.as_fd()] };
         let mut warnings = Vec::new();
-        let begun = launch_spec(spec, &rootfs, Some(aftermath), self.record.holder, self.environment, &mut |weaker| {
-            warnings.push(weaker.to_owned());
-        });
+        let warn = &mut |weaker: &str| warnings.push(weaker.to_owned());
+        let holder = self.record.holder;
+        let begun = launch_spec(spec, group.as_ref(), &rootfs, Some(aftermath), holder, self.environment, warn);
         // The container has them now, and they are to end with it.
         process::detach_stdio()?;
         let mut container = begun.inspect_err(|_| {
@@ -132,7 +135,7 @@ impl Job<'_> {
             runs(teller, &warnings);
         }
         let status = monitor.serve(&mut container, streams)?;
-        self.record.end(status);
+        self.record.end(status, container.had_no_memory());
         // A full disk must not keep those who wait from being told.
         let written = self.record.write(folder.lock());
         monitor.announce(status);
@@ -141,7 +144,17 @@ impl Job<'_> {
         Ok(status)
     }
 
-    fn starts_again(&self, status: ExitStatus) -> bool {
+    /// The container's control group; a new container that gets none leaves nothing.
+    fn make_group(&mut self, is_first: bool) -> Result<Option<Group>, Failure> {
+        control::make(&mut self.record, &self.folder, self.environment, is_first).inspect_err(|_| {
+            if self.is_new && is_first {
+                remove_with_volumes(&self.store, &self.folder.path(), &named_by(&self.record));
+            }
+        })
+    }
+
+    fn starts_again(&mut self, status: ExitStatus) -> bool {
+        self.record.take_changes(&self.folder.path());
         let wanted = match self.record.restart {
             Restart::No => false,
             Restart::Always => true,

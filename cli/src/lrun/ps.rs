@@ -34,7 +34,10 @@ pub(super) fn run(global: &Global, arguments: &PsArguments) -> Result<Exit, Fail
     let all = arguments.all
         || arguments.latest
         || arguments.filters.iter().any(|(name, _)| name == "status" || name == "exited");
-    found.retain(|found| (all || found.record.status() == Status::Running) && is_wanted(found, &arguments.filters));
+    found.retain(|found| {
+        (all || matches!(found.record.status(), Status::Running | Status::Paused))
+            && is_wanted(found, &arguments.filters)
+    });
 
     let stdout = std::io::stdout();
     let mut output = Output::new(&stdout, std::io::IsTerminal::is_terminal(&stdout));

@@ -8,6 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use lrun::cgroup::Group;
 use lrun::idmap::Shape;
 use lrun::spec::UserNamespace;
 use lrun::state::{Record, Restart, random_id};
@@ -17,6 +18,7 @@ use lstore::{Checkout, Start, Store};
 
 use super::PROGRAM;
 use super::args::{CreateArguments, PullPolicy, RunArguments};
+use super::control;
 use super::etc;
 use super::folder::Folder;
 use super::monitor::Job;
@@ -61,7 +63,18 @@ fn start_and_wait(global: &Global, arguments: &RunArguments) -> Result<Exit, Fai
         }
         let warn = &mut |weaker: &str| report::warn(PROGRAM, weaker, &mut std::io::stderr());
         let rootfs = Rootfs::Directory(directory);
-        let mut container = launch_spec(spec, &rootfs, None, !arguments.no_holder, &environment, warn)?;
+        let mut spec = spec;
+        let holder = !arguments.no_holder;
+        let group = match &mut spec.cgroup {
+            Some(wish) => {
+                wish.name = random_id()?;
+                Some(control::alone(wish, holder, &environment)?)
+            }
+            None => None,
+        };
+        let own = group.clone();
+        let aftermath = own.map(|own| Aftermath { work: Box::new(move || own.remove()), keep: Vec::new() });
+        let mut container = launch_spec(spec, group.as_ref(), &rootfs, aftermath, holder, &environment, warn)?;
         return Ok(exit(container.wait()?));
     }
     let store = environment.store(global)?;
@@ -104,6 +117,9 @@ pub(super) fn make(
     let name = arguments.name.clone().unwrap_or_else(|| id[..SHORT].to_owned());
     let Start { image, config, checkout } = provide(global, arguments, store)?;
     let mut spec = bridge::spec(arguments, &config, &name, environment)?;
+    if let Some(wish) = &mut spec.cgroup {
+        wish.name.clone_from(&id);
+    }
     if arguments.privileged {
         etc::introduce(&mut spec, &name, &id, &arguments.image().to_string_lossy(), &image);
     }
@@ -190,10 +206,14 @@ fn in_the_foreground(
     environment: &Environment,
 ) -> Result<Exit, Failure> {
     let volumes = volumes::named_by(&record);
-    let aftermath =
-        Aftermath { work: Box::new(|| clear_up(store, folder, &volumes)), keep: vec![folder.lock(), lease] };
+    let group = control::make(&mut record, folder, environment, true).inspect_err(|_| {
+        remove_with_volumes(store, &folder.path(), &volumes);
+    })?;
+    let work = Box::new(|| clear_up(store, folder, &volumes, group.as_ref()));
+    let aftermath = Aftermath { work, keep: vec![folder.lock(), lease] };
     let warn = &mut |weaker: &str| report::warn(PROGRAM, weaker, &mut std::io::stderr());
-    let begun = launch_spec(record.spec.clone(), rootfs, Some(aftermath), record.holder, environment, warn);
+    let spec = record.spec.clone();
+    let begun = launch_spec(spec, group.as_ref(), rootfs, Some(aftermath), record.holder, environment, warn);
     let mut container = begun.inspect_err(|_| {
         // A container that never ran leaves nothing, with --rm or without.
         remove_with_volumes(store, &folder.path(), &volumes);
@@ -204,7 +224,7 @@ fn in_the_foreground(
     }
     let status = container.wait()?;
     if !folder.is_ephemeral() {
-        record.end(status);
+        record.end(status, container.had_no_memory());
         record.write(folder.lock())?;
     }
     Ok(exit(status))
@@ -213,6 +233,7 @@ fn in_the_foreground(
 /// Starts what a spec says.
 pub(super) fn launch_spec(
     mut spec: Spec,
+    group: Option<&Group>,
     rootfs: &Rootfs,
     aftermath: Option<Aftermath<'_>>,
     with_holder: bool,
@@ -221,7 +242,8 @@ pub(super) fn launch_spec(
 ) -> Result<Container, Failure> {
     let holder = with_holder.then(|| lrun::holder::folder(environment.runtime_folder().as_deref()));
     uplink::name_host(&mut spec);
-    let plan = Plan::new(spec, Host { holder, ..Host::probe() })?;
+    let mut plan = Plan::new(spec, Host { holder, ..Host::probe() })?;
+    plan.cgroup = group.map(|group| group.path().to_path_buf());
     Ok(launch(&plan, rootfs, aftermath, warn)?)
 }
 
@@ -354,12 +376,16 @@ fn lstore_command(global: &Global, path: &Path, words: &[&str]) -> Result<(), Fa
 }
 
 /// Removes the files of a container that has ended, unless they are to stay, and those of others that were left behind.
-/// `own` are the volumes of the one that has ended.
-pub(super) fn clear_up(store: &Path, folder: &Folder, own: &[String]) {
+/// `own` are the volumes of the one that has ended, `group` is its control group.
+pub(super) fn clear_up(store: &Path, folder: &Folder, own: &[String], group: Option<&Group>) {
+    if let Some(group) = group {
+        group.remove();
+    }
     if folder.is_ephemeral() {
         remove_with_volumes(store, &folder.path(), own);
     }
     for (path, _lock) in Folder::left_over(store) {
+        control::sweep(&path);
         remove_with_volumes(store, &path, &volumes::named_in(&path));
     }
 }

@@ -42,6 +42,8 @@ pub struct SecurityOptions {
     pub mask: Vec<PathBuf>,
     /// Mount options of /proc.
     pub proc_options: Vec<String>,
+    /// The AppArmor profile of the container; none of its own without.
+    pub apparmor: Option<String>,
 }
 
 /// Why a security option cannot be used.
@@ -49,13 +51,11 @@ pub struct SecurityOptions {
 pub enum SecurityError {
     /// The option is not known.
     #[error(
-        "unknown --security-opt {0:?}; known are no-new-privileges, seccomp=FILE|unconfined, mask=PATH:PATH, unmask=ALL|PATH:PATH, proc-opts=OPTION, label=disable and apparmor=unconfined"
+        "unknown --security-opt {0:?}; known are no-new-privileges, seccomp=FILE|unconfined, mask=PATH:PATH, unmask=ALL|PATH:PATH, proc-opts=OPTION, label=disable and apparmor=PROFILE|unconfined"
     )]
     Unknown(String),
-    /// SELinux labels and AppArmor profiles are not set, so asking for a certain one cannot be granted.
-    #[error(
-        "--security-opt {0:?} asks for confinement that lrun does not set up; only label=disable and apparmor=unconfined can be given"
-    )]
+    /// SELinux labels are not set, so asking for a certain one cannot be granted.
+    #[error("--security-opt {0:?} asks for an SELinux label, which lrun does not set; only label=disable can be given")]
     Label(String),
     /// A path to mask or unmask is not absolute.
     #[error(
@@ -70,8 +70,7 @@ pub enum SecurityError {
 impl SecurityOptions {
     /// Reads the arguments of all `--security-opt` flags.
     ///
-    /// `label=disable` and `apparmor=unconfined` are what happens anyway, so they are accepted and change nothing. The
-    /// form with a colon (`label:disable`) is docker's old one.
+    /// `label=disable` is what happens anyway, so it is accepted and changes nothing. The form with a colon (`label:disable`) is docker's old one.
     pub fn parse<T: AsRef<str>>(arguments: &[T]) -> Result<Self, SecurityError> {
         let mut options = Self::default();
         for argument in arguments {
@@ -96,8 +95,10 @@ impl SecurityOptions {
                 }
                 ("unmask", Some(paths)) => options.unmask(paths)?,
                 ("systempaths", Some("unconfined")) => options.unmask = Unmask::All,
-                ("label", Some("disable")) | ("apparmor", Some("unconfined")) => {}
-                ("label" | "apparmor", Some(_)) => {
+                ("label", Some("disable")) => {}
+                ("apparmor", Some("unconfined")) => options.apparmor = None,
+                ("apparmor", Some(profile)) if is_profile(profile) => options.apparmor = Some(profile.into()),
+                ("label", Some(_)) => {
                     return Err(SecurityError::Label(argument.into()));
                 }
                 _ => return Err(SecurityError::Unknown(argument.into())),
@@ -117,6 +118,11 @@ impl SecurityOptions {
         }
         Ok(())
     }
+}
+
+/// Whether it can be the name of a profile: the kernel takes one line.
+fn is_profile(name: &str) -> bool {
+    !name.is_empty() && !name.contains(|letter: char| letter.is_control())
 }
 
 fn absolute(name: &'static str, paths: &str) -> Result<Vec<PathBuf>, SecurityError> {
@@ -152,6 +158,8 @@ mod tests {
             "unmask=/proc/bus",
             "mask=/etc/secret",
             "proc-opts=hidepid=2,gid=5",
+            "apparmor=unconfined",
+            "apparmor=strict",
         ]);
         assert_eq!(
             options,
@@ -161,6 +169,7 @@ mod tests {
                 unmask: Unmask::Paths(vec!["/proc/acpi".into(), "/sys/x".into(), "/proc/bus".into()]),
                 mask: vec!["/etc/secret".into()],
                 proc_options: vec!["hidepid=2".into(), "gid=5".into()],
+                apparmor: Some("strict".into()),
             })
         );
         let off = SecurityOptions::parse(&["no-new-privileges", "no-new-privileges:false"]);
@@ -182,7 +191,8 @@ mod tests {
             ("seccomp=", SecurityError::Unknown("seccomp=".into())),
             ("mask=proc:/x", SecurityError::Path("mask", "proc:/x".into())),
             ("label=type:t", SecurityError::Label("label=type:t".into())),
-            ("apparmor=strict", SecurityError::Label("apparmor=strict".into())),
+            ("apparmor=", SecurityError::Unknown("apparmor=".into())),
+            ("apparmor=a\nb", SecurityError::Unknown("apparmor=a\nb".into())),
             ("unmask=proc", SecurityError::Path("unmask", "proc".into())),
             ("no-new-privileges=1", SecurityError::Boolean("1".into())),
         ] {

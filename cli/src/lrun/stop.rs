@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lrun::FirstProcess;
-use lrun::state::{Found, Restart, StateError};
+use lrun::state::{Found, Restart, StateError, Status};
 use lrun::userns;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{FlockOperation, flock};
@@ -15,6 +15,7 @@ use rustix::process::Signal;
 
 use super::PROGRAM;
 use super::args::{KillArguments, RemoveArguments, StopArguments};
+use super::control;
 use super::monitor::mark_stopped;
 use super::select::{Selected, containers, each};
 use super::signal;
@@ -33,7 +34,17 @@ pub(super) fn stop(global: &Global, arguments: &StopArguments) -> Result<Exit, F
     if arguments.ignore {
         selected.retain(|(_, found)| !matches!(found, Err(StateError::NotFound(_))));
     }
-    each(selected, |found| stop_one(&found, arguments.time))
+    if arguments.which.all {
+        selected.retain(|(_, found)| found.as_ref().is_ok_and(|found| found.record.status() != Status::Paused));
+    }
+    each(selected, |found| {
+        if found.record.status() == Status::Paused {
+            return Err(
+                format!("can only stop created or running containers; {} is in state paused", found.name).into()
+            );
+        }
+        stop_one(&found, arguments.time)
+    })
 }
 
 /// Ends a container as it wants to be ended, and returns when that is noted. One that has ended is left as it is.
@@ -77,7 +88,8 @@ pub(super) fn kill(global: &Global, arguments: &KillArguments) -> Result<Exit, F
     }
     let number = signal::number(&arguments.signal).ok_or_else(|| format!("there is no signal {}", arguments.signal))?;
     each(selected, |found| {
-        let pidfd = found.record.running().and_then(|first| first.open()).ok_or_else(|| {
+        let running = found.record.running().filter(|_| found.record.status() == Status::Running);
+        let pidfd = running.and_then(|first| first.open()).ok_or_else(|| {
             let status = found.record.status().name();
             format!("can only kill running containers; {} is in state {status}", found.name)
         })?;
@@ -124,7 +136,10 @@ pub(super) fn remove(global: &Global, arguments: &RemoveArguments) -> Result<Exi
     }
     for Doomed { wanted, path, volumes } in doomed {
         let removed = match lock(&path) {
-            Ok(_lock) => lstore::remove_tree(&path).map_err(Failure::from),
+            Ok(_lock) => {
+                control::sweep(&path);
+                lstore::remove_tree(&path).map_err(Failure::from)
+            }
             // Its monitor was faster.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error.into()),
@@ -155,7 +170,11 @@ fn condemn(
     };
     let running = found.record.running();
     if running.is_some() && !arguments.force {
-        let text = format!("{wanted}: the container is running; `lrun stop {wanted}` first, or use --force");
+        let (what, way) = match found.record.status() {
+            Status::Paused => ("paused", "unpause"),
+            _ => ("running", "stop"),
+        };
+        let text = format!("{wanted}: the container is {what}; `lrun {way} {wanted}` first, or use --force");
         return Err((text.into(), 2));
     }
     if running.is_some() || found.record.restart != Restart::No && lrun::state::is_locked(&found.path) {

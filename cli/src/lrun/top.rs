@@ -2,6 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use lrun::cgroup::Usage;
 
 use super::args::TopArguments;
 use super::select::containers;
@@ -46,6 +49,43 @@ pub(super) fn run(global: &Global, arguments: &TopArguments) -> Result<Exit, Fai
     output.table(&table)?;
     output.flush()?;
     Ok(Exit::SUCCESS)
+}
+
+/// What the processes of a container use, as far as each tells: for one that has no control group of its own.
+pub(super) fn usage(first: i32) -> Usage {
+    // Each container has mounts of its own, whichever process ids it has.
+    let namespace = |id: i32| fs::read_link(format!("/proc/{id}/ns/mnt"));
+    let (Ok(own), Ok(entries)) = (namespace(first), fs::read_dir("/proc")) else { return Usage::default() };
+    let (mut ticks, mut memory, mut threads) = (0, 0, 0);
+    for id in entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok()) {
+        if !namespace(id).is_ok_and(|namespace| namespace == own) {
+            continue;
+        }
+        let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_ascii_whitespace().collect();
+        let number = |place: usize| fields.get(place).and_then(|text| text.parse::<u64>().ok()).unwrap_or_default();
+        // With the time of children that have ended.
+        ticks += (11..=14).map(number).sum::<u64>();
+        threads += number(17);
+        let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+        memory += kibibytes(&status, "VmRSS:").unwrap_or_default() << 10;
+    }
+    Usage {
+        cpu: Some(Duration::from_millis(ticks * 1000 / TICKS)),
+        memory: Some(memory),
+        pids: Some(threads),
+        ..Usage::default()
+    }
+}
+
+/// Bytes of the machine's memory.
+pub(super) fn total_memory() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    kibibytes(&text, "MemTotal:").map(|kibibytes| kibibytes << 10)
+}
+
+fn kibibytes(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(name))?.trim().strip_suffix(" kB")?.parse().ok()
 }
 
 struct Process {

@@ -3,9 +3,12 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::libc;
+
+/// `CLONE_INTO_CGROUP` of `linux/sched.h`; it does not fit the C library's type.
+const INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// Which side of the call this is.
 #[derive(Debug)]
@@ -21,23 +24,27 @@ pub enum Cloned {
     },
 }
 
-/// Makes a process, in new namespaces by `CLONE_NEW*` flags. It is a copy of the caller like that of fork; the caller must
-/// have a single thread.
+/// Makes a process, in new namespaces by `CLONE_NEW*` flags and in a control group (`CLONE_INTO_CGROUP`) or the caller's. It
+/// is a copy of the caller like that of fork; the caller must have a single thread.
 ///
 /// # Errors
-/// EPERM or ENOSPC where the kernel refuses the namespaces.
-pub fn clone3(flags: i32) -> io::Result<Cloned> {
+/// EPERM or ENOSPC where the kernel refuses the namespaces; EACCES, ENODEV or EBUSY the group.
+pub fn clone3(flags: i32, group: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
     let mut pidfd: RawFd = -1;
     // SAFETY: all-zero is a valid clone_args: no stack, no thread area, no set_tid.
     let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
     arguments.flags = u64::from(flags.cast_unsigned()) | u64::from(libc::CLONE_PIDFD.cast_unsigned());
     arguments.pidfd = (&raw mut pidfd) as u64;
+    if let Some(group) = group {
+        arguments.flags |= INTO_CGROUP;
+        arguments.cgroup = u64::from(group.as_raw_fd().cast_unsigned());
+    }
     // With CLONE_PARENT the process is the caller's sibling, and its end is told as the caller's own would be.
     if flags & libc::CLONE_PARENT == 0 {
         arguments.exit_signal = u64::from(libc::SIGCHLD.cast_unsigned());
     }
     // SAFETY: without CLONE_VM the child gets a copy of the memory, and with a single thread no lock is held in it.
-    // `arguments` and `pidfd` live until the call returns.
+    // `arguments`, `pidfd` and the group's descriptor live until the call returns.
     let id = unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, std::mem::size_of::<libc::clone_args>()) };
     match id {
         0 => Ok(Cloned::Child),

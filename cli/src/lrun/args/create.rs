@@ -47,7 +47,7 @@ impl CreateArguments {
     }
 }
 
-fn restart(text: &str) -> Result<Restart, String> {
+pub(super) fn restart(text: &str) -> Result<Restart, String> {
     match text.split_once(':').map_or((text, None), |(policy, times)| (policy, Some(times))) {
         ("" | "no", None) => Ok(Restart::No),
         ("always" | "unless-stopped", None) => Ok(Restart::Always),

@@ -4,6 +4,7 @@ use lrun::state::Restart;
 
 use super::create::CreateArguments;
 use super::network::NetworkArgument;
+use super::resources::{CgroupsArgument, ResourceArguments};
 use super::run::{PullPolicy, RunArguments, UserNamespaceArgument};
 use crate::global::RegistryArguments;
 
@@ -70,7 +71,9 @@ impl Default for RunArguments {
             oom_score_adj: None,
             annotation: Vec::new(),
             no_holder: false,
-            pids_limit: None,
+            resources: ResourceArguments::default(),
+            cgroup_parent: None,
+            cgroups: CgroupsArgument::Wanted,
             rootfs: false,
             runtime: None,
             pull: PullPolicy::Missing,

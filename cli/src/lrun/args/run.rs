@@ -17,6 +17,7 @@ use super::container_name;
 use super::create::CreateArguments;
 use super::limits::{self, UlimitArgument};
 use super::network::{self, NetworkArgument};
+use super::resources::{CgroupsArgument, ResourceArguments};
 use crate::global::RegistryArguments;
 
 /// `lrun run`.
@@ -106,7 +107,7 @@ pub struct RunArguments {
     #[arg(long)]
     pub privileged: bool,
 
-    /// no-new-privileges, seccomp=FILE|unconfined, mask=PATH:PATH, unmask=ALL|PATH:PATH, proc-opts=OPTION, label=disable, apparmor=unconfined
+    /// no-new-privileges, seccomp=FILE|unconfined, mask=PATH:PATH, unmask=ALL|PATH:PATH, proc-opts=OPTION, apparmor=PROFILE|unconfined, label=disable
     #[arg(long = "security-opt", value_name = "OPTION")]
     pub security: Vec<String>,
 
@@ -206,9 +207,17 @@ pub struct RunArguments {
     #[arg(long)]
     pub no_holder: bool,
 
-    /// Limit of processes; only -1, which is no limit
-    #[arg(long, value_name = "N", value_parser = pids_limit, allow_negative_numbers = true)]
-    pub pids_limit: Option<i64>,
+    /// What the container may use.
+    #[command(flatten)]
+    pub resources: ResourceArguments,
+
+    /// Below which control group to make the container's: a path in the hierarchy, or a slice of systemd's
+    #[arg(long, value_name = "PATH|NAME.slice", value_parser = cgroup_parent)]
+    pub cgroup_parent: Option<String>,
+
+    /// Whether the container has a control group of its own: enabled, disabled, or no-conmon, which leaves the runner where it is; without a word, if a limit asks for it
+    #[arg(long, value_name = "MODE", default_value = "wanted", hide_default_value = true, hide_possible_values = true, value_parser = cgroups)]
+    pub cgroups: CgroupsArgument,
 
     /// Program that starts containers; only crun, as which lrun can be taken: it starts them itself
     #[arg(long, value_name = "NAME", value_parser = ["crun", "lrun"], hide = true)]
@@ -323,10 +332,18 @@ fn keep_id(options: &str) -> Result<UserNamespaceArgument, String> {
     Ok(UserNamespaceArgument::KeepId { uid, gid, size })
 }
 
-fn pids_limit(text: &str) -> Result<i64, String> {
-    match text.parse() {
-        Ok(limit @ (-1 | 0)) => Ok(limit),
-        _ => Err("there are no limits of processes; give -1 or leave it out".into()),
+fn cgroup_parent(text: &str) -> Result<String, String> {
+    let is_inside = !text.is_empty() && text.split('/').all(|part| part != "..");
+    if is_inside { Ok(text.into()) } else { Err("a path in the hierarchy of control groups, or NAME.slice".into()) }
+}
+
+fn cgroups(text: &str) -> Result<CgroupsArgument, String> {
+    match text {
+        "wanted" => Ok(CgroupsArgument::Wanted),
+        "enabled" => Ok(CgroupsArgument::Enabled),
+        "disabled" => Ok(CgroupsArgument::Disabled),
+        "no-conmon" => Ok(CgroupsArgument::NoConmon),
+        _ => Err("give enabled, disabled or no-conmon".into()),
     }
 }
 

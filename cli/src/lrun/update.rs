@@ -1,0 +1,47 @@
+//! `lrun update`: other limits, and another policy, for a container that is there.
+
+use std::io::Write;
+
+use lrun::cgroup::{Resources, Wish};
+use lrun::state::Change;
+
+use super::args::UpdateArguments;
+use super::pause::group;
+use super::select::containers;
+use crate::env::Environment;
+use crate::exit::Exit;
+use crate::global::Global;
+use crate::report::Failure;
+
+pub(super) fn run(global: &Global, arguments: &UpdateArguments) -> Result<Exit, Failure> {
+    let store = Environment::of_process().store(global)?;
+    let found = arguments.one.select(&containers(&store))?;
+    let wish = found.record.spec.cgroup.clone();
+    let had = wish.as_ref().map_or_else(Resources::default, |wish| wish.resources.clone());
+    let said = arguments.resources.resources(had.memory)?;
+    if said.is_empty() && arguments.restart.is_none() {
+        return Err("nothing to change; give a limit, as --memory 1g, or --restart".into());
+    }
+    let wanted = had.changed_by(&said);
+    if let (Some(memory), Some(swap @ 0..)) = (wanted.memory, wanted.memory_swap)
+        && swap.cast_unsigned() < memory
+    {
+        return Err("--memory above the limit of memory and swap together; give --memory-swap too".into());
+    }
+    let change = Change {
+        // One that was made without a group gets one at its next start.
+        cgroup: (!said.is_empty()).then(|| {
+            let wish = wish.unwrap_or_else(|| Wish { name: found.record.id.clone(), ..Wish::default() });
+            Wish { resources: wanted.clone(), ..wish }
+        }),
+        restart: arguments.restart.or(found.record.change.restart),
+    };
+    if found.record.running().is_some() && !said.is_empty() {
+        // All of them, since one file can hold several.
+        group(&found)?.set(&wanted).map_err(lrun::Error::from)?;
+    }
+    let kept = found.record.change.cgroup.clone();
+    Change { cgroup: change.cgroup.or(kept), ..change }.write(&found.path)?;
+    writeln!(std::io::stdout(), "{}", found.record.id)?;
+    Ok(Exit::SUCCESS)
+}

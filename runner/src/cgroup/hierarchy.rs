@@ -1,0 +1,160 @@
+//! Where control groups of version 2 are, and which of them this process may make groups in.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, access};
+
+use super::GroupError;
+
+/// The controllers that limits are about.
+const CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
+
+/// The mounted tree of groups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Hierarchy {
+    /// Where it is mounted.
+    pub(super) mount: PathBuf,
+    /// The group of this process, below the mount.
+    pub(super) own: PathBuf,
+    /// Controllers that version 1 holds.
+    pub(super) held: Vec<String>,
+}
+
+impl Hierarchy {
+    /// Looks.
+    pub(super) fn find() -> Result<Self, GroupError> {
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").map_err(GroupError::at("/proc/self/mountinfo"))?;
+        let groups = std::fs::read_to_string("/proc/self/cgroup").map_err(GroupError::at("/proc/self/cgroup"))?;
+        Self::parse(&mounts, &groups).ok_or(GroupError::NoHierarchy)
+    }
+
+    fn parse(mounts: &str, groups: &str) -> Option<Self> {
+        let mount = mounts.lines().find_map(|line| {
+            let (place, kind) = line.split_once(" - ")?;
+            let mut fields = place.split(' ').skip(3);
+            let (root, point) = (fields.next()?, fields.next()?);
+            kind.starts_with("cgroup2 ").then(|| (root.to_owned(), PathBuf::from(point)))
+        });
+        let (root, mount) = mount?;
+        let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+        // A mount that shows a part of the tree only.
+        let group = group.strip_prefix(root.trim_end_matches('/')).unwrap_or(group);
+        let own = mount.join(group.trim_start_matches('/'));
+        let held = groups
+            .lines()
+            .filter_map(|line| line.split(':').nth(1))
+            .flat_map(|names| names.split(','))
+            .filter(|name| !name.is_empty() && !name.contains('='))
+            .map(|name| if name == "blkio" { "io".to_owned() } else { name.to_owned() })
+            .collect();
+        Some(Self { mount, own, held })
+    }
+
+    /// Makes these controllers work in the groups below one.
+    pub(super) fn enable(&self, folder: &Path, controllers: &[&str]) -> Result<(), GroupError> {
+        let there = words(folder, "cgroup.controllers")?;
+        for &controller in controllers {
+            if !there.iter().any(|name| name == controller) {
+                let controller = controller.to_owned();
+                return Err(if self.held.contains(&controller) {
+                    GroupError::Held { controller }
+                } else {
+                    GroupError::NotDelegated { controller, folder: folder.to_path_buf() }
+                });
+            }
+        }
+        let enabled = words(folder, "cgroup.subtree_control")?;
+        let wanted: Vec<String> = controllers
+            .iter()
+            .filter(|&&controller| !enabled.iter().any(|name| name == controller))
+            .map(|controller| format!("+{controller}"))
+            .collect();
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let file = folder.join("cgroup.subtree_control");
+        std::fs::write(&file, wanted.join(" ")).map_err(GroupError::at(file))
+    }
+
+    /// Those of the controllers of limits that can be had below a group.
+    pub(super) fn available(folder: &Path) -> Result<Vec<String>, GroupError> {
+        let mut there = words(folder, "cgroup.controllers")?;
+        there.retain(|name| CONTROLLERS.contains(&name.as_str()));
+        Ok(there)
+    }
+
+    /// The nearest group from this process's own upwards in which a group with these controllers can be made.
+    pub(super) fn place(&self, controllers: &[&str]) -> Result<PathBuf, GroupError> {
+        let mut refused = None;
+        for folder in self.own.ancestors().take_while(|folder| folder.starts_with(&self.mount)) {
+            // Who is made elsewhere must be let in from here: what lies above is writable, or nothing is.
+            if !may_write(folder) {
+                break;
+            }
+            match self.enable(folder, controllers) {
+                Ok(()) => return Ok(folder.to_path_buf()),
+                // With processes of its own a group has no controllers for groups below it: perhaps the one above.
+                Err(error) => refused = refused.or(Some(error)),
+            }
+        }
+        Err(refused.unwrap_or_else(|| GroupError::NotWritable(self.own.clone())))
+    }
+}
+
+/// Whether groups can be made in this one, and processes put there.
+pub(super) fn may_write(folder: &Path) -> bool {
+    [folder.to_path_buf(), folder.join("cgroup.procs")].iter().all(|path| access(path, Access::WRITE_OK).is_ok())
+}
+
+fn words(folder: &Path, name: &str) -> Result<Vec<String>, GroupError> {
+    let file = folder.join(name);
+    let text: io::Result<String> = std::fs::read_to_string(&file);
+    Ok(text.map_err(GroupError::at(file))?.split_whitespace().map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HYBRID: &str = "\
+30 20 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw
+31 30 0:27 / /sys/fs/cgroup/unified rw,nosuid - cgroup2 cgroup2 rw
+32 30 0:28 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
+";
+
+    #[test]
+    fn a_hybrid_host_has_controllers_that_cannot_be_had() {
+        let found = Hierarchy::parse(HYBRID, "4:memory:/a\n7:blkio:/\n9:name=systemd:/\n0::/b\n").unwrap();
+        assert_eq!(found.mount, Path::new("/sys/fs/cgroup/unified"));
+        assert_eq!(found.own, Path::new("/sys/fs/cgroup/unified/b"));
+        assert_eq!(found.held, ["memory", "io"]);
+    }
+
+    #[test]
+    fn version_1_alone_is_none() {
+        assert_eq!(Hierarchy::parse("32 30 0:28 / /sys/fs/cgroup/memory rw - cgroup cgroup rw", "1:memory:/\n"), None);
+        assert_eq!(Hierarchy::parse("", ""), None);
+    }
+
+    #[test]
+    fn a_mount_may_show_a_part_of_the_tree() {
+        let mounts = "31 30 0:27 /pod /sys/fs/cgroup rw - cgroup2 cgroup2 rw";
+        assert_eq!(Hierarchy::parse(mounts, "0::/pod/x\n").unwrap().own, Path::new("/sys/fs/cgroup/x"));
+    }
+
+    #[test]
+    fn a_controller_that_is_not_there_is_told_with_the_way_to_it() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("cgroup.controllers"), "pids memory\n").unwrap();
+        std::fs::write(folder.path().join("cgroup.subtree_control"), "pids\n").unwrap();
+        let hierarchy = Hierarchy { mount: folder.path().into(), own: folder.path().into(), held: vec!["cpu".into()] };
+        hierarchy.enable(folder.path(), &["pids"]).unwrap();
+        hierarchy.enable(folder.path(), &["pids", "memory"]).unwrap();
+        let written = std::fs::read_to_string(folder.path().join("cgroup.subtree_control")).unwrap();
+        assert!(written.starts_with("+memory"), "{written}");
+        let told = |controller| hierarchy.enable(folder.path(), &[controller]).unwrap_err().to_string();
+        assert!(told("cpu").contains("version 1"), "{}", told("cpu"));
+        assert!(told("io").contains("Delegate="), "{}", told("io"));
+    }
+}

@@ -1,0 +1,73 @@
+//! A scope of systemd's, with this process in it: the way to groups of one's own where systemd owns the tree.
+//!
+//! From a login's session no process can be moved to where the user's manager has delegated groups: only systemd may, and
+//! does on request (`org.freedesktop.systemd1(5)`, "CONTROL_GROUP_DELEGATION").
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::GroupError;
+use super::bus::{Bus, Value};
+use super::hierarchy::Hierarchy;
+use crate::sys::process;
+
+/// How long systemd may take to put this process into its scope.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Suffix of a scope's name.
+const SUFFIX: &str = ".scope";
+
+/// Where systemd listens: the user's, or root's own.
+pub(super) fn sockets(runtime: Option<&Path>) -> Vec<(PathBuf, bool)> {
+    let all = if rustix::process::geteuid().is_root() {
+        vec![(PathBuf::from("/run/systemd/private"), false), (PathBuf::from("/run/dbus/system_bus_socket"), true)]
+    } else {
+        let runtime = runtime.into_iter();
+        runtime.flat_map(|folder| [(folder.join("systemd/private"), false), (folder.join("bus"), true)]).collect()
+    };
+    all.into_iter().filter(|(socket, _)| socket.exists()).collect()
+}
+
+/// Puts this process into a new scope; returns the scope's group.
+pub(super) fn enter(name: &str, slice: Option<&str>, runtime: Option<&Path>) -> Result<PathBuf, GroupError> {
+    let sockets = sockets(runtime);
+    if sockets.is_empty() {
+        return Err(GroupError::NoManager);
+    }
+    let unit = format!("{name}{SUFFIX}");
+    let mut properties = vec![
+        ("Description", Value::Text(format!("lrun container {name}"))),
+        ("Delegate", Value::Flag(true)),
+        ("CollectMode", Value::Text("inactive-or-failed".to_owned())),
+        ("PIDs", Value::Numbers(vec![process::own_id().cast_unsigned()])),
+    ];
+    if let Some(slice) = slice {
+        properties.push(("Slice", Value::Text(slice.to_owned())));
+    }
+    let mut refused = None;
+    let is_asked = sockets.iter().any(|(socket, is_shared)| {
+        match Bus::connect(socket, *is_shared).and_then(|mut bus| bus.start_unit(&unit, &properties)) {
+            Ok(()) => true,
+            Err(error) => {
+                refused = Some(error);
+                false
+            }
+        }
+    });
+    if !is_asked {
+        let reason = refused.map_or_else(|| "it does not answer".to_owned(), |error| error.to_string());
+        return Err(GroupError::Manager { unit, reason });
+    }
+    // The answer only says that the work is queued.
+    let begun = Instant::now();
+    while begun.elapsed() < PATIENCE {
+        let own = Hierarchy::find()?.own;
+        if own.file_name().is_some_and(|last| last.to_str() == Some(unit.as_str())) {
+            return Ok(own);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Err(GroupError::Manager {
+        unit,
+        reason: "this process is not in it after 20 s; `systemctl status` may tell why".into(),
+    })
+}
