@@ -49,7 +49,7 @@ pub fn spec(
     let name = if arguments.uts { name.to_owned() } else { own_name() };
     let hostname = arguments.hostname.clone().unwrap_or(name);
     let keeps_groups = keeps_groups(arguments)?;
-    let network = uplink::network(arguments)?;
+    let network = uplink::network(arguments, config)?;
     let working_dir = if config.working_dir.is_empty() { "/" } else { &config.working_dir };
     let cwd = Path::new("/").join(arguments.workdir.clone().unwrap_or_else(|| working_dir.into()));
     let user = user(arguments, config);

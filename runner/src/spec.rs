@@ -210,7 +210,7 @@ pub enum Program {
 pub struct Port {
     /// Address of the host; all for none.
     pub address: Option<IpAddr>,
-    /// The first port of the host.
+    /// The first port of the host; 0 until one is chosen, which is done before a container is made.
     pub host: u16,
     /// The first port of the container.
     pub container: u16,

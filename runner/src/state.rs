@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::container::ExitStatus;
 use crate::exec::FirstProcess;
-use crate::spec::{MountKind, Spec};
+use crate::spec::{MountKind, Port, Spec};
 
 /// File name of the record.
 pub const STATE: &str = "state";
@@ -115,6 +115,9 @@ pub struct Record {
     pub created: Moment,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// Ports that it is known to listen on; their host's are none.
+    #[serde(default)]
+    pub exposed: Vec<Port>,
     /// The part of the command that the image or the caller calls entrypoint.
     pub entrypoint: Vec<OsString>,
     /// Signal that asks it to end.
@@ -167,6 +170,7 @@ impl Record {
             image_id,
             created: now(),
             labels: BTreeMap::new(),
+            exposed: Vec::new(),
             entrypoint: Vec::new(),
             stop_signal: None,
             stop_timeout: 10,

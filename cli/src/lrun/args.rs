@@ -13,6 +13,7 @@ mod defaults;
 mod files;
 mod limits;
 mod network;
+mod port;
 mod quick;
 mod run;
 #[cfg(test)]
@@ -29,6 +30,8 @@ pub use self::create::CreateArguments;
 pub use self::files::{CommitArguments, ContainerExportArguments, CopyArguments, DiffArguments};
 pub use self::limits::UlimitArgument;
 pub use self::network::NetworkArgument;
+pub(crate) use self::network::exposed;
+pub use self::port::PortArguments;
 pub use self::quick::parse_run;
 pub use self::run::{PullPolicy, RunArguments, UserNamespaceArgument};
 pub use self::verbs::{
@@ -44,7 +47,7 @@ use crate::global::Global;
 use crate::lstore::args::{CompletionsArguments, ManArguments, ReportArguments};
 
 /// Subcommands; an image with such a name is run by `lrun run NAME`.
-pub(crate) const COMMANDS: [&str; 25] = [
+pub(crate) const COMMANDS: [&str; 26] = [
     "run",
     "create",
     "start",
@@ -55,6 +58,7 @@ pub(crate) const COMMANDS: [&str; 25] = [
     "ps",
     "inspect",
     "top",
+    "port",
     "exists",
     "stop",
     "kill",
@@ -216,6 +220,15 @@ Examples:
 Examples:
   lrun top web")]
     Top(TopArguments),
+
+    /// Tell which ports of the host lead into a container
+    #[command(after_help = "\
+Examples:
+  lrun port web
+  lrun port web 80
+  lrun port web 53/udp
+  lrun port --all")]
+    Port(PortArguments),
 
     /// Tell by the exit status whether a container is there: 0 or 1
     #[command(after_help = "\

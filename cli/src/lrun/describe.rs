@@ -9,6 +9,7 @@ use lrun::spec::{Mount, MountKind, Network, Port, Propagation, Spec};
 use lrun::state::{Found, Moment, Record, Restart, Status};
 use serde_json::{Value, json};
 
+use super::publish::leads_to;
 use super::run::SHORT;
 use crate::output::{ago, duration, rfc3339, timestamp};
 
@@ -44,6 +45,10 @@ pub(super) fn inspected(found: &Found) -> Value {
         Network::Uplink(uplink) => uplink.program.name(),
     };
     let bindings = bindings(spec);
+    let mut ports = bindings.clone();
+    for port in unpublished(record) {
+        ports[format!("{}/{}", port.container, port.protocol)] = Value::Null;
+    }
     let (policy, times) = match record.restart {
         Restart::No => ("no", 0),
         Restart::OnFailure(times) => ("on-failure", times),
@@ -73,7 +78,7 @@ pub(super) fn inspected(found: &Found) -> Value {
         "RestartCount": record.restarts,
         "Mounts": spec.mounts.iter().filter_map(mount).collect::<Vec<_>>(),
         "LogPath": path.join("log"),
-        "NetworkSettings": { "Ports": bindings },
+        "NetworkSettings": { "Ports": ports },
         "Config": {
             "Hostname": spec.hostname,
             "User": spec.user,
@@ -101,8 +106,15 @@ pub(super) fn inspected(found: &Found) -> Value {
     })
 }
 
-fn published(spec: &Spec) -> &[Port] {
+/// The ports that lead in.
+pub(super) fn published(spec: &Spec) -> &[Port] {
     spec.network.uplink().map_or(&[], |uplink| uplink.ports.as_slice())
+}
+
+/// Those to which none leads, though they are exposed.
+fn unpublished(record: &Record) -> impl Iterator<Item = &Port> {
+    let is_published = |port: &Port| published(&record.spec).iter().any(|one| leads_to(one, port).is_some());
+    record.exposed.iter().filter(move |port| !is_published(port))
 }
 
 /// The ports of `inspect`: each of the container's, with those of the host that lead there.
@@ -136,8 +148,8 @@ fn listed_ports(spec: &Spec) -> Value {
     if ports.is_empty() { Value::Null } else { Value::Array(ports) }
 }
 
-/// The ports that `ps` shows: `0.0.0.0:8080->80/tcp`.
-pub(super) fn ports(spec: &Spec) -> String {
+/// The ports that `ps` shows: `0.0.0.0:8080->80/tcp`, and `443/tcp` for one that is only exposed.
+pub(super) fn ports(record: &Record) -> String {
     let range = |first: u16, count: u16| match count {
         1 => first.to_string(),
         _ => format!("{first}-{}", first + count - 1),
@@ -151,7 +163,9 @@ pub(super) fn ports(spec: &Spec) -> String {
         let (host, container) = (range(port.host, port.count), range(port.container, port.count));
         format!("{address}:{host}->{container}/{}", port.protocol)
     };
-    published(spec).iter().map(one).collect::<Vec<_>>().join(", ")
+    let leading = published(&record.spec).iter().map(one);
+    let others = unpublished(record).map(|port| format!("{}/{}", port.container, port.protocol));
+    leading.chain(others).collect::<Vec<_>>().join(", ")
 }
 
 fn mount(mount: &Mount) -> Option<Value> {
@@ -237,7 +251,7 @@ pub(super) fn shown(found: &Found, is_whole: bool) -> Value {
         "Mounts": targets(record).join(","),
         "Names": name,
         "Pid": record.running().map_or(0, |first| first.id),
-        "Ports": ports(&record.spec),
+        "Ports": ports(record),
         "Restarts": record.restarts,
     })
 }

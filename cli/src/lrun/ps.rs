@@ -72,7 +72,7 @@ fn table(found: &[Found], arguments: &PsArguments) -> Table {
             &command(record, arguments.no_trunc),
             &ago(time(record.created), now),
             &status(record, now),
-            &ports(&record.spec),
+            &ports(record),
             name.as_str(),
         ]);
     }

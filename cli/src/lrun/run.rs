@@ -20,6 +20,7 @@ use super::args::{CreateArguments, PullPolicy, RunArguments};
 use super::etc;
 use super::folder::Folder;
 use super::monitor::Job;
+use super::publish::exposed;
 use super::uplink;
 use super::volumes;
 use crate::bridge;
@@ -108,6 +109,7 @@ pub(super) fn make(
         etc::introduce(&mut spec, &name, &id, &arguments.image().to_string_lossy(), &image);
     }
     volumes::declare(&mut spec, &config.volumes)?;
+    let exposed = exposed(arguments, &config.exposed_ports)?;
     let labels = labels(&arguments.create, config.labels)?;
     let create = &arguments.create;
     if let Some(file) = &create.cidfile {
@@ -131,6 +133,7 @@ pub(super) fn make(
     let entrypoint = arguments.entrypoint().unwrap_or_else(|| config.entrypoint.iter().map(OsString::from).collect());
     let record = Record {
         labels,
+        exposed,
         entrypoint,
         stop_signal: create.stop_signal.clone().or(config.stop_signal),
         stop_timeout: create.stop_timeout,

@@ -4,18 +4,22 @@ use std::net::{IpAddr, UdpSocket};
 use std::path::Path;
 
 use lrun::spec::{Network, Spec, Uplink};
+use lstore::manifest::RunConfig;
 
 use super::args::{NetworkArgument, RunArguments};
+use super::publish::published;
 use crate::report::Failure;
 
 /// podman's name for the host, and docker's.
 const HOST: &str = "host.containers.internal host.docker.internal";
 
 /// The network of a command line.
-pub fn network(arguments: &RunArguments) -> Result<Network, Failure> {
-    let ports = &arguments.publish;
+///
+/// # Errors
+/// Ports where nothing can lead in, or none that is free.
+pub fn network(arguments: &RunArguments, config: &RunConfig) -> Result<Network, Failure> {
     let uplink = match &arguments.network {
-        NetworkArgument::Host | NetworkArgument::None if !ports.is_empty() => {
+        NetworkArgument::Host | NetworkArgument::None if !arguments.publish.is_empty() || arguments.publish_all => {
             return Err(
                 "--publish: neither the host's network nor none at all has ports to publish; add --network pasta"
                     .into(),
@@ -25,7 +29,7 @@ pub fn network(arguments: &RunArguments) -> Result<Network, Failure> {
         NetworkArgument::None => return Ok(Network::None),
         NetworkArgument::Pasta(options) => pasta(options)?,
     };
-    Ok(Network::Uplink(Uplink { ports: ports.clone(), ..uplink }))
+    Ok(Network::Uplink(Uplink { ports: published(arguments, &config.exposed_ports)?, ..uplink }))
 }
 
 fn pasta(options: &[String]) -> Result<Uplink, Failure> {

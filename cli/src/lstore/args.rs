@@ -349,7 +349,7 @@ pub struct ImportArguments {
     /// Platform of a plain tar archive, or the one to choose from an image for several
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub platform: Option<String>,
-    /// Set CMD, ENTRYPOINT, ENV, LABEL, STOPSIGNAL, USER, VOLUME or WORKDIR of a plain tar archive; may be repeated
+    /// Set CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME or WORKDIR of a plain tar archive; may be repeated
     #[arg(short, long = "change", value_name = "INSTRUCTION")]
     pub changes: Vec<Change>,
     /// Return only when the image is safe from a power cut
@@ -504,7 +504,7 @@ mod tests {
         assert_eq!(
             refused("import -c FOO=x - n"),
             "lstore: invalid value 'FOO=x' for '--change <INSTRUCTION>': unknown instruction \"FOO\"; \
-             known are CMD, ENTRYPOINT, ENV, LABEL, STOPSIGNAL, USER, VOLUME and WORKDIR; see 'lstore import --help'"
+             known are CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME and WORKDIR; see 'lstore import --help'"
         );
     }
 

@@ -42,6 +42,8 @@ impl Default for RunArguments {
             read_only: false,
             network: NetworkArgument::None,
             publish: Vec::new(),
+            publish_all: false,
+            expose: Vec::new(),
             cap_add: Vec::new(),
             cap_drop: Vec::new(),
             privileged: false,

@@ -58,7 +58,7 @@ pub struct CommitArguments {
     #[arg(short, long, value_name = "AUTHOR")]
     pub author: Option<String>,
 
-    /// Set CMD, ENTRYPOINT, ENV, LABEL, STOPSIGNAL, USER, VOLUME or WORKDIR of the image; may be repeated
+    /// Set CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME or WORKDIR of the image; may be repeated
     #[arg(short, long = "change", value_name = "INSTRUCTION")]
     pub changes: Vec<String>,
 

@@ -90,9 +90,17 @@ pub struct RunArguments {
     #[arg(long, visible_alias = "net", value_name = "MODE", value_parser = network::network, default_value = "none", hide_default_value = false)]
     pub network: NetworkArgument,
 
-    /// Let ports of the host lead to ports of the container, with --network pasta; each may be a range FIRST-LAST
-    #[arg(short, long, value_name = "[IP:]HOSTPORT:PORT[/PROTOCOL]", value_parser = network::publish)]
+    /// Let ports of the host lead to ports of the container, with --network pasta; each may be a range FIRST-LAST; without HOSTPORT free ones are taken, which 'lrun port' tells
+    #[arg(short, long, value_name = "[[IP:][HOSTPORT]:]PORT[/PROTOCOL]", value_parser = network::publish)]
     pub publish: Vec<Port>,
+
+    /// Publish what the image or --expose exposes, each with a free port of the host
+    #[arg(short = 'P', long)]
+    pub publish_all: bool,
+
+    /// Note that the container listens on ports, for --publish-all and whoever looks
+    #[arg(long, value_name = "PORT[/PROTOCOL]", value_parser = network::exposed)]
+    pub expose: Vec<Port>,
 
     /// Add a capability, or ALL
     #[arg(long, value_name = "CAP", value_delimiter = ',')]
