@@ -24,6 +24,7 @@ mod hostile;
 mod layers;
 mod life;
 mod logins;
+mod namespaces;
 mod networks;
 mod root;
 mod volumes;

@@ -20,6 +20,7 @@ mod export;
 mod folder;
 mod info;
 mod inspect;
+mod join;
 mod logs;
 mod moment;
 mod monitor;

@@ -15,6 +15,7 @@ pub mod exec;
 pub mod holder;
 pub mod host;
 pub mod idmap;
+pub mod join;
 pub mod launch;
 pub mod limit;
 pub mod logs;

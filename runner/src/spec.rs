@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::idmap::Shape;
+use crate::join::Joined;
 use crate::limit::Limit;
 use crate::seccomp::{BpfInstruction, DEFAULT_CAPABILITIES};
 
@@ -35,6 +36,8 @@ pub struct Spec {
     pub network: Network,
     /// Which other namespaces are the container's own.
     pub namespaces: Namespaces,
+    /// Which are taken from others.
+    pub joined: Joined,
     /// User namespace.
     pub user_namespace: UserNamespace,
     /// Capabilities of root inside, one bit each; also the bounding set.
@@ -95,6 +98,7 @@ impl Default for Spec {
             keeps_groups: false,
             account: None,
             namespaces: Namespaces::default(),
+            joined: Joined::default(),
             landlock: Vec::new(),
             limits: Vec::new(),
             sysctls: Vec::new(),
@@ -137,7 +141,7 @@ pub struct Account {
     pub group: String,
 }
 
-/// Which namespaces are the container's own; the others are the host's.
+/// Which namespaces are the container's own; the others are the host's, or [joined](Joined).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Namespaces {
     /// Processes.
@@ -148,12 +152,15 @@ pub struct Namespaces {
     pub uts: bool,
     /// The view of control groups.
     pub cgroup: bool,
+    /// Clocks that count from boot, which begin as the host's.
+    #[serde(default)]
+    pub time: bool,
 }
 
 impl Default for Namespaces {
-    /// All.
+    /// All but that of clocks.
     fn default() -> Self {
-        Self { pid: true, ipc: true, uts: true, cgroup: true }
+        Self { pid: true, ipc: true, uts: true, cgroup: true, time: false }
     }
 }
 
@@ -173,6 +180,8 @@ pub enum Network {
     Host,
     /// One of its own, with nothing but the loopback device.
     None,
+    /// That of another, see [`Joined::network`].
+    Joined,
     /// One of its own, with a way out.
     Uplink(Uplink),
 }
@@ -182,7 +191,7 @@ impl Network {
     pub fn uplink(&self) -> Option<&Uplink> {
         match self {
             Self::Uplink(uplink) => Some(uplink),
-            Self::Host | Self::None => None,
+            Self::Host | Self::None | Self::Joined => None,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use lrun::join::Other;
 use lrun::spec::{Mount, MountKind, Network, Port, Propagation, Spec};
 use lrun::state::{Found, Moment, Record, Restart, Status};
 use serde_json::{Value, json};
@@ -40,10 +41,12 @@ pub(super) fn inspected(found: &Found) -> Value {
     let args = text(&spec.args);
     let command = args.get(record.entrypoint.len()..).unwrap_or_default();
     let network = match &spec.network {
-        Network::Host => "host",
-        Network::None => "none",
-        Network::Uplink(uplink) => uplink.program.name(),
+        Network::Host => "host".to_owned(),
+        Network::None => "none".to_owned(),
+        Network::Joined => mode(false, spec.joined.network.as_ref()),
+        Network::Uplink(uplink) => uplink.program.name().to_owned(),
     };
+    let (own, joined) = (spec.namespaces, &spec.joined);
     let bindings = bindings(spec);
     let mut ports = bindings.clone();
     for port in unpublished(record) {
@@ -96,14 +99,27 @@ pub(super) fn inspected(found: &Found) -> Value {
         "HostConfig": {
             "NetworkMode": network,
             "PortBindings": bindings,
-            "IpcMode": "private",
-            "PidMode": "private",
+            "IpcMode": mode(own.ipc, joined.ipc.as_ref()),
+            "PidMode": mode(own.pid, joined.pid.as_ref()),
+            "UTSMode": mode(own.uts, joined.uts.as_ref()),
+            "CgroupnsMode": mode(own.cgroup, joined.cgroup.as_ref()),
+            "UsernsMode": joined.user.as_ref().map_or_else(String::new, |other| mode(false, Some(other))),
             "AutoRemove": spec.ephemeral,
             "ReadonlyRootfs": spec.read_only,
             "RestartPolicy": { "Name": policy, "MaximumRetryCount": times },
             "LogConfig": { "Type": "k8s-file", "Path": path.join("log"), "Size": record.log_size },
         },
     })
+}
+
+/// Whose a namespace is, as the command line has it.
+fn mode(is_own: bool, other: Option<&Other>) -> String {
+    match other {
+        Some(Other::Container(id)) => format!("container:{id}"),
+        Some(Other::File(path)) => format!("ns:{}", path.display()),
+        None if is_own => "private".to_owned(),
+        None => "host".to_owned(),
+    }
 }
 
 /// The ports that lead in.

@@ -113,9 +113,16 @@ impl Job<'_> {
         let work = Box::new(|| clear_up(&self.store, folder, &volumes));
         let aftermath = Aftermath { work, keep: vec![folder.lock(), self.lease.as_fd()] };
         let mut warnings = Vec::new();
-        let begun = launch_spec(spec, &rootfs, Some(aftermath), self.record.holder, self.environment, &mut |weaker| {
-            warnings.push(weaker.to_owned());
-        });
+        let begun = launch_spec(
+            &self.store,
+            spec,
+            &rootfs,
+            Some(aftermath),
+            (self.record.holder, self.environment),
+            &mut |weaker| {
+                warnings.push(weaker.to_owned());
+            },
+        );
         // The container has them now, and they are to end with it.
         process::detach_stdio()?;
         let mut container = begun.inspect_err(|_| {

@@ -19,6 +19,7 @@ use super::PROGRAM;
 use super::args::{CreateArguments, PullPolicy, RunArguments};
 use super::etc;
 use super::folder::Folder;
+use super::join;
 use super::monitor::Job;
 use super::publish::exposed;
 use super::uplink;
@@ -56,13 +57,20 @@ fn start_and_wait(global: &Global, arguments: &RunArguments) -> Result<Exit, Fai
         if !directory.is_dir() {
             return Err(format!("{}: not a directory", directory.display()).into());
         }
-        let spec = bridge::spec(arguments, &lstore::manifest::RunConfig::default(), &name, &environment)?;
+        let store = environment.store(global)?;
+        let joins = join::wanted(arguments, &store)?;
+        let adopted = joins.as_ref().map(|joins| joins.adopt(arguments)).transpose()?;
+        let arguments = adopted.as_ref().unwrap_or(arguments);
+        let mut spec = bridge::spec(arguments, &lstore::manifest::RunConfig::default(), &name, &environment)?;
+        if let Some(joins) = joins {
+            joins.apply(&mut spec);
+        }
         if volumes::is_wanted(&spec) {
             return Err("--rootfs: volumes are for containers of images; bind a directory".into());
         }
         let warn = &mut |weaker: &str| report::warn(PROGRAM, weaker, &mut std::io::stderr());
         let rootfs = Rootfs::Directory(directory);
-        let mut container = launch_spec(spec, &rootfs, None, !arguments.no_holder, &environment, warn)?;
+        let mut container = launch_spec(&store, spec, &rootfs, None, (!arguments.no_holder, &environment), warn)?;
         return Ok(exit(container.wait()?));
     }
     let store = environment.store(global)?;
@@ -101,10 +109,16 @@ pub(super) fn make(
     if arguments.rm && arguments.create.restart != Restart::No {
         return Err("--rm and --restart contradict each other; leave one out".into());
     }
+    let joins = join::wanted(arguments, store)?;
+    let adopted = joins.as_ref().map(|joins| joins.adopt(arguments)).transpose()?;
+    let arguments = adopted.as_ref().unwrap_or(arguments);
     let id = random_id()?;
     let name = arguments.name.clone().unwrap_or_else(|| id[..SHORT].to_owned());
     let Start { image, config, checkout } = provide(global, arguments, store)?;
     let mut spec = bridge::spec(arguments, &config, &name, environment)?;
+    if let Some(joins) = joins {
+        joins.apply(&mut spec);
+    }
     if arguments.privileged {
         etc::introduce(&mut spec, &name, &id, &arguments.image().to_string_lossy(), &image);
     }
@@ -196,7 +210,7 @@ fn in_the_foreground(
     let aftermath =
         Aftermath { work: Box::new(|| clear_up(store, folder, &volumes)), keep: vec![folder.lock(), lease] };
     let warn = &mut |weaker: &str| report::warn(PROGRAM, weaker, &mut std::io::stderr());
-    let begun = launch_spec(record.spec.clone(), rootfs, Some(aftermath), record.holder, environment, warn);
+    let begun = launch_spec(store, record.spec.clone(), rootfs, Some(aftermath), (record.holder, environment), warn);
     let mut container = begun.inspect_err(|_| {
         // A container that never ran leaves nothing, with --rm or without.
         remove_with_volumes(store, &folder.path(), &volumes);
@@ -215,16 +229,17 @@ fn in_the_foreground(
 
 /// Starts what a spec says.
 pub(super) fn launch_spec(
+    store: &Path,
     mut spec: Spec,
     rootfs: &Rootfs,
     aftermath: Option<Aftermath<'_>>,
-    with_holder: bool,
-    environment: &Environment,
+    (with_holder, environment): (bool, &Environment),
     warn: &mut dyn FnMut(&str),
 ) -> Result<Container, Failure> {
     let holder = with_holder.then(|| lrun::holder::folder(environment.runtime_folder().as_deref()));
     uplink::name_host(&mut spec);
-    let plan = Plan::new(spec, Host { holder, ..Host::probe() })?;
+    let others = join::others(store, &mut spec)?;
+    let plan = Plan::new(spec, Host { holder, others, ..Host::probe() })?;
     Ok(launch(&plan, rootfs, aftermath, warn)?)
 }
 

@@ -25,6 +25,10 @@ pub fn network(arguments: &RunArguments, config: &RunConfig) -> Result<Network, 
                     .into(),
             );
         }
+        NetworkArgument::Other(_) if !arguments.publish.is_empty() || arguments.publish_all => {
+            return Err("--publish: the network is another's, whose ports are published with it; leave it out".into());
+        }
+        NetworkArgument::Other(_) => return Ok(Network::Joined),
         NetworkArgument::Host => return Ok(Network::Host),
         NetworkArgument::None => return Ok(Network::None),
         NetworkArgument::Pasta(options) => pasta(options)?,
@@ -39,9 +43,13 @@ fn pasta(options: &[String]) -> Result<Uplink, Failure> {
 
 /// Gives the container's `/etc/hosts` the host's address, which may be another at each start.
 pub(super) fn name_host(spec: &mut Spec) {
-    if spec.network.uplink().is_none() {
-        return;
+    if spec.network.uplink().is_some() {
+        add_host(spec);
     }
+}
+
+/// See above.
+pub(super) fn add_host(spec: &mut Spec) {
     let hosts = spec.files.iter_mut().find(|(path, _)| path == Path::new("/etc/hosts"));
     if let (Some((_, text)), Some(address)) = (hosts, host_address()) {
         text.extend_from_slice(format!("{address}\t{HOST}\n").as_bytes());

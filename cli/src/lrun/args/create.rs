@@ -9,7 +9,7 @@ use lrun::state::Restart;
 const LOG_SIZE: u64 = 10 << 20;
 
 /// See above.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct CreateArguments {
     /// Attach a label
     #[arg(short, long = "label", value_name = "KEY[=VALUE]")]

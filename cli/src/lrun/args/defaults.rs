@@ -3,6 +3,7 @@
 use lrun::state::Restart;
 
 use super::create::CreateArguments;
+use super::namespace::NamespaceArgument;
 use super::network::NetworkArgument;
 use super::run::{PullPolicy, RunArguments, UserNamespaceArgument};
 use crate::global::RegistryArguments;
@@ -55,10 +56,11 @@ impl Default for RunArguments {
             passwd: true,
             passwd_entry: None,
             group_entry: None,
-            pid: true,
-            ipc: true,
-            uts: true,
-            cgroupns: true,
+            pid: NamespaceArgument::Private,
+            ipc: NamespaceArgument::Private,
+            uts: NamespaceArgument::Private,
+            cgroupns: NamespaceArgument::Private,
+            timens: false,
             device: Vec::new(),
             add_host: Vec::new(),
             no_hosts: false,

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use lrun::spec::{Port, Protocol};
 
+use super::namespace::{self, NamespaceArgument};
+
 /// How `--publish` is written.
 const FORM: &str = "write [[IP:][HOSTPORT]:]PORT[/tcp|/udp], each port a number or a range";
 
@@ -16,6 +18,8 @@ pub enum NetworkArgument {
     None,
     /// One of its own with a way out by pasta, which gets these options.
     Pasta(Vec<String>),
+    /// That of a container or a file.
+    Other(NamespaceArgument),
 }
 
 pub(super) fn network(text: &str) -> Result<NetworkArgument, String> {
@@ -30,10 +34,12 @@ pub(super) fn network(text: &str) -> Result<NetworkArgument, String> {
         ("bridge", _) => Err("there are no bridges; give 'pasta' for a network with a way out, 'host' to share the \
                               host's, or 'none'"
             .into()),
-        _ => {
-            Err("there is no such network; give 'pasta' for one with a way out, 'host' to share the host's, or 'none'"
-                .into())
-        }
+        _ => match namespace::other(text) {
+            Some(other) => other.map(NetworkArgument::Other),
+            None => Err("there is no such network; give 'pasta' for one with a way out, 'host' to share the host's, \
+                         'container:NAME' or 'ns:PATH' to share another, or 'none'"
+                .into()),
+        },
     }
 }
 
