@@ -20,6 +20,7 @@ mod distrobox;
 mod exit_codes;
 mod files;
 mod flags;
+mod health;
 mod hostile;
 mod layers;
 mod life;

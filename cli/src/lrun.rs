@@ -18,6 +18,7 @@ mod diff;
 mod exec;
 mod export;
 mod folder;
+mod health;
 mod info;
 mod inspect;
 mod join;
@@ -67,6 +68,7 @@ pub fn run(lrun: Lrun) -> Result<Exit, Failure> {
         LrunCommand::Ps(arguments) => ps::run(global, &arguments),
         LrunCommand::Inspect(arguments) => inspect::run(global, &arguments),
         LrunCommand::Top(arguments) => top::run(global, &arguments),
+        LrunCommand::Healthcheck { command } => health::run(global, &command),
         LrunCommand::Port(arguments) => port::run(global, &arguments),
         LrunCommand::Exists(arguments) => return wait::exists(global, &arguments),
         LrunCommand::Stop(arguments) => stop::stop(global, &arguments),

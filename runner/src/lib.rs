@@ -12,6 +12,7 @@ pub mod changes;
 pub mod container;
 pub mod error;
 pub mod exec;
+pub mod health;
 pub mod holder;
 pub mod host;
 pub mod idmap;
@@ -43,6 +44,7 @@ mod keeper;
 mod pty;
 mod sysctl;
 mod target;
+mod unpack;
 mod upper;
 
 pub mod sys;

@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::container::ExitStatus;
 use crate::exec::FirstProcess;
+use crate::health::{HealthCheck, OnFailure};
 use crate::spec::{MountKind, Port, Spec};
 
 /// File name of the record.
@@ -118,6 +119,9 @@ pub struct Record {
     /// Ports that it is known to listen on; their host's are none.
     #[serde(default)]
     pub exposed: Vec<Port>,
+    /// How its health is checked, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthCheck>,
     /// The part of the command that the image or the caller calls entrypoint.
     pub entrypoint: Vec<OsString>,
     /// Signal that asks it to end.
@@ -171,6 +175,7 @@ impl Record {
             created: now(),
             labels: BTreeMap::new(),
             exposed: Vec::new(),
+            health: None,
             entrypoint: Vec::new(),
             stop_signal: None,
             stop_timeout: 10,
@@ -181,6 +186,11 @@ impl Record {
             restarts: 0,
             run: None,
         }
+    }
+
+    /// Whether its monitor may start it again.
+    pub fn restarts(&self) -> bool {
+        self.restart != Restart::No || self.health.as_ref().is_some_and(|check| check.on_failure == OnFailure::Restart)
     }
 
     /// Notes that it runs.

@@ -11,6 +11,7 @@
 mod create;
 mod defaults;
 mod files;
+mod health;
 mod limits;
 mod namespace;
 mod network;
@@ -29,6 +30,7 @@ use clap::{ArgAction, Parser, Subcommand};
 
 pub use self::create::CreateArguments;
 pub use self::files::{CommitArguments, ContainerExportArguments, CopyArguments, DiffArguments};
+pub use self::health::{HealthArguments, HealthcheckCommand, HealthcheckRunArguments, Interval};
 pub use self::limits::UlimitArgument;
 pub use self::namespace::NamespaceArgument;
 pub use self::network::NetworkArgument;
@@ -49,7 +51,7 @@ use crate::global::Global;
 use crate::lstore::args::{CompletionsArguments, ManArguments, ReportArguments};
 
 /// Subcommands; an image with such a name is run by `lrun run NAME`.
-pub(crate) const COMMANDS: [&str; 26] = [
+pub(crate) const COMMANDS: [&str; 27] = [
     "run",
     "create",
     "start",
@@ -61,6 +63,7 @@ pub(crate) const COMMANDS: [&str; 26] = [
     "inspect",
     "top",
     "port",
+    "healthcheck",
     "exists",
     "stop",
     "kill",
@@ -232,6 +235,16 @@ Examples:
   lrun port --all")]
     Port(PortArguments),
 
+    /// Run the health check of a container
+    #[command(after_help = "\
+Examples:
+  lrun healthcheck run web")]
+    Healthcheck {
+        /// What to do.
+        #[command(subcommand)]
+        command: HealthcheckCommand,
+    },
+
     /// Tell by the exit status whether a container is there: 0 or 1
     #[command(after_help = "\
 Examples:
@@ -282,6 +295,8 @@ Examples:
   lrun cp web:/var/log/app.log .
   lrun cp ./site/. web:/srv        what is in the directory
   lrun cp ./site web:/srv          the directory, into /srv if that is there, else as /srv
+  lrun cp web:/srv - | tar -t      as a tar; 'lrun cp - web:/srv' unpacks one
+  lrun cp web:/srv/x other:/srv    from one container to another
 
 A path inside that begins with no slash is meant from the container's working directory. Links
 are followed inside of the container alone; those below a directory are copied as links.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use lrun::health::{Health, HealthCheck};
 use lrun::join::Other;
 use lrun::spec::{Mount, MountKind, Network, Port, Propagation, Spec};
 use lrun::state::{Found, Moment, Record, Restart, Status};
@@ -74,6 +75,7 @@ pub(super) fn inspected(found: &Found) -> Value {
             "Error": "",
             "StartedAt": moment(run.map(|run| run.started)),
             "FinishedAt": moment(run.and_then(|run| run.finished)),
+            "Health": health(found),
         },
         "Image": record.image_id,
         "ImageName": record.image,
@@ -95,6 +97,8 @@ pub(super) fn inspected(found: &Found) -> Value {
             "Labels": record.labels,
             "StopSignal": record.stop_signal.as_deref().unwrap_or("SIGTERM"),
             "StopTimeout": record.stop_timeout,
+            "Healthcheck": record.health.as_ref().map(check),
+            "HealthcheckOnFailureAction": record.health.as_ref().map_or("none", |check| check.on_failure.name()),
         },
         "HostConfig": {
             "NetworkMode": network,
@@ -110,6 +114,39 @@ pub(super) fn inspected(found: &Found) -> Value {
             "LogConfig": { "Type": "k8s-file", "Path": path.join("log"), "Size": record.log_size },
         },
     })
+}
+
+/// What the checks of a container found, as podman has it: an empty status where there are none.
+fn health(found: &Found) -> Value {
+    if found.record.health.is_none() {
+        return json!({ "Status": "", "FailingStreak": 0, "Log": null });
+    }
+    let health = Health::read(&found.path);
+    let log: Vec<Value> = health
+        .log
+        .iter()
+        .map(|check| {
+            json!({
+                "Start": moment(Some(check.start)), "End": moment(Some(check.end)),
+                "ExitCode": check.exit, "Output": check.output,
+            })
+        })
+        .collect();
+    json!({ "Status": health.status.name(), "FailingStreak": health.failing_streak, "Log": log })
+}
+
+fn check(check: &HealthCheck) -> Value {
+    json!({
+        "Test": check.test,
+        "Interval": nanoseconds(check.interval.unwrap_or_default()),
+        "Timeout": nanoseconds(check.timeout),
+        "StartPeriod": nanoseconds(check.start_period),
+        "Retries": check.retries,
+    })
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Whose a namespace is, as the command line has it.
@@ -239,7 +276,7 @@ pub(super) fn listed(found: &Found) -> Value {
         "Restarts": record.restarts,
         "StartedAt": seconds(run.map(|run| run.started)),
         "State": record.status().name(),
-        "Status": status(record, SystemTime::now()),
+        "Status": status(found, SystemTime::now()),
     })
 }
 
@@ -259,7 +296,7 @@ pub(super) fn shown(found: &Found, is_whole: bool) -> Value {
         "Created": age,
         "CreatedHuman": age,
         "RunningFor": age,
-        "Status": status(record, now),
+        "Status": status(found, now),
         "State": record.status().name(),
         "Exited": record.status() == Status::Exited,
         "ExitCode": record.exit().unwrap_or(0),
@@ -291,11 +328,15 @@ pub(super) fn command(record: &Record, is_whole: bool) -> String {
     }
 }
 
-/// `Up 2 hours`, `Exited (0) 5 seconds ago`, `Created`.
-pub(super) fn status(record: &Record, now: SystemTime) -> String {
+/// `Up 2 hours (healthy)`, `Exited (0) 5 seconds ago`, `Created`.
+pub(super) fn status(found: &Found, now: SystemTime) -> String {
+    let record = &found.record;
     let age = |moment: Moment| now.duration_since(time(moment)).unwrap_or_default().as_secs();
     match (record.status(), &record.run) {
-        (Status::Running, Some(run)) => format!("Up {}", duration(age(run.started))),
+        (Status::Running, Some(run)) => {
+            let health = record.health.as_ref().map(|_| format!(" ({})", Health::read(&found.path).status.name()));
+            format!("Up {}{}", duration(age(run.started)), health.unwrap_or_default())
+        }
         (Status::Exited, Some(run)) => {
             let code = record.exit().unwrap_or(0);
             match run.finished {

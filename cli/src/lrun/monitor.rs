@@ -13,6 +13,7 @@ use rustix::fs::AtFlags;
 
 use super::PROGRAM;
 use super::folder::Folder;
+use super::health::{self, AGAIN};
 use super::run::{clear_up, exit_of, launch_spec, remove_with_volumes};
 use super::volumes::named_by;
 use crate::env::Environment;
@@ -134,6 +135,7 @@ impl Job<'_> {
         // One that has ended already is noted as such below, without a look at its process.
         if self.record.begin(container.id(), true).is_ok() {
             self.record.write(folder.lock())?;
+            health::watch(folder, &self.record, &container)?;
         }
         if let Some(teller) = teller.take() {
             runs(teller, &warnings);
@@ -149,11 +151,14 @@ impl Job<'_> {
     }
 
     fn starts_again(&self, status: ExitStatus) -> bool {
-        let wanted = match self.record.restart {
-            Restart::No => false,
-            Restart::Always => true,
-            Restart::OnFailure(most) => status.code() != 0 && (most == 0 || self.record.restarts < most),
-        };
+        // Removed in any case: it is about this end alone.
+        let is_asked = rustix::fs::unlinkat(self.folder.lock(), AGAIN, AtFlags::empty()).is_ok();
+        let wanted = is_asked
+            || match self.record.restart {
+                Restart::No => false,
+                Restart::Always => true,
+                Restart::OnFailure(most) => status.code() != 0 && (most == 0 || self.record.restarts < most),
+            };
         wanted && !self.is_stopped()
     }
 

@@ -19,6 +19,7 @@ use super::PROGRAM;
 use super::args::{CreateArguments, PullPolicy, RunArguments};
 use super::etc;
 use super::folder::Folder;
+use super::health;
 use super::join;
 use super::monitor::Job;
 use super::publish::exposed;
@@ -123,6 +124,7 @@ pub(super) fn make(
         etc::introduce(&mut spec, &name, &id, &arguments.image().to_string_lossy(), &image);
     }
     volumes::declare(&mut spec, &config.volumes)?;
+    let health = health::wanted(&arguments.create.health, config.healthcheck.as_ref())?;
     let exposed = exposed(arguments, &config.exposed_ports)?;
     let labels = labels(&arguments.create, config.labels)?;
     let create = &arguments.create;
@@ -148,6 +150,7 @@ pub(super) fn make(
     let record = Record {
         labels,
         exposed,
+        health,
         entrypoint,
         stop_signal: create.stop_signal.clone().or(config.stop_signal),
         stop_timeout: create.stop_timeout,
@@ -218,6 +221,7 @@ fn in_the_foreground(
     // Beside the command's first steps: it waits for none of this. One that has ended already needs no note of its start.
     if record.begin(container.id(), false).is_ok() {
         record.write(folder.lock())?;
+        health::watch(folder, &record, &container)?;
     }
     let status = container.wait()?;
     if !folder.is_ephemeral() {

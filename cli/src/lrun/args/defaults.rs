@@ -3,6 +3,7 @@
 use lrun::state::Restart;
 
 use super::create::CreateArguments;
+use super::health::HealthArguments;
 use super::namespace::NamespaceArgument;
 use super::network::NetworkArgument;
 use super::run::{PullPolicy, RunArguments, UserNamespaceArgument};
@@ -25,6 +26,7 @@ impl Default for RunArguments {
                 restart: Restart::No,
                 log_size: Vec::new(),
                 stop_signal: None,
+                health: HealthArguments::default(),
                 stop_timeout: STOP_TIMEOUT,
             },
             rm: false,
