@@ -255,3 +255,41 @@ fn a_committed_container_is_an_image_like_every_other() {
     env.ok(&["rmi", &image]);
     assert_eq!(ok(&env, &["run", "--rm", "localhost/new-plain:2"]), "new\n", "it needs no other");
 }
+
+#[test]
+fn tars_go_in_and_out_and_files_from_one_container_to_another() {
+    let (env, image) = need!("tars_go_in_and_out", debian());
+    sh(&env, "mkdir -p t/d/e; echo one > t/d/f; ln -s f t/d/l; ln t/d/f t/d/g; chmod 2750 t/d/e; tar -C t -cf t.tar d");
+    ok(&env, &["create", "--name", "box", "-u", "www-data", &image, "sleep", "100"]);
+    ok(&env, &["create", "--name", "other", "-v", "data:/data", &image, "sleep", "100"]);
+    let program = crate::support::programs().join("lrun");
+    let program = program.display();
+    for round in ["resting", "running"] {
+        let to = format!("/opt/{round}");
+        sh(&env, &format!("mkdir -p empty; {program} cp empty box:{to}; {program} cp - box:{to} < t.tar"));
+        // Out again as a tar: under its own name, a single file, and what is in a directory.
+        let list = format!("{program} cp box:{to}/d - | tar -tf -; {program} cp box:{to}/d/f - | tar -xOf - f");
+        assert_eq!(sh(&env, &list), "d/\nd/e/\nd/f\nd/g\nd/l\none\n", "{round}");
+        assert_eq!(sh(&env, &format!("{program} cp box:{to}/d/e/. - | tar -tf -")), "./\n");
+        let told = sh(&env, &format!("{program} cp box:{to}/d - | tar -tvf - | sed 's/ .*//'"));
+        assert_eq!(told, "drwxr-xr-x\ndrwxr-s---\n-rw-r--r--\nhrw-r--r--\nlrwxrwxrwx\n", "{round}");
+        ok(&env, &["cp", &format!("box:{to}/d"), &format!("other:/data/{round}")]);
+        ok(&env, &["cp", &format!("box:{to}/d/."), "other:/srv"]);
+        let told =
+            sh(&env, &format!("{program} cp other:/data/{round} - | tar -tf -; {program} cp other:/srv/f - | tar -xO"));
+        assert_eq!(told, format!("{round}/\n{round}/e/\n{round}/f\n{round}/g\n{round}/l\none\n"));
+        assert!(refused(&env, &["cp", &format!("box:{to}/d"), "box:/etc/passwd"]).contains("no directory"));
+        ok(&env, &["start", "box", "other"]);
+    }
+    let owners = "stat -c '%U %a' /opt/resting/d/f /opt/running/d/e; stat -c %h /opt/running/d/g";
+    assert_eq!(ok(&env, &["exec", "box", "sh", "-c", owners]), "www-data 644\nwww-data 2750\n2\n");
+    // Whose the archive says they are, and what stands in the way.
+    sh(&env, &format!("tar -C t --owner=4:4 --numeric-owner -cf u.tar d; {program} cp -a=false - box:/mnt < u.tar"));
+    assert_eq!(ok(&env, &["exec", "box", "stat", "-c", "%u", "/mnt/d/f"]), "4\n");
+    assert!(refused(&env, &["cp", "t/d", "box:/mnt/d/f"]).contains("no directory"));
+    ok(&env, &["cp", "--overwrite", "t/d", "box:/mnt/d/f"]);
+    assert_eq!(ok(&env, &["exec", "box", "cat", "/mnt/d/f/f"]), "one\n");
+    assert!(refused(&env, &["cp", "-", "box:/nowhere"]).contains("No such file"));
+    assert_eq!(std::fs::read_dir(env.store.join("tmp")).unwrap().count(), 0);
+    ok(&env, &["rm", "-f", "-t", "0", "box", "other"]);
+}

@@ -98,6 +98,43 @@ fn a_published_port_leads_into_the_container_and_ends_with_it() {
 }
 
 #[test]
+fn ports_of_the_host_are_chosen_and_told() {
+    let (env, _) = need!("ports_of_the_host_are_chosen", connected("pasta"));
+    let exposing = "localhost/exposing:1";
+    let tar = env.scratch.join("debian.tar");
+    said(&env.lstore(&["import", "-q", "-c", "EXPOSE 80/tcp", tar.to_str().unwrap(), exposing]));
+    let flags = ["-P", "--expose", "90-91/udp", "-p", "127.0.0.1::70", "--name", "web"];
+    said(&env.lrun(&[&["run", "-d", "--network", "pasta"], &flags[..], &[exposing, "sh", "-c", SERVER]].concat()));
+    let told = said(&env.lrun(&["port", "web"]));
+    let lines: Vec<&str> = told.lines().collect();
+    assert!(lines.len() == 4 && lines[0].starts_with("70/tcp -> 127.0.0.1:"), "{told}");
+    let line = said(&env.lrun(&["port", "web", "80"]));
+    assert!(told.contains(&format!("80/tcp -> {line}")) && line.starts_with("0.0.0.0:"), "{told}");
+    let port: u16 = line.trim().rsplit_once(':').unwrap().1.parse().unwrap();
+    eventually("an answer", || asked(port).as_deref() == Some("hello\n"));
+    assert!(said(&env.lrun(&["port", "-l", "91/udp"])).starts_with("0.0.0.0:"));
+    let short = said(&env.lrun(&["ps", "-q"]));
+    assert!(said(&env.lrun(&["port", "--all"])).lines().all(|line| line.starts_with(&format!("{}\t", short.trim()))));
+    let missing = env.lrun(&["port", "web", "81"]);
+    assert_eq!(missing.status.code(), Some(125));
+    assert!(all(&missing).contains("failed to find published port \"81/tcp\""), "{}", all(&missing));
+
+    // The same ports are its own until it is removed.
+    said(&env.lrun(&["restart", "-t", "0", "web"]));
+    assert_eq!(said(&env.lrun(&["port", "web"])), told);
+    said(&env.lrun(&["stop", "-t", "0", "web"]));
+    assert_eq!(said(&env.lrun(&["port", "web"])), "", "nothing leads into what does not run");
+
+    said(&env.lrun(&["create", "--name", "quiet", "--expose", "443", exposing, "true"]));
+    let ports = said(&env.lrun(&["inspect", "--format", "{{json .NetworkSettings.Ports}}", "quiet"]));
+    assert_eq!(ports, "{\"443/tcp\":null,\"80/tcp\":null}\n");
+    assert_eq!(said(&env.lrun(&["ps", "-l", "--format", "{{.Ports}}"])), "80/tcp, 443/tcp\n");
+    let refused = env.lrun(&["run", "--rm", "-P", exposing, "true"]);
+    assert!(refused.status.code() == Some(125) && all(&refused).contains("add --network pasta"), "{}", all(&refused));
+    said(&env.lrun(&["rm", "-f", "web", "quiet"]));
+}
+
+#[test]
 fn a_container_reaches_the_host_by_name_and_udp_comes_in() {
     let (env, image) = need!("a_container_reaches_the_host", connected("pasta"));
     let listener = TcpListener::bind("0.0.0.0:0").unwrap();

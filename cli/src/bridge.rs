@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use lrun::Rootfs;
 use lrun::cgroup::{Resources, Wish};
 use lrun::idmap::Shape;
+use lrun::join::Joined;
 use lrun::limit::Limit;
 use lrun::spec::{Mount, MountKind, Namespaces, Propagation, Seccomp, Spec, UserNamespace};
 use lstore::manifest::RunConfig;
@@ -46,14 +47,17 @@ pub fn spec(
         added.push("ALL".to_owned());
     }
     let capabilities = capability::resolve(&added, &arguments.cap_drop)?;
-    if !arguments.uts && arguments.hostname.is_some() {
-        return Err("--hostname: with --uts host the host name is the host's; leave out one".into());
+    if !arguments.uts.is_own() && arguments.hostname.is_some() {
+        return Err(
+            "--hostname: without a UTS namespace of its own the host name is the host's or another's; leave out one"
+                .into(),
+        );
     }
     let own_name = || rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let name = if arguments.uts { name.to_owned() } else { own_name() };
+    let name = if arguments.uts.is_own() { name.to_owned() } else { own_name() };
     let hostname = arguments.hostname.clone().unwrap_or(name);
     let keeps_groups = keeps_groups(arguments)?;
-    let network = uplink::network(arguments)?;
+    let network = uplink::network(arguments, config)?;
     let working_dir = if config.working_dir.is_empty() { "/" } else { &config.working_dir };
     let cwd = Path::new("/").join(arguments.workdir.clone().unwrap_or_else(|| working_dir.into()));
     let user = user(arguments, config);
@@ -68,13 +72,14 @@ pub fn spec(
         files: etc::files(arguments, &hostname, &network),
         network,
         namespaces: Namespaces {
-            pid: arguments.pid,
-            ipc: arguments.ipc,
-            uts: arguments.uts,
-            cgroup: arguments.cgroupns,
+            pid: arguments.pid.is_own(),
+            ipc: arguments.ipc.is_own(),
+            uts: arguments.uts.is_own(),
+            cgroup: arguments.cgroupns.is_own(),
+            time: arguments.timens,
         },
         user_namespace: match arguments.userns {
-            UserNamespaceArgument::Host => UserNamespace::Host,
+            UserNamespaceArgument::Host | UserNamespaceArgument::Other(_) => UserNamespace::Host,
             UserNamespaceArgument::KeepId { .. } => UserNamespace::Own(shape(arguments)),
         },
         capabilities,
@@ -107,7 +112,8 @@ pub fn spec(
         interactive: arguments.interactive,
         init: arguments.init,
         ephemeral: arguments.rm,
-        hostname: if arguments.uts { hostname } else { String::new() },
+        joined: Joined::default(),
+        hostname: if arguments.uts.is_own() { hostname } else { String::new() },
     })
 }
 
@@ -144,7 +150,7 @@ pub fn shift_of(shape: Shape) -> IdShift {
 
 /// With `keep-id` the caller stays who it is, unless it is told otherwise.
 fn user(arguments: &RunArguments, config: &RunConfig) -> String {
-    match (&arguments.user, arguments.userns) {
+    match (&arguments.user, &arguments.userns) {
         (Some(user), _) => user.clone(),
         (None, UserNamespaceArgument::KeepId { .. }) => {
             let (user, group) = shape(arguments).caller();

@@ -4,6 +4,7 @@ pub mod account;
 pub mod args;
 pub mod device;
 pub mod etc;
+pub mod publish;
 pub mod security;
 pub mod uplink;
 
@@ -18,12 +19,15 @@ mod diff;
 mod exec;
 mod export;
 mod folder;
+mod health;
 mod info;
 mod inspect;
+mod join;
 mod logs;
 mod moment;
 mod monitor;
 mod pause;
+mod port;
 mod ps;
 mod rename;
 mod run;
@@ -68,6 +72,8 @@ pub fn run(lrun: Lrun) -> Result<Exit, Failure> {
         LrunCommand::Ps(arguments) => ps::run(global, &arguments),
         LrunCommand::Inspect(arguments) => inspect::run(global, &arguments),
         LrunCommand::Top(arguments) => top::run(global, &arguments),
+        LrunCommand::Healthcheck { command } => health::run(global, &command),
+        LrunCommand::Port(arguments) => port::run(global, &arguments),
         LrunCommand::Exists(arguments) => return wait::exists(global, &arguments),
         LrunCommand::Stop(arguments) => stop::stop(global, &arguments),
         LrunCommand::Kill(arguments) => stop::kill(global, &arguments),

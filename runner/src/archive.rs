@@ -37,15 +37,22 @@ const BUFFER: usize = 1 << 20;
 pub fn export(container: &Visited<'_>, out: &File) -> Result<(), Error> {
     visit(container, |root| {
         let mut archive = Archive::new(io::BufWriter::with_capacity(BUFFER, out));
-        let mut stack = vec![PathBuf::new()];
-        while let Some(path) = stack.pop() {
-            let Some(folder) = archive.member(root.as_fd(), &path)? else { continue };
-            let mut names = names(&folder)?;
-            names.sort_unstable_by(|one, other| other.cmp(one));
-            stack.extend(names.into_iter().map(|name| path.join(name)));
-        }
+        archive.tree(root.as_fd())?;
         archive.finish()
     })
+}
+
+/// Writes a directory as `name`, or what is in it, or of what is in it one file alone.
+pub(crate) fn pack(root: BorrowedFd<'_>, file: Option<&OsStr>, name: Option<&OsStr>, out: &File) -> io::Result<()> {
+    let mut archive = Archive::new(io::BufWriter::with_capacity(BUFFER, out));
+    if let Some(file) = file {
+        archive.renamed = name.map(|name| (file.into(), name.into()));
+        archive.member(root, Path::new(file))?;
+        return archive.finish();
+    }
+    archive.renamed = name.map(|name| (PathBuf::new(), name.into()));
+    archive.tree(root)?;
+    archive.finish()
 }
 
 /// Writes what a container has changed, as a layer. This process enters the container's user namespace, or one like it, in
@@ -87,11 +94,36 @@ struct Archive<W: Write> {
     builder: Builder<W>,
     /// The first name of each inode that has several.
     linked: HashMap<(u64, u64), Vec<u8>>,
+    /// A path, empty for the root, and what it is called instead.
+    renamed: Option<(PathBuf, PathBuf)>,
 }
 
 impl<W: Write> Archive<W> {
     fn new(out: W) -> Self {
-        Self { builder: Builder::new(out), linked: HashMap::new() }
+        Self { builder: Builder::new(out), linked: HashMap::new(), renamed: None }
+    }
+
+    /// Writes all that is below a directory, and itself.
+    fn tree(&mut self, root: BorrowedFd<'_>) -> io::Result<()> {
+        let mut stack = vec![PathBuf::new()];
+        while let Some(path) = stack.pop() {
+            let Some(folder) = self.member(root, &path)? else { continue };
+            let mut names = names(&folder)?;
+            names.sort_unstable_by(|one, other| other.cmp(one));
+            stack.extend(names.into_iter().map(|name| path.join(name)));
+        }
+        Ok(())
+    }
+
+    /// What a path is called in the tar.
+    fn called(&self, path: &Path) -> Vec<u8> {
+        let path = match &self.renamed {
+            // Joined with nothing, a path would end with a slash.
+            Some((old, new)) if path == old => new.clone(),
+            Some((old, new)) => path.strip_prefix(old).map_or_else(|_| path.to_owned(), |rest| new.join(rest)),
+            None => path.to_owned(),
+        };
+        path.as_os_str().as_bytes().to_vec()
     }
 
     fn finish(self) -> io::Result<()> {
@@ -105,7 +137,12 @@ impl<W: Write> Archive<W> {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let root = openat(root, ".", flags, Mode::empty())?;
             let stat = rustix::fs::fstat(&root)?;
-            self.append(&stat, EntryType::Directory, b"./", b"", &attributes(root.as_fd())?, None)?;
+            let mut called = self.called(Path::new(""));
+            if called.is_empty() {
+                called.push(b'.');
+            }
+            called.push(b'/');
+            self.append(&stat, EntryType::Directory, &called, b"", &attributes(root.as_fd())?, None)?;
             return Ok(Some(root));
         };
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -114,7 +151,7 @@ impl<W: Write> Archive<W> {
             Err(Errno::NOENT) => return Ok(None),
             other => other?,
         };
-        let mut whole = path.as_os_str().as_bytes().to_vec();
+        let mut whole = self.called(path);
         let kind = FileType::from_raw_mode(stat.st_mode);
         if kind == FileType::Directory {
             whole.push(b'/');

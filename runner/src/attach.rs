@@ -244,6 +244,11 @@ pub(crate) fn file(root: &Root, source: BorrowedFd<'_>, target: &Path) -> io::Re
     attach(&copy(source)?, &root.ensure(target, Kind::File)?)
 }
 
+/// Mounts what was made elsewhere and is mounted nowhere yet.
+pub(crate) fn shared_memory(root: &Root, tree: BorrowedFd<'_>, target: &Path) -> io::Result<()> {
+    attach(tree, own_place(root, target)?)
+}
+
 /// Makes a path read-only, with what is mounted below it. A path that is not there needs nothing.
 pub(crate) fn read_only(root: &Root, path: &Path) -> io::Result<()> {
     let Some(place) = present(root, path)? else { return Ok(()) };
@@ -270,7 +275,7 @@ fn present(root: &Root, path: &Path) -> io::Result<Option<OwnedFd>> {
     }
 }
 
-fn clone_tree(source: &Path, recursive: bool) -> io::Result<OwnedFd> {
+pub(crate) fn clone_tree(source: &Path, recursive: bool) -> io::Result<OwnedFd> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     if recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;

@@ -2,7 +2,7 @@
 
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
@@ -55,8 +55,10 @@ pub(crate) struct Orders<'a> {
     pub(crate) channel: &'a Channel,
     /// Where its network namespace comes from, if the keeper makes it.
     pub(crate) network: Option<&'a Channel>,
-    /// The groups of its user namespace, if it has one of its own.
+    /// The groups of its user namespace, if that is not the host's.
     pub(crate) groups: Option<&'a Groups>,
+    /// `/dev/shm` of the container whose IPC namespace it has joined.
+    pub(crate) shared_memory: Option<BorrowedFd<'a>>,
 }
 
 /// The groups of a user namespace.
@@ -226,6 +228,11 @@ fn take(
                 (Err(error), Refused::Skips) if is_refusal(&error) => Ok(()),
                 (mounted, _) => mounted.during(Stage::Mount, target),
             }
+        }
+        Step::SharedMemory => {
+            let gone = || io::Error::other("that of the other container was not opened");
+            let tree = orders.shared_memory.ok_or_else(gone).during(Stage::Mount, "/dev/shm")?;
+            attach::shared_memory(root, tree, Path::new("/dev/shm")).during(Stage::Mount, "/dev/shm")
         }
         Step::Devices => attach::devices(root).during(Stage::Device, "/dev"),
         Step::Mount(mount) => attach::volume(root, mount, sources.next().flatten()).during(Stage::Mount, &mount.target),

@@ -38,6 +38,8 @@ pub(crate) struct Copier {
     owner: Owner,
     /// Whether set-id bits, file capabilities and devices are left off.
     harmless: bool,
+    /// Whether directories give way to what is none, and the other way round.
+    overwrite: bool,
     /// The first copy of each original that has several names, by its path from where the copying began: a descriptor for
     /// each would be too many.
     linked: HashMap<(u64, u64), PathBuf>,
@@ -55,8 +57,13 @@ struct Level {
 }
 
 impl Copier {
-    pub(crate) fn new(owner: Owner, harmless: bool) -> Self {
-        Self { owner, harmless, linked: HashMap::new() }
+    pub(crate) fn new(owner: Owner, harmless: bool, overwrite: bool) -> Self {
+        Self { owner, harmless, overwrite, linked: HashMap::new() }
+    }
+
+    /// See there.
+    pub(crate) fn overwrites(&self) -> bool {
+        self.overwrite
     }
 
     /// Copies what is in a directory into another, which gets its metadata too where `with_own` asks for it.
@@ -77,7 +84,7 @@ impl Copier {
         if is_same(&stat, to, name) {
             return Err(in_the_way(name, "source and destination are the same"));
         }
-        make_way(to, name)?;
+        make_way(to, name, self.overwrite)?;
         self.opened(original, &stat, to, name)
     }
 
@@ -115,9 +122,9 @@ impl Copier {
             return Ok(None);
         }
         if kind == FileType::Directory {
-            return Self::directory(from, name, (to, new_name), path).map(Some);
+            return self.directory(from, name, (to, new_name), path).map(Some);
         }
-        make_way(to, new_name)?;
+        make_way(to, new_name, self.overwrite)?;
         let key = (stat.st_dev, stat.st_ino);
         if stat.st_nlink > 1
             && let Some(first) = self.linked.get(&key)
@@ -151,6 +158,7 @@ impl Copier {
     }
 
     fn directory(
+        &self,
         from: BorrowedFd<'_>,
         name: &OsStr,
         (to, new_name): (BorrowedFd<'_>, &OsStr),
@@ -158,6 +166,9 @@ impl Copier {
     ) -> io::Result<Level> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let from = openat(from, name, flags, Mode::empty())?;
+        if self.overwrite {
+            clear_for_directory(to, new_name)?;
+        }
         let is_new = match mkdirat(to, new_name, Mode::RWXU) {
             Ok(()) => true,
             Err(Errno::EXIST) => false,
@@ -330,13 +341,53 @@ fn is_same(stat: &Stat, folder: BorrowedFd<'_>, name: &OsStr) -> bool {
     other.is_ok_and(|other| (other.st_dev, other.st_ino) == (stat.st_dev, stat.st_ino))
 }
 
-/// Removes what is no directory.
-fn make_way(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+/// Removes what is no directory, and a directory with all that is in it where that is asked for.
+pub(crate) fn make_way(folder: BorrowedFd<'_>, name: &OsStr, with_directories: bool) -> io::Result<()> {
     match unlinkat(folder, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(Errno::ISDIR) if with_directories => remove_directory(folder, name),
         Err(Errno::ISDIR) => Err(in_the_way(name, "a directory is not replaced by what is none")),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Removes what is no directory where one is to be.
+pub(crate) fn clear_for_directory(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+    match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => Ok(()),
+        Err(Errno::NOENT) => Ok(()),
+        Ok(_) => make_way(folder, name, false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Removes a directory with all that is in it; nothing is followed. A stack instead of recursion, as above.
+fn remove_directory(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let open = |folder: BorrowedFd<'_>, name: &OsStr| openat(folder, name, flags, Mode::empty());
+    let mut stack = vec![(name.to_owned(), open(folder, name)?, None)];
+    while let Some((own, opened, rest)) = stack.last_mut() {
+        let rest = match rest {
+            Some(rest) => rest,
+            None => rest.insert(names(&*opened)?),
+        };
+        let Some(next) = rest.pop() else {
+            let own = std::mem::take(own);
+            stack.pop();
+            let parent = stack.last().map_or(folder, |(_, parent, _)| parent.as_fd());
+            unlinkat(parent, &own, AtFlags::REMOVEDIR)?;
+            continue;
+        };
+        match unlinkat(&*opened, &next, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(Errno::ISDIR) => {
+                let deeper = open(opened.as_fd(), &next)?;
+                stack.push((next, deeper, None));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 /// Gives a copy a second name. It is found again without following anything: the tree may have been changed meanwhile.
@@ -401,7 +452,7 @@ mod tests {
         hole.set_modified(std::time::UNIX_EPOCH).unwrap();
         fs::set_permissions(&from, fs::Permissions::from_mode(0o1750)).unwrap();
 
-        Copier::new(Owner::Kept, false).contents(open(&from), open(&to), true).unwrap();
+        Copier::new(Owner::Kept, false, false).contents(open(&from), open(&to), true).unwrap();
         let of = |name: &str| fs::symlink_metadata(to.join(name)).unwrap();
         assert_eq!((of("").mode() & 0o7777, of("sub/f").mode() & 0o7777), (0o1750, 0o4711));
         assert_eq!(of("sub/f").ino(), of("hard").ino());
@@ -419,15 +470,18 @@ mod tests {
         fs::remove_file(to.join("sub/f")).unwrap();
         symlink(&victim, to.join("sub/f")).unwrap();
         fs::write(to.join("sub/more"), "").unwrap();
-        Copier::new(Owner::Kept, true).contents(open(&from), open(&to), false).unwrap();
+        Copier::new(Owner::Kept, true, false).contents(open(&from), open(&to), false).unwrap();
         assert_eq!((fs::read(&victim).unwrap(), of("sub/f").mode() & 0o7777), (b"kept".to_vec(), 0o711));
         assert!(to.join("sub/more").exists());
         fs::remove_file(to.join("hole")).unwrap();
         fs::create_dir(to.join("hole")).unwrap();
-        assert!(Copier::new(Owner::Kept, false).contents(open(&from), open(&to), false).is_err(), "a directory stays");
+        assert!(
+            Copier::new(Owner::Kept, false, false).contents(open(&from), open(&to), false).is_err(),
+            "a directory stays"
+        );
         let file = |name: &str| {
             let original = File::open(to.join("link2")).unwrap();
-            Copier::new(Owner::Kept, false).file(original, open(&to).as_fd(), OsStr::new(name))
+            Copier::new(Owner::Kept, false, false).file(original, open(&to).as_fd(), OsStr::new(name))
         };
         fs::write(to.join("link2"), "two").unwrap();
         assert!(file("link2").is_err() && file("sub").is_err());

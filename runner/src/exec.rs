@@ -111,7 +111,7 @@ fn fork_into(group: Option<&OwnedFd>, runtime: Option<&Path>) -> Result<Cloned, 
 }
 
 /// The number of a descriptor's process (`pidfd_open(2)`, `fdinfo`).
-fn number(pidfd: &OwnedFd) -> io::Result<i32> {
+pub(crate) fn number(pidfd: &OwnedFd) -> io::Result<i32> {
     let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
     let number = text.lines().find_map(|line| line.strip_prefix("Pid:")).and_then(|text| text.trim().parse().ok());
     number.ok_or_else(|| io::Error::other("the kernel tells no number"))
@@ -121,10 +121,14 @@ fn number(pidfd: &OwnedFd) -> io::Result<i32> {
 fn join(plan: &Plan, target: &OwnedFd, channel: &Channel) -> Result<std::convert::Infallible, Failure> {
     let own = plan.spec.namespaces;
     let mut namespaces = CloneFlags::CLONE_NEWNS;
-    namespaces.set(CloneFlags::CLONE_NEWPID, own.pid);
-    namespaces.set(CloneFlags::CLONE_NEWIPC, own.ipc);
-    namespaces.set(CloneFlags::CLONE_NEWUTS, own.uts);
-    namespaces.set(CloneFlags::CLONE_NEWCGROUP, own.cgroup);
+    let joined = &plan.spec.joined;
+    namespaces.set(CloneFlags::CLONE_NEWPID, own.pid || joined.pid.is_some());
+    namespaces.set(CloneFlags::CLONE_NEWIPC, own.ipc || joined.ipc.is_some());
+    namespaces.set(CloneFlags::CLONE_NEWUTS, own.uts || joined.uts.is_some());
+    namespaces.set(CloneFlags::CLONE_NEWCGROUP, own.cgroup || joined.cgroup.is_some());
+    if own.time {
+        namespaces |= CloneFlags::from_bits_retain(nix::libc::CLONE_NEWTIME);
+    }
     if plan.user_namespace.is_some() {
         namespaces |= CloneFlags::CLONE_NEWUSER;
     }

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use nix::unistd::Uid;
 use rustix::thread::CapabilitySet;
 
+use crate::exec::FirstProcess;
+
 /// The facts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
@@ -14,6 +16,8 @@ pub struct Host {
     pub last_capability: u32,
     /// Folder of the [holder](crate::holder)'s record; `None` starts without one.
     pub holder: Option<PathBuf>,
+    /// First processes of the containers whose namespaces are joined, by the containers' ids.
+    pub others: Vec<(String, FirstProcess)>,
 }
 
 /// CAP_CHECKPOINT_RESTORE, the last since Linux 5.9.
@@ -41,6 +45,6 @@ impl Host {
             rustix::thread::capability_is_in_bounding_set(one).is_ok()
         };
         let last_capability = if is_known(LAST) && !is_known(LAST + 1) { LAST } else { read_last() };
-        Self { is_root: Uid::effective().is_root(), last_capability, holder: None }
+        Self { is_root: Uid::effective().is_root(), last_capability, holder: None, others: Vec::new() }
     }
 }

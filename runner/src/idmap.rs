@@ -144,6 +144,16 @@ impl IdMap {
         Self(extents)
     }
 
+    /// The map that the text of a `uid_map` or `gid_map` shows.
+    pub(crate) fn shown(text: &str) -> Self {
+        let extent = |line: &str| {
+            let mut numbers = line.split_ascii_whitespace().map(str::parse);
+            let (inside, outside, count) = (numbers.next()?.ok()?, numbers.next()?.ok()?, numbers.next()?.ok()?);
+            Some(Extent { inside, outside, count })
+        };
+        Self(text.lines().filter_map(extent).collect())
+    }
+
     /// Whether the text of a `uid_map` or `gid_map` shows this map: the kernel pads the numbers, and sorts many lines.
     pub fn is_shown_by(&self, text: &str) -> bool {
         let line = |line: &str| -> Option<(u32, u32, u32)> {

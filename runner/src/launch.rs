@@ -15,6 +15,7 @@ use crate::container::{Container, FORWARDED};
 use crate::error::{Action, Error, Stage};
 use crate::holder;
 use crate::idmap::IdMap;
+use crate::join;
 use crate::keeper::{self, Aftermath, Keeper};
 use crate::plan::Plan;
 use crate::rootfs::Rootfs;
@@ -55,15 +56,27 @@ impl Launch<'_> {
     fn run(&mut self, warn: &mut dyn FnMut(&str)) -> Result<Container, Error> {
         let plan = self.plan;
         self.uplink = plan.spec.network.uplink().map(Wish::new).transpose()?;
-        let maps = maps(plan, warn)?;
+        let joins = !plan.spec.joined.is_empty();
+        // Who lives in another's user namespace has its ids.
+        let maps = if joins { Wanted::None } else { maps(plan, warn)? };
         let (parent, child) = Channel::pair().action("make a channel")?;
         let network = if plan.is_network_apart { Some(Channel::pair().action("make a channel")?) } else { None };
         let (to_child, from_keeper) = network.unzip();
         // Before the clone, so that no signal is lost between it and the first wait; the child resets its own.
         let signals = watch_signals()?;
         let group = cgroup::descriptor(plan.cgroup.as_deref()).action("open the control group")?;
-        let cloned =
-            clone3(namespaces(plan), cgroup::borrowed(group.as_ref())).map_err(|error| match plan.user_namespace {
+        let (mut parent, mut to_child) = (Some(parent), to_child);
+        let rootfs = self.rootfs;
+        let (id, pidfd) = if joins {
+            join::first_process(plan, namespaces(plan), group.as_ref(), &mut parent, &child, |found| {
+                to_child.take();
+                let network = from_keeper.as_ref();
+                let (groups, shared_memory) = (found.groups.as_ref(), found.shared_memory.as_ref().map(AsFd::as_fd));
+                child::run(&Orders { plan, rootfs, channel: &child, network, groups, shared_memory })
+            })?
+        } else {
+            let made = clone3(namespaces(plan), cgroup::borrowed(group.as_ref()));
+            let cloned = made.map_err(|error| match plan.user_namespace {
                 // Nothing else answers so: a group that is not to be entered, or has just gone.
                 _ if is_of_group(&error, group.is_some()) => {
                     Error::Parent { action: "start a process in the control group", source: error }
@@ -71,14 +84,17 @@ impl Launch<'_> {
                 Some(_) => Error::user_namespace(error),
                 None => Error::Parent { action: "make namespaces", source: error },
             })?;
-        let Cloned::Parent { id, pidfd } = cloned else {
-            // With an end of the parent's or the keeper's in its own hands, it would never hear that they have gone.
-            drop((parent, to_child, group));
-            let groups = maps.groups();
-            let (rootfs, network) = (self.rootfs, from_keeper.as_ref());
-            child::run(&Orders { plan, rootfs, channel: &child, network, groups: groups.as_ref() })
+            let Cloned::Parent { id, pidfd } = cloned else {
+                // With an end of the parent's or the keeper's in its own hands, it would never hear that they have gone.
+                drop((parent, to_child, group));
+                let groups = maps.groups();
+                let (groups, network) = (groups.as_ref(), from_keeper.as_ref());
+                child::run(&Orders { plan, rootfs, channel: &child, network, groups, shared_memory: None })
+            };
+            (id, pidfd)
         };
         drop((child, from_keeper));
+        let parent = parent.ok_or(Error::Died)?;
         self.finish(&maps, id, pidfd, signals, parent, to_child).inspect_err(|_| {
             // The channel is closed by now, and the child goes with it; its mounts are gone once it is.
             let _ = process::wait_for(id);
@@ -222,10 +238,13 @@ fn namespaces(plan: &Plan) -> i32 {
     {
         flags |= if is_own { flag } else { 0 };
     }
-    if plan.user_namespace.is_some() {
+    if plan.user_namespace.is_some() && plan.spec.joined.is_empty() {
         flags |= libc::CLONE_NEWUSER;
     }
-    if plan.spec.network != Network::Host && !plan.is_network_apart {
+    if own.time {
+        flags |= libc::CLONE_NEWTIME;
+    }
+    if !matches!(plan.spec.network, Network::Host | Network::Joined) && !plan.is_network_apart {
         flags |= libc::CLONE_NEWNET;
     }
     flags

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::error::Error;
 use crate::host::Host;
 use crate::idmap::Shape;
+use crate::join::Other;
 use crate::seccomp::{BpfInstruction, default_program};
 use crate::spec::{Mount, MountKind, Network, Propagation, Seccomp, Spec, UserNamespace};
 use crate::sysctl;
@@ -68,6 +69,8 @@ pub enum Step {
     },
     /// The nodes and links of `/dev`.
     Devices,
+    /// `/dev/shm` of the container whose IPC namespace is joined.
+    SharedMemory,
     /// A mount of the caller's.
     Mount(Mount),
     /// The terminal, as `/dev/console`.
@@ -156,6 +159,9 @@ impl Plan {
         // What the kernel does not know cannot be given.
         spec.capabilities &= u64::MAX >> (63 - host.last_capability.min(63));
         spec.granted &= spec.capabilities;
+        if spec.network == Network::Joined && spec.joined.network.is_none() {
+            return Err(Error::Refused("the network that is to be joined is not named".to_owned()));
+        }
         if !spec.namespaces.uts && !spec.hostname.is_empty() {
             return Err(Error::Refused("the host name is the host's with its UTS namespace; leave out one".to_owned()));
         }
@@ -203,7 +209,7 @@ fn steps(spec: &Spec, is_network_apart: bool) -> Result<Vec<Step>, Error> {
     if !spec.hostname.is_empty() {
         steps.push(Step::Hostname(spec.hostname.clone()));
     }
-    if spec.network != Network::Host && !is_network_apart {
+    if !matches!(spec.network, Network::Host | Network::Joined) && !is_network_apart {
         steps.push(Step::Loopback);
     }
     // The command finds the network ready; until here the program that makes it had time.
@@ -271,7 +277,10 @@ fn kernel_filesystems(spec: &Spec, is_network_apart: bool) -> Vec<Step> {
 /// `/dev/shm`: part of what an IPC namespace keeps apart.
 fn shared_memory(spec: &Spec, attributes: Attributes) -> Step {
     let target = PathBuf::from("/dev/shm");
-    if spec.namespaces.ipc {
+    if matches!(spec.joined.ipc, Some(Other::Container(_))) {
+        return Step::SharedMemory;
+    }
+    if spec.namespaces.ipc || spec.joined.ipc.is_some() {
         let options =
             vec![("mode".to_owned(), "1777".to_owned()), ("size".to_owned(), format!("{}k", spec.shm_size >> 10))];
         return Step::Filesystem { kind: "tmpfs", options, target, attributes, refused: Refused::Fails };
@@ -293,7 +302,7 @@ mod tests {
     use super::*;
 
     fn host() -> Host {
-        Host { is_root: false, last_capability: 40, holder: None }
+        Host { is_root: false, last_capability: 40, holder: None, others: Vec::new() }
     }
 
     fn plan(change: impl FnOnce(&mut Spec)) -> Vec<Step> {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Wish;
 use crate::idmap::Shape;
+use crate::join::Joined;
 use crate::limit::Limit;
 use crate::seccomp::{BpfInstruction, DEFAULT_CAPABILITIES};
 
@@ -36,6 +37,8 @@ pub struct Spec {
     pub network: Network,
     /// Which other namespaces are the container's own.
     pub namespaces: Namespaces,
+    /// Which are taken from others.
+    pub joined: Joined,
     /// User namespace.
     pub user_namespace: UserNamespace,
     /// Capabilities of root inside, one bit each; also the bounding set.
@@ -100,6 +103,7 @@ impl Default for Spec {
             keeps_groups: false,
             account: None,
             namespaces: Namespaces::default(),
+            joined: Joined::default(),
             landlock: Vec::new(),
             limits: Vec::new(),
             cgroup: None,
@@ -144,7 +148,7 @@ pub struct Account {
     pub group: String,
 }
 
-/// Which namespaces are the container's own; the others are the host's.
+/// Which namespaces are the container's own; the others are the host's, or [joined](Joined).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Namespaces {
     /// Processes.
@@ -155,12 +159,15 @@ pub struct Namespaces {
     pub uts: bool,
     /// The view of control groups.
     pub cgroup: bool,
+    /// Clocks that count from boot, which begin as the host's.
+    #[serde(default)]
+    pub time: bool,
 }
 
 impl Default for Namespaces {
-    /// All.
+    /// All but that of clocks.
     fn default() -> Self {
-        Self { pid: true, ipc: true, uts: true, cgroup: true }
+        Self { pid: true, ipc: true, uts: true, cgroup: true, time: false }
     }
 }
 
@@ -180,6 +187,8 @@ pub enum Network {
     Host,
     /// One of its own, with nothing but the loopback device.
     None,
+    /// That of another, see [`Joined::network`].
+    Joined,
     /// One of its own, with a way out.
     Uplink(Uplink),
 }
@@ -189,7 +198,7 @@ impl Network {
     pub fn uplink(&self) -> Option<&Uplink> {
         match self {
             Self::Uplink(uplink) => Some(uplink),
-            Self::Host | Self::None => None,
+            Self::Host | Self::None | Self::Joined => None,
         }
     }
 }
@@ -217,7 +226,7 @@ pub enum Program {
 pub struct Port {
     /// Address of the host; all for none.
     pub address: Option<IpAddr>,
-    /// The first port of the host.
+    /// The first port of the host; 0 until one is chosen, which is done before a container is made.
     pub host: u16,
     /// The first port of the container.
     pub container: u16,

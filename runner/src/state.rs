@@ -28,7 +28,8 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup::{Group, Wish};
 use crate::container::ExitStatus;
 use crate::exec::FirstProcess;
-use crate::spec::{MountKind, Spec};
+use crate::health::{HealthCheck, OnFailure};
+use crate::spec::{MountKind, Port, Spec};
 
 /// File name of the record.
 pub const STATE: &str = "state";
@@ -122,6 +123,12 @@ pub struct Record {
     pub created: Moment,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// Ports that it is known to listen on; their host's are none.
+    #[serde(default)]
+    pub exposed: Vec<Port>,
+    /// How its health is checked, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthCheck>,
     /// The part of the command that the image or the caller calls entrypoint.
     pub entrypoint: Vec<OsString>,
     /// Signal that asks it to end.
@@ -209,6 +216,8 @@ impl Record {
             image_id,
             created: now(),
             labels: BTreeMap::new(),
+            exposed: Vec::new(),
+            health: None,
             entrypoint: Vec::new(),
             stop_signal: None,
             stop_timeout: 10,
@@ -221,6 +230,11 @@ impl Record {
             change: Change::default(),
             run: None,
         }
+    }
+
+    /// Whether its monitor may start it again.
+    pub fn restarts(&self) -> bool {
+        self.restart != Restart::No || self.health.as_ref().is_some_and(|check| check.on_failure == OnFailure::Restart)
     }
 
     /// Notes that it runs.

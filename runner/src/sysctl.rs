@@ -36,7 +36,10 @@ pub(crate) fn file(spec: &Spec, name: &str) -> Result<PathBuf, Error> {
     let ipc = IPC.contains(&dotted.as_str()) || dotted.starts_with("fs.mqueue.");
     match parts[0] {
         "net" if spec.network == Network::Host => refused("the network is the host's, and so are its parameters"),
-        _ if ipc && !spec.namespaces.ipc => refused("the IPC namespace is the host's, and so are its parameters"),
+        "net" if spec.network == Network::Joined => refused("the network is another's, and so are its parameters"),
+        _ if ipc && !spec.namespaces.ipc => {
+            refused("the IPC namespace is the host's or another's, and so are its parameters")
+        }
         _ if dotted == "kernel.hostname" => refused("give --hostname"),
         _ if ipc || parts[0] == "net" || dotted == "kernel.domainname" && spec.namespaces.uts => {
             Ok(PathBuf::from("/proc/sys").join(parts.join("/")))

@@ -13,10 +13,12 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, mkdirat, openat, statat};
 use rustix::io::Errno;
 
-use crate::copy::{Copier, Owner, open_regular};
+use crate::archive::pack;
+use crate::copy::{Copier, Owner, clear_for_directory, open_regular};
 use crate::error::Error;
 use crate::identity;
 use crate::target::{Root, file_type};
+use crate::unpack::unpack;
 use crate::visit::{Visited, visit};
 
 /// How many links may lead from one to the next, as in the kernel.
@@ -34,6 +36,25 @@ enum Source {
 pub struct Original {
     source: Source,
     name: Option<OsString>,
+}
+
+/// How something is put into a container.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Manner {
+    /// Whether it stays whose it is; else it becomes the container's user's.
+    pub keeps_owners: bool,
+    /// Whether directories give way to what is none, and the other way round.
+    pub overwrite: bool,
+}
+
+impl Manner {
+    fn owner(self, container: &Visited<'_>, root: &Root) -> io::Result<Owner> {
+        if self.keeps_owners {
+            return Ok(Owner::Kept);
+        }
+        let identity = identity::look_up(root, &container.spec().user, &[])?;
+        Ok(Owner::Given(identity.uid, identity.gid))
+    }
 }
 
 /// Where to.
@@ -130,29 +151,56 @@ impl Place {
 ///
 /// # Errors
 /// [`Error::NotRunning`], [`Error::Files`].
-pub fn copy_out(container: &Visited<'_>, from: &Path, to: Place) -> Result<(), Error> {
+pub fn copy_out(container: &Visited<'_>, from: &Path, to: Place, overwrite: bool) -> Result<(), Error> {
     let (uid, gid) = container.caller();
     visit(container, |root| {
         let original = Original::of_container(root, from).map_err(|error| about(from, &error))?;
-        place(&mut Copier::new(Owner::Given(uid, gid), true), original, to)
+        place(&mut Copier::new(Owner::Given(uid, gid), true, overwrite), original, to)
     })
 }
 
-/// Copies from the host into a container. The copies are the container's user's, or, where `keeps_owners` says so, whose the
+/// Copies from the host into a container. The copies are the container's user's, or, where `manner` says so, whose the
 /// originals are, as far as they exist inside.
 ///
 /// # Errors
 /// [`Error::NotRunning`], [`Error::Files`].
-pub fn copy_in(container: &Visited<'_>, original: Original, to: &Path, keeps_owners: bool) -> Result<(), Error> {
+pub fn copy_in(container: &Visited<'_>, original: Original, to: &Path, manner: Manner) -> Result<(), Error> {
     visit(container, |root| {
-        let owner = if keeps_owners {
-            Owner::Kept
-        } else {
-            let identity = identity::look_up(root, &container.spec().user, &[])?;
-            Owner::Given(identity.uid, identity.gid)
-        };
+        let owner = manner.owner(container, root)?;
         let target = Place::of_container(root, to).map_err(|error| about(to, &error))?;
-        place(&mut Copier::new(owner, false), original, target)
+        place(&mut Copier::new(owner, false, manner.overwrite), original, target)
+    })
+}
+
+/// Writes what is at a path of a container as a tar, under its own name, or for `/.` at its end what is in it.
+///
+/// # Errors
+/// [`Error::NotRunning`], [`Error::Files`].
+pub fn pack_out(container: &Visited<'_>, from: &Path, out: &File) -> Result<(), Error> {
+    visit(container, |root| {
+        let found = root.place(from).map_err(|error| about(from, &error))?;
+        let name = clean(from).file_name().map(OsStr::to_owned).filter(|_| !is_contents(from));
+        if file_type(&found)? == FileType::Directory {
+            let folder = root.directory(from).map_err(|error| about(from, &error))?;
+            return pack(folder.as_fd(), None, name.as_deref(), out);
+        }
+        if ends_as_directory(from) {
+            return Err(about(from, &Errno::NOTDIR));
+        }
+        let (folder, end) = end_of_links(root, from)?;
+        pack(folder.as_fd(), Some(&end), name.as_deref(), out)
+    })
+}
+
+/// Unpacks a tar into a directory of a container.
+///
+/// # Errors
+/// [`Error::NotRunning`], [`Error::Files`].
+pub fn unpack_in(container: &Visited<'_>, archive: &File, to: &Path, manner: Manner) -> Result<(), Error> {
+    visit(container, |root| {
+        let owner = manner.owner(container, root)?;
+        let folder = root.directory(to).map_err(|error| about(to, &error))?;
+        unpack(io::BufReader::new(archive), &folder, owner, manner.overwrite)
     })
 }
 
@@ -164,6 +212,10 @@ fn place(copier: &mut Copier, original: Original, to: Place) -> io::Result<()> {
         (Source::Directory(from), _, Place::As(folder, name)) => {
             match statat(&folder, &name, AtFlags::SYMLINK_NOFOLLOW) {
                 Err(Errno::NOENT) => new_directory(copier, from, &folder, &name),
+                Ok(_) if copier.overwrites() => {
+                    clear_for_directory(folder.as_fd(), &name)?;
+                    new_directory(copier, from, &folder, &name)
+                }
                 _ => Err(about(Path::new(&name), &"a directory cannot be copied to what is no directory")),
             }
         }

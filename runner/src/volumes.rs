@@ -213,7 +213,7 @@ pub(crate) fn begin(folder: &Path, copies: bool, root: &Root, place: &OwnedFd) -
 
 /// Puts a whole copy in the place of the empty volume; one that a kill has cut short stays aside and goes with the volume.
 fn fill(folder: &OwnedFd, original: OwnedFd, copies: bool) -> io::Result<()> {
-    let mut copier = Copier::new(Owner::Kept, false);
+    let mut copier = Copier::new(Owner::Kept, false, false);
     let mut number = 0;
     let draft = loop {
         let draft = format!("draft.{number}");

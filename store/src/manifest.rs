@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-pub use self::config::{History, ImageConfig, RunConfig};
+pub use self::config::{Healthcheck, History, ImageConfig, RunConfig};
 pub use self::platform::Platform;
 use crate::blob::decompress::Compression;
 use crate::digest::Digest;

@@ -27,7 +27,7 @@ use crate::sys::kernel;
 /// The folder in the store.
 pub(crate) const STARTS: &str = "starts";
 /// Answers of another form are another version's.
-const FORM: u32 = 2;
+const FORM: u32 = 3;
 /// An index that changed so short a time ago might change again without another time stamp: file systems tell times no
 /// finer than the kernel's tick, at most 10 ms.
 const SETTLED: Duration = Duration::from_millis(100);

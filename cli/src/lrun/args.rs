@@ -11,8 +11,11 @@
 mod create;
 mod defaults;
 mod files;
+mod health;
 mod limits;
+mod namespace;
 mod network;
+mod port;
 mod quick;
 mod resources;
 mod run;
@@ -28,8 +31,12 @@ use clap::{ArgAction, Parser, Subcommand};
 
 pub use self::create::CreateArguments;
 pub use self::files::{CommitArguments, ContainerExportArguments, CopyArguments, DiffArguments};
+pub use self::health::{HealthArguments, HealthcheckCommand, HealthcheckRunArguments, Interval};
 pub use self::limits::UlimitArgument;
+pub use self::namespace::NamespaceArgument;
 pub use self::network::NetworkArgument;
+pub(crate) use self::network::exposed;
+pub use self::port::PortArguments;
 pub use self::quick::parse_run;
 pub use self::resources::{CgroupsArgument, ResourceArguments};
 pub use self::run::{PullPolicy, RunArguments, UserNamespaceArgument};
@@ -46,7 +53,7 @@ use crate::global::Global;
 use crate::lstore::args::{CompletionsArguments, ManArguments, ReportArguments};
 
 /// Subcommands; an image with such a name is run by `lrun run NAME`.
-pub(crate) const COMMANDS: [&str; 29] = [
+pub(crate) const COMMANDS: [&str; 31] = [
     "run",
     "create",
     "start",
@@ -57,6 +64,8 @@ pub(crate) const COMMANDS: [&str; 29] = [
     "ps",
     "inspect",
     "top",
+    "port",
+    "healthcheck",
     "exists",
     "stop",
     "kill",
@@ -223,6 +232,25 @@ Examples:
   lrun top web")]
     Top(TopArguments),
 
+    /// Tell which ports of the host lead into a container
+    #[command(after_help = "\
+Examples:
+  lrun port web
+  lrun port web 80
+  lrun port web 53/udp
+  lrun port --all")]
+    Port(PortArguments),
+
+    /// Run the health check of a container
+    #[command(after_help = "\
+Examples:
+  lrun healthcheck run web")]
+    Healthcheck {
+        /// What to do.
+        #[command(subcommand)]
+        command: HealthcheckCommand,
+    },
+
     /// Tell by the exit status whether a container is there: 0 or 1
     #[command(after_help = "\
 Examples:
@@ -309,6 +337,8 @@ Examples:
   lrun cp web:/var/log/app.log .
   lrun cp ./site/. web:/srv        what is in the directory
   lrun cp ./site web:/srv          the directory, into /srv if that is there, else as /srv
+  lrun cp web:/srv - | tar -t      as a tar; 'lrun cp - web:/srv' unpacks one
+  lrun cp web:/srv/x other:/srv    from one container to another
 
 A path inside that begins with no slash is meant from the container's working directory. Links
 are followed inside of the container alone; those below a directory are copied as links.

@@ -5,10 +5,13 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use lrun::health::{Health, HealthCheck};
+use lrun::join::Other;
 use lrun::spec::{Mount, MountKind, Network, Port, Propagation, Spec};
 use lrun::state::{Found, Moment, Record, Restart, Status};
 use serde_json::{Value, json};
 
+use super::publish::leads_to;
 use super::run::SHORT;
 use crate::output::{ago, duration, rfc3339, timestamp};
 
@@ -39,11 +42,17 @@ pub(super) fn inspected(found: &Found) -> Value {
     let args = text(&spec.args);
     let command = args.get(record.entrypoint.len()..).unwrap_or_default();
     let network = match &spec.network {
-        Network::Host => "host",
-        Network::None => "none",
-        Network::Uplink(uplink) => uplink.program.name(),
+        Network::Host => "host".to_owned(),
+        Network::None => "none".to_owned(),
+        Network::Joined => mode(false, spec.joined.network.as_ref()),
+        Network::Uplink(uplink) => uplink.program.name().to_owned(),
     };
+    let (own, joined) = (spec.namespaces, &spec.joined);
     let bindings = bindings(spec);
+    let mut ports = bindings.clone();
+    for port in unpublished(record) {
+        ports[format!("{}/{}", port.container, port.protocol)] = Value::Null;
+    }
     let (policy, times) = match record.restart {
         Restart::No => ("no", 0),
         Restart::OnFailure(times) => ("on-failure", times),
@@ -66,6 +75,7 @@ pub(super) fn inspected(found: &Found) -> Value {
             "Error": "",
             "StartedAt": moment(run.map(|run| run.started)),
             "FinishedAt": moment(run.and_then(|run| run.finished)),
+            "Health": health(found),
         },
         "Image": record.image_id,
         "ImageName": record.image,
@@ -74,7 +84,7 @@ pub(super) fn inspected(found: &Found) -> Value {
         "RestartCount": record.restarts,
         "Mounts": spec.mounts.iter().filter_map(mount).collect::<Vec<_>>(),
         "LogPath": path.join("log"),
-        "NetworkSettings": { "Ports": bindings },
+        "NetworkSettings": { "Ports": ports },
         "Config": {
             "Hostname": spec.hostname,
             "User": spec.user,
@@ -88,12 +98,17 @@ pub(super) fn inspected(found: &Found) -> Value {
             "Labels": record.labels,
             "StopSignal": record.stop_signal.as_deref().unwrap_or("SIGTERM"),
             "StopTimeout": record.stop_timeout,
+            "Healthcheck": record.health.as_ref().map(check),
+            "HealthcheckOnFailureAction": record.health.as_ref().map_or("none", |check| check.on_failure.name()),
         },
         "HostConfig": {
             "NetworkMode": network,
             "PortBindings": bindings,
-            "IpcMode": "private",
-            "PidMode": "private",
+            "IpcMode": mode(own.ipc, joined.ipc.as_ref()),
+            "PidMode": mode(own.pid, joined.pid.as_ref()),
+            "UTSMode": mode(own.uts, joined.uts.as_ref()),
+            "CgroupnsMode": mode(own.cgroup, joined.cgroup.as_ref()),
+            "UsernsMode": joined.user.as_ref().map_or_else(String::new, |other| mode(false, Some(other))),
             "AutoRemove": spec.ephemeral,
             "ReadonlyRootfs": spec.read_only,
             "RestartPolicy": { "Name": policy, "MaximumRetryCount": times },
@@ -102,8 +117,58 @@ pub(super) fn inspected(found: &Found) -> Value {
     })
 }
 
-fn published(spec: &Spec) -> &[Port] {
+/// What the checks of a container found, as podman has it: an empty status where there are none.
+fn health(found: &Found) -> Value {
+    if found.record.health.is_none() {
+        return json!({ "Status": "", "FailingStreak": 0, "Log": null });
+    }
+    let health = Health::read(&found.path);
+    let log: Vec<Value> = health
+        .log
+        .iter()
+        .map(|check| {
+            json!({
+                "Start": moment(Some(check.start)), "End": moment(Some(check.end)),
+                "ExitCode": check.exit, "Output": check.output,
+            })
+        })
+        .collect();
+    json!({ "Status": health.status.name(), "FailingStreak": health.failing_streak, "Log": log })
+}
+
+fn check(check: &HealthCheck) -> Value {
+    json!({
+        "Test": check.test,
+        "Interval": nanoseconds(check.interval.unwrap_or_default()),
+        "Timeout": nanoseconds(check.timeout),
+        "StartPeriod": nanoseconds(check.start_period),
+        "Retries": check.retries,
+    })
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Whose a namespace is, as the command line has it.
+fn mode(is_own: bool, other: Option<&Other>) -> String {
+    match other {
+        Some(Other::Container(id)) => format!("container:{id}"),
+        Some(Other::File(path)) => format!("ns:{}", path.display()),
+        None if is_own => "private".to_owned(),
+        None => "host".to_owned(),
+    }
+}
+
+/// The ports that lead in.
+pub(super) fn published(spec: &Spec) -> &[Port] {
     spec.network.uplink().map_or(&[], |uplink| uplink.ports.as_slice())
+}
+
+/// Those to which none leads, though they are exposed.
+fn unpublished(record: &Record) -> impl Iterator<Item = &Port> {
+    let is_published = |port: &Port| published(&record.spec).iter().any(|one| leads_to(one, port).is_some());
+    record.exposed.iter().filter(move |port| !is_published(port))
 }
 
 /// The ports of `inspect`: each of the container's, with those of the host that lead there.
@@ -137,8 +202,8 @@ fn listed_ports(spec: &Spec) -> Value {
     if ports.is_empty() { Value::Null } else { Value::Array(ports) }
 }
 
-/// The ports that `ps` shows: `0.0.0.0:8080->80/tcp`.
-pub(super) fn ports(spec: &Spec) -> String {
+/// The ports that `ps` shows: `0.0.0.0:8080->80/tcp`, and `443/tcp` for one that is only exposed.
+pub(super) fn ports(record: &Record) -> String {
     let range = |first: u16, count: u16| match count {
         1 => first.to_string(),
         _ => format!("{first}-{}", first + count - 1),
@@ -152,7 +217,9 @@ pub(super) fn ports(spec: &Spec) -> String {
         let (host, container) = (range(port.host, port.count), range(port.container, port.count));
         format!("{address}:{host}->{container}/{}", port.protocol)
     };
-    published(spec).iter().map(one).collect::<Vec<_>>().join(", ")
+    let leading = published(&record.spec).iter().map(one);
+    let others = unpublished(record).map(|port| format!("{}/{}", port.container, port.protocol));
+    leading.chain(others).collect::<Vec<_>>().join(", ")
 }
 
 fn mount(mount: &Mount) -> Option<Value> {
@@ -210,7 +277,7 @@ pub(super) fn listed(found: &Found) -> Value {
         "Restarts": record.restarts,
         "StartedAt": seconds(run.map(|run| run.started)),
         "State": record.status().name(),
-        "Status": status(record, SystemTime::now()),
+        "Status": status(found, SystemTime::now()),
     })
 }
 
@@ -230,7 +297,7 @@ pub(super) fn shown(found: &Found, is_whole: bool) -> Value {
         "Created": age,
         "CreatedHuman": age,
         "RunningFor": age,
-        "Status": status(record, now),
+        "Status": status(found, now),
         "State": record.status().name(),
         "Exited": record.status() == Status::Exited,
         "ExitCode": record.exit().unwrap_or(0),
@@ -238,7 +305,7 @@ pub(super) fn shown(found: &Found, is_whole: bool) -> Value {
         "Mounts": targets(record).join(","),
         "Names": name,
         "Pid": record.running().map_or(0, |first| first.id),
-        "Ports": ports(&record.spec),
+        "Ports": ports(record),
         "Restarts": record.restarts,
     })
 }
@@ -262,12 +329,16 @@ pub(super) fn command(record: &Record, is_whole: bool) -> String {
     }
 }
 
-/// `Up 2 hours`, `Exited (0) 5 seconds ago`, `Created`.
-pub(super) fn status(record: &Record, now: SystemTime) -> String {
+/// `Up 2 hours (healthy)`, `Exited (0) 5 seconds ago`, `Created`.
+pub(super) fn status(found: &Found, now: SystemTime) -> String {
+    let record = &found.record;
     let age = |moment: Moment| now.duration_since(time(moment)).unwrap_or_default().as_secs();
     match (record.status(), &record.run) {
         (Status::Paused, _) => "Paused".to_owned(),
-        (Status::Running, Some(run)) => format!("Up {}", duration(age(run.started))),
+        (Status::Running, Some(run)) => {
+            let health = record.health.as_ref().map(|_| format!(" ({})", Health::read(&found.path).status.name()));
+            format!("Up {}{}", duration(age(run.started)), health.unwrap_or_default())
+        }
         (Status::Exited, Some(run)) => {
             let code = record.exit().unwrap_or(0);
             match run.finished {

@@ -66,7 +66,8 @@ fn resolver(arguments: &RunArguments, network: &Network) -> Option<Vec<u8>> {
     let RunArguments { dns, dns_search, dns_option, .. } = arguments;
     let host = || match network {
         Network::Host => std::fs::read("/etc/resolv.conf").ok(),
-        Network::None => None,
+        // Another's, which is put in its place.
+        Network::None | Network::Joined => None,
         Network::Uplink(uplink) => Some(forwarded(uplink.addresses().resolver)),
     };
     if dns.is_empty() && dns_search.is_empty() && dns_option.is_empty() {

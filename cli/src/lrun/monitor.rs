@@ -15,6 +15,7 @@ use rustix::fs::AtFlags;
 use super::PROGRAM;
 use super::control;
 use super::folder::Folder;
+use super::health::{self, AGAIN};
 use super::run::{clear_up, exit_of, launch_spec, remove_with_volumes};
 use super::volumes::named_by;
 use crate::env::Environment;
@@ -117,8 +118,8 @@ impl Job<'_> {
         let aftermath = Aftermath { work, keep: vec![folder.lock(), self.lease.as_fd()] };
         let mut warnings = Vec::new();
         let warn = &mut |weaker: &str| warnings.push(weaker.to_owned());
-        let holder = self.record.holder;
-        let begun = launch_spec(spec, group.as_ref(), &rootfs, Some(aftermath), holder, self.environment, warn);
+        let means = (self.record.holder, self.environment);
+        let begun = launch_spec(&self.store, spec, group.as_ref(), &rootfs, Some(aftermath), means, warn);
         // The container has them now, and they are to end with it.
         process::detach_stdio()?;
         let mut container = begun.inspect_err(|_| {
@@ -130,6 +131,7 @@ impl Job<'_> {
         // One that has ended already is noted as such below, without a look at its process.
         if self.record.begin(container.id(), true).is_ok() {
             self.record.write(folder.lock())?;
+            health::watch(folder, &self.record, &container, self.environment.runtime_folder().as_deref())?;
         }
         if let Some(teller) = teller.take() {
             runs(teller, &warnings);
@@ -155,11 +157,14 @@ impl Job<'_> {
 
     fn starts_again(&mut self, status: ExitStatus) -> bool {
         self.record.take_changes(&self.folder.path());
-        let wanted = match self.record.restart {
-            Restart::No => false,
-            Restart::Always => true,
-            Restart::OnFailure(most) => status.code() != 0 && (most == 0 || self.record.restarts < most),
-        };
+        // Removed in any case: it is about this end alone.
+        let is_asked = rustix::fs::unlinkat(self.folder.lock(), AGAIN, AtFlags::empty()).is_ok();
+        let wanted = is_asked
+            || match self.record.restart {
+                Restart::No => false,
+                Restart::Always => true,
+                Restart::OnFailure(most) => status.code() != 0 && (most == 0 || self.record.restarts < most),
+            };
         wanted && !self.is_stopped()
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use lrun::health::Health;
 use lrun::state::{Found, Status};
 use serde_json::Value;
 
@@ -68,14 +69,15 @@ fn table(found: &[Found], arguments: &PsArguments) -> Table {
     let header = ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"];
     let mut table = if arguments.noheading { Table::default() } else { Table::with_header(header) };
     let now = SystemTime::now();
-    for Found { name, record, .. } in found {
+    for one in found {
+        let Found { name, record, .. } = one;
         table.row([
             id(record, arguments.no_trunc),
             record.image.as_str(),
             &command(record, arguments.no_trunc),
             &ago(time(record.created), now),
-            &status(record, now),
-            &ports(&record.spec),
+            &status(one, now),
+            &ports(record),
             name.as_str(),
         ]);
     }
@@ -90,6 +92,10 @@ fn is_wanted(found: &Found, filters: &[(String, String)]) -> bool {
         "name" => found.name.contains(value),
         "status" => record.status().name() == value || value == "stopped" && record.status() == Status::Exited,
         "exited" => record.status() == Status::Exited && record.exit().is_some_and(|code| code.to_string() == value),
+        "health" => match &record.health {
+            Some(_) => Health::read(&found.path).status.name() == value,
+            None => value == "none",
+        },
         "ancestor" => {
             let id = value.strip_prefix("sha256:").unwrap_or(value);
             let is_id = id.len() >= 3 && record.image_id.starts_with(id);

@@ -21,7 +21,10 @@ use super::args::{CreateArguments, PullPolicy, RunArguments};
 use super::control;
 use super::etc;
 use super::folder::Folder;
+use super::health;
+use super::join;
 use super::monitor::Job;
+use super::publish::exposed;
 use super::uplink;
 use super::volumes;
 use crate::bridge;
@@ -57,13 +60,19 @@ fn start_and_wait(global: &Global, arguments: &RunArguments) -> Result<Exit, Fai
         if !directory.is_dir() {
             return Err(format!("{}: not a directory", directory.display()).into());
         }
-        let spec = bridge::spec(arguments, &lstore::manifest::RunConfig::default(), &name, &environment)?;
+        let store = environment.store(global)?;
+        let joins = join::wanted(arguments, &store)?;
+        let adopted = joins.as_ref().map(|joins| joins.adopt(arguments)).transpose()?;
+        let arguments = adopted.as_ref().unwrap_or(arguments);
+        let mut spec = bridge::spec(arguments, &lstore::manifest::RunConfig::default(), &name, &environment)?;
+        if let Some(joins) = joins {
+            joins.apply(&mut spec);
+        }
         if volumes::is_wanted(&spec) {
             return Err("--rootfs: volumes are for containers of images; bind a directory".into());
         }
         let warn = &mut |weaker: &str| report::warn(PROGRAM, weaker, &mut std::io::stderr());
         let rootfs = Rootfs::Directory(directory);
-        let mut spec = spec;
         let holder = !arguments.no_holder;
         let group = match &mut spec.cgroup {
             Some(wish) => {
@@ -74,7 +83,8 @@ fn start_and_wait(global: &Global, arguments: &RunArguments) -> Result<Exit, Fai
         };
         let own = group.clone();
         let aftermath = own.map(|own| Aftermath { work: Box::new(move || own.remove()), keep: Vec::new() });
-        let mut container = launch_spec(spec, group.as_ref(), &rootfs, aftermath, holder, &environment, warn)?;
+        let mut container =
+            launch_spec(&store, spec, group.as_ref(), &rootfs, aftermath, (holder, &environment), warn)?;
         return Ok(exit(container.wait()?));
     }
     let store = environment.store(global)?;
@@ -113,6 +123,9 @@ pub(super) fn make(
     if arguments.rm && arguments.create.restart != Restart::No {
         return Err("--rm and --restart contradict each other; leave one out".into());
     }
+    let joins = join::wanted(arguments, store)?;
+    let adopted = joins.as_ref().map(|joins| joins.adopt(arguments)).transpose()?;
+    let arguments = adopted.as_ref().unwrap_or(arguments);
     let id = random_id()?;
     let name = arguments.name.clone().unwrap_or_else(|| id[..SHORT].to_owned());
     let Start { image, config, checkout } = provide(global, arguments, store)?;
@@ -120,10 +133,15 @@ pub(super) fn make(
     if let Some(wish) = &mut spec.cgroup {
         wish.name.clone_from(&id);
     }
+    if let Some(joins) = joins {
+        joins.apply(&mut spec);
+    }
     if arguments.privileged {
         etc::introduce(&mut spec, &name, &id, &arguments.image().to_string_lossy(), &image);
     }
     volumes::declare(&mut spec, &config.volumes)?;
+    let health = health::wanted(&arguments.create.health, config.healthcheck.as_ref())?;
+    let exposed = exposed(arguments, &config.exposed_ports)?;
     let labels = labels(&arguments.create, config.labels)?;
     let create = &arguments.create;
     if let Some(file) = &create.cidfile {
@@ -147,6 +165,8 @@ pub(super) fn make(
     let entrypoint = arguments.entrypoint().unwrap_or_else(|| config.entrypoint.iter().map(OsString::from).collect());
     let record = Record {
         labels,
+        exposed,
+        health,
         entrypoint,
         stop_signal: create.stop_signal.clone().or(config.stop_signal),
         stop_timeout: create.stop_timeout,
@@ -213,7 +233,8 @@ fn in_the_foreground(
     let aftermath = Aftermath { work, keep: vec![folder.lock(), lease] };
     let warn = &mut |weaker: &str| report::warn(PROGRAM, weaker, &mut std::io::stderr());
     let spec = record.spec.clone();
-    let begun = launch_spec(spec, group.as_ref(), rootfs, Some(aftermath), record.holder, environment, warn);
+    let means = (record.holder, environment);
+    let begun = launch_spec(store, spec, group.as_ref(), rootfs, Some(aftermath), means, warn);
     let mut container = begun.inspect_err(|_| {
         // A container that never ran leaves nothing, with --rm or without.
         remove_with_volumes(store, &folder.path(), &volumes);
@@ -221,6 +242,7 @@ fn in_the_foreground(
     // Beside the command's first steps: it waits for none of this. One that has ended already needs no note of its start.
     if record.begin(container.id(), false).is_ok() {
         record.write(folder.lock())?;
+        health::watch(folder, &record, &container, environment.runtime_folder().as_deref())?;
     }
     let status = container.wait()?;
     if !folder.is_ephemeral() {
@@ -232,17 +254,18 @@ fn in_the_foreground(
 
 /// Starts what a spec says.
 pub(super) fn launch_spec(
+    store: &Path,
     mut spec: Spec,
     group: Option<&Group>,
     rootfs: &Rootfs,
     aftermath: Option<Aftermath<'_>>,
-    with_holder: bool,
-    environment: &Environment,
+    (with_holder, environment): (bool, &Environment),
     warn: &mut dyn FnMut(&str),
 ) -> Result<Container, Failure> {
     let holder = with_holder.then(|| lrun::holder::folder(environment.runtime_folder().as_deref()));
     uplink::name_host(&mut spec);
-    let mut plan = Plan::new(spec, Host { holder, ..Host::probe() })?;
+    let others = join::others(store, &mut spec)?;
+    let mut plan = Plan::new(spec, Host { holder, others, ..Host::probe() })?;
     plan.cgroup = group.map(|group| group.path().to_path_buf());
     Ok(launch(&plan, rootfs, aftermath, warn)?)
 }

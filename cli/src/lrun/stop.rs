@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lrun::FirstProcess;
-use lrun::state::{Found, Restart, StateError, Status};
+use lrun::state::{Found, StateError, Status};
 use lrun::userns;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{FlockOperation, flock};
@@ -55,9 +55,16 @@ pub(super) fn stop_one(found: &Found, time: Option<u64>) -> Result<(), Failure> 
     finish(found, number, patience)
 }
 
+/// Ends a container as it wants to be ended, and tells its monitor nothing.
+pub(super) fn end_one(found: &Found, pidfd: &OwnedFd) -> Result<(), Failure> {
+    let name = found.record.stop_signal.as_deref().unwrap_or("TERM");
+    let number = signal::number(name).ok_or_else(|| format!("the image's stop signal {name} does not exist"))?;
+    end(pidfd, number, Duration::from_secs(found.record.stop_timeout), &found.name)
+}
+
 fn finish(found: &Found, signal: i32, patience: Duration) -> Result<(), Failure> {
     let Ok(folder) = File::open(&found.path) else { return Ok(()) };
-    let restarts = found.record.restart != Restart::No;
+    let restarts = found.record.restarts();
     if restarts {
         mark_stopped(folder.as_fd())?;
     }
@@ -94,7 +101,7 @@ pub(super) fn kill(global: &Global, arguments: &KillArguments) -> Result<Exit, F
             format!("can only kill running containers; {} is in state {status}", found.name)
         })?;
         send(&pidfd, number)?;
-        if number == Signal::KILL.as_raw() && found.record.restart == Restart::No && wait(&pidfd, GONE)? {
+        if number == Signal::KILL.as_raw() && !found.record.restarts() && wait(&pidfd, GONE)? {
             settle(&found.path);
         }
         Ok(())
@@ -177,7 +184,7 @@ fn condemn(
         let text = format!("{wanted}: the container is {what}; `lrun {way} {wanted}` first, or use --force");
         return Err((text.into(), 2));
     }
-    if running.is_some() || found.record.restart != Restart::No && lrun::state::is_locked(&found.path) {
+    if running.is_some() || found.record.restarts() && lrun::state::is_locked(&found.path) {
         let ended = match arguments.time {
             Some(time) => stop_one(&found, Some(time)),
             None => finish(&found, Signal::KILL.as_raw(), GONE),

@@ -4,28 +4,36 @@ use std::net::{IpAddr, UdpSocket};
 use std::path::Path;
 
 use lrun::spec::{Network, Spec, Uplink};
+use lstore::manifest::RunConfig;
 
 use super::args::{NetworkArgument, RunArguments};
+use super::publish::published;
 use crate::report::Failure;
 
 /// podman's name for the host, and docker's.
 const HOST: &str = "host.containers.internal host.docker.internal";
 
 /// The network of a command line.
-pub fn network(arguments: &RunArguments) -> Result<Network, Failure> {
-    let ports = &arguments.publish;
+///
+/// # Errors
+/// Ports where nothing can lead in, or none that is free.
+pub fn network(arguments: &RunArguments, config: &RunConfig) -> Result<Network, Failure> {
     let uplink = match &arguments.network {
-        NetworkArgument::Host | NetworkArgument::None if !ports.is_empty() => {
+        NetworkArgument::Host | NetworkArgument::None if !arguments.publish.is_empty() || arguments.publish_all => {
             return Err(
                 "--publish: neither the host's network nor none at all has ports to publish; add --network pasta"
                     .into(),
             );
         }
+        NetworkArgument::Other(_) if !arguments.publish.is_empty() || arguments.publish_all => {
+            return Err("--publish: the network is another's, whose ports are published with it; leave it out".into());
+        }
+        NetworkArgument::Other(_) => return Ok(Network::Joined),
         NetworkArgument::Host => return Ok(Network::Host),
         NetworkArgument::None => return Ok(Network::None),
         NetworkArgument::Pasta(options) => pasta(options)?,
     };
-    Ok(Network::Uplink(Uplink { ports: ports.clone(), ..uplink }))
+    Ok(Network::Uplink(Uplink { ports: published(arguments, &config.exposed_ports)?, ..uplink }))
 }
 
 fn pasta(options: &[String]) -> Result<Uplink, Failure> {
@@ -35,9 +43,13 @@ fn pasta(options: &[String]) -> Result<Uplink, Failure> {
 
 /// Gives the container's `/etc/hosts` the host's address, which may be another at each start.
 pub(super) fn name_host(spec: &mut Spec) {
-    if spec.network.uplink().is_none() {
-        return;
+    if spec.network.uplink().is_some() {
+        add_host(spec);
     }
+}
+
+/// See above.
+pub(super) fn add_host(spec: &mut Spec) {
     let hosts = spec.files.iter_mut().find(|(path, _)| path == Path::new("/etc/hosts"));
     if let (Some((_, text)), Some(address)) = (hosts, host_address()) {
         text.extend_from_slice(format!("{address}\t{HOST}\n").as_bytes());

@@ -350,7 +350,7 @@ mod tests {
         assert_eq!(
             refused("import -c FOO=x - n"),
             "lstore: invalid value 'FOO=x' for '--change <INSTRUCTION>': unknown instruction \"FOO\"; \
-             known are CMD, ENTRYPOINT, ENV, LABEL, STOPSIGNAL, USER, VOLUME and WORKDIR; see 'lstore import --help'"
+             known are CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME and WORKDIR; see 'lstore import --help'"
         );
     }
 

@@ -11,6 +11,8 @@ pub enum Change {
     Entrypoint(Vec<String>),
     /// A variable of the environment: name and value.
     Env(String, String),
+    /// Ports that it listens on, each as `80` or `80/tcp`.
+    Expose(Vec<String>),
     /// A label: name and value.
     Label(String, String),
     /// Who runs it: `name`, `uid`, with `:group` or `:gid`.
@@ -30,7 +32,9 @@ pub enum ChangeError {
     #[error("no value in {0:?}; write 'KEYWORD value' or 'KEYWORD=value'")]
     NoValue(String),
     /// The keyword is not known.
-    #[error("unknown instruction {0:?}; known are CMD, ENTRYPOINT, ENV, LABEL, STOPSIGNAL, USER, VOLUME and WORKDIR")]
+    #[error(
+        "unknown instruction {0:?}; known are CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME and WORKDIR"
+    )]
     Keyword(String),
     /// A variable or label is not of the form name=value.
     #[error("{keyword} {value:?} is not of the form name=value")]
@@ -61,6 +65,7 @@ impl FromStr for Change {
                 let (name, value) = pair("ENV", value.split_once('=').unwrap_or((value, "")))?;
                 Ok(Self::Env(name, value))
             }
+            "EXPOSE" => Ok(Self::Expose(value.split_ascii_whitespace().map(str::to_owned).collect())),
             "LABEL" => {
                 let parts = value.split_once('=').unwrap_or_default();
                 let (name, value) =
@@ -120,6 +125,7 @@ mod tests {
             ("ENV A=b c", Change::Env("A".into(), "b c".into())),
             ("ENV=A=b=c", Change::Env("A".into(), "b=c".into())),
             ("ENV Q", Change::Env("Q".into(), String::new())),
+            ("EXPOSE 80 53/udp", Change::Expose(strings(&["80", "53/udp"]))),
             ("LABEL=blue=image", Change::Label("blue".into(), "image".into())),
             ("LABEL \"a\"=\"b c\"", Change::Label("a".into(), "b c".into())),
             ("WORKDIR /x y", Change::WorkingDirectory("/x y".into())),
@@ -139,7 +145,7 @@ mod tests {
             ("CMD=", "no value in \"CMD=\"; write 'KEYWORD value' or 'KEYWORD=value'"),
             (
                 "FOO x",
-                "unknown instruction \"FOO\"; known are CMD, ENTRYPOINT, ENV, LABEL, STOPSIGNAL, USER, VOLUME and WORKDIR",
+                "unknown instruction \"FOO\"; known are CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME and WORKDIR",
             ),
             ("LABEL x y", "LABEL \"x y\" is not of the form name=value"),
             ("ENV =x", "ENV \"=x\" is not of the form name=value"),

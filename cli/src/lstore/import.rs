@@ -129,6 +129,12 @@ pub(super) fn config(changes: &[Change]) -> Map<String, Value> {
                     config.entry("Volumes").or_insert_with(|| json!({}))[path] = json!({});
                 }
             }
+            Change::Expose(ports) => {
+                for port in ports {
+                    let port = if port.contains('/') { port.clone() } else { format!("{port}/tcp") };
+                    config.entry("ExposedPorts").or_insert_with(|| json!({}))[port] = json!({});
+                }
+            }
             Change::StopSignal(signal) => {
                 config.insert("StopSignal".to_owned(), json!(signal));
             }

@@ -66,6 +66,26 @@ pub struct RunConfig {
     /// Signal that ends it: `SIGTERM`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_signal: Option<String>,
+    /// How its health is checked (an extension of Docker's).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub healthcheck: Option<Healthcheck>,
+}
+
+/// A health check. Zero times and counts are the runner's to choose.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Healthcheck {
+    /// `NONE`, `CMD` and words, or `CMD-SHELL` and a line.
+    #[serde(deserialize_with = "or_default")]
+    pub test: Vec<String>,
+    /// Nanoseconds between checks.
+    pub interval: i64,
+    /// Nanoseconds that a check may take.
+    pub timeout: i64,
+    /// Nanoseconds after the start in which failures do not count.
+    pub start_period: i64,
+    /// Failures in a row that make it unhealthy.
+    pub retries: i64,
 }
 
 /// One step of the making of an image.
@@ -152,7 +172,7 @@ mod tests {
         let full = format!(
             r#"{{"architecture":"arm64","os":"linux","variant":"v8","created":"2024-01-01T00:00:00Z",
             "config":{{"Env":["A=b"],"Entrypoint":["/e"],"Cmd":null,"User":"1:2","WorkingDir":"/w","Labels":null,
-            "ExposedPorts":{{"80/tcp":{{}}}},"Volumes":null,"StopSignal":"SIGINT","OnBuild":null}},
+            "ExposedPorts":{{"80/tcp":{{}}}},"Healthcheck":{{"Test":["CMD","x"],"Interval":5}},"Volumes":null,"StopSignal":"SIGINT","OnBuild":null}},
             "rootfs":{{"type":"layers","diff_ids":["{layer}"]}},
             "history":[{{"created_by":"RUN x"}},{{"empty_layer":true}}],"docker_version":"26"}}"#
         );
@@ -160,6 +180,7 @@ mod tests {
         assert_eq!(config.diff_ids(), [layer]);
         assert_eq!((config.config.env, config.config.cmd), (vec!["A=b".to_owned()], vec![]));
         assert!(config.config.exposed_ports.contains("80/tcp") && config.config.volumes.is_empty());
+        assert_eq!(config.config.healthcheck.map(|check| (check.test.len(), check.interval)), Some((2, 5)));
         assert!(config.history[1].empty_layer && !config.history[0].empty_layer);
 
         let bare = ImageConfig::parse(br#"{"rootfs":{"type":"layers","diff_ids":null},"config":null}"#).unwrap();

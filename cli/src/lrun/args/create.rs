@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use clap::Args;
 use lrun::state::Restart;
 
+use super::health::HealthArguments;
+
 /// Bytes of a log file where nothing is said; there is an older one beside it.
 const LOG_SIZE: u64 = 10 << 20;
 
 /// See above.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct CreateArguments {
     /// Attach a label
     #[arg(short, long = "label", value_name = "KEY[=VALUE]")]
@@ -34,6 +36,10 @@ pub struct CreateArguments {
     /// Signal that asks the container to end [default: that of the image, else SIGTERM]
     #[arg(long, value_name = "SIGNAL", value_parser = signal)]
     pub stop_signal: Option<String>,
+
+    /// Whether the container is well, and what if not.
+    #[command(flatten)]
+    pub health: HealthArguments,
 
     /// Seconds that 'stop' waits before it kills
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]

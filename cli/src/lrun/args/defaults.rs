@@ -3,6 +3,8 @@
 use lrun::state::Restart;
 
 use super::create::CreateArguments;
+use super::health::HealthArguments;
+use super::namespace::NamespaceArgument;
 use super::network::NetworkArgument;
 use super::resources::{CgroupsArgument, ResourceArguments};
 use super::run::{PullPolicy, RunArguments, UserNamespaceArgument};
@@ -25,6 +27,7 @@ impl Default for RunArguments {
                 restart: Restart::No,
                 log_size: Vec::new(),
                 stop_signal: None,
+                health: HealthArguments::default(),
                 stop_timeout: STOP_TIMEOUT,
             },
             rm: false,
@@ -43,6 +46,8 @@ impl Default for RunArguments {
             read_only: false,
             network: NetworkArgument::None,
             publish: Vec::new(),
+            publish_all: false,
+            expose: Vec::new(),
             cap_add: Vec::new(),
             cap_drop: Vec::new(),
             privileged: false,
@@ -54,10 +59,11 @@ impl Default for RunArguments {
             passwd: true,
             passwd_entry: None,
             group_entry: None,
-            pid: true,
-            ipc: true,
-            uts: true,
-            cgroupns: true,
+            pid: NamespaceArgument::Private,
+            ipc: NamespaceArgument::Private,
+            uts: NamespaceArgument::Private,
+            cgroupns: NamespaceArgument::Private,
+            timens: false,
             device: Vec::new(),
             add_host: Vec::new(),
             no_hosts: false,

@@ -18,11 +18,15 @@ pub struct CopyArguments {
     #[arg(short, long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub archive: bool,
 
-    /// What to copy
+    /// Replace directories by what is none, and the other way round
+    #[arg(long)]
+    pub overwrite: bool,
+
+    /// What to copy; - for a tar from standard input
     #[arg(value_name = "[CONTAINER:]SOURCE")]
     pub source: String,
 
-    /// Where to
+    /// Where to; - for a tar to standard output
     #[arg(value_name = "[CONTAINER:]DESTINATION")]
     pub destination: String,
 }
@@ -58,7 +62,7 @@ pub struct CommitArguments {
     #[arg(short, long, value_name = "AUTHOR")]
     pub author: Option<String>,
 
-    /// Set CMD, ENTRYPOINT, ENV, LABEL, STOPSIGNAL, USER, VOLUME or WORKDIR of the image; may be repeated
+    /// Set CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME or WORKDIR of the image; may be repeated
     #[arg(short, long = "change", value_name = "INSTRUCTION")]
     pub changes: Vec<String>,
 

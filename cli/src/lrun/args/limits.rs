@@ -1,4 +1,4 @@
-//! Values of `lrun run`'s flags for limits and namespaces.
+//! Values of `lrun run`'s flags for limits.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -34,15 +34,6 @@ pub(super) fn ulimit(text: &str) -> Result<UlimitArgument, String> {
         return Err("the soft limit is above the hard one".into());
     }
     Ok(UlimitArgument::One(Limit { name, soft, hard }))
-}
-
-/// `--pid` and the like: whether the namespace is the container's own.
-pub(super) fn namespace(text: &str) -> Result<bool, String> {
-    match text {
-        "" | "private" => Ok(true),
-        "host" => Ok(false),
-        _ => Err("there is no such namespace; give private or host".into()),
-    }
 }
 
 /// `--sysctl` and `--annotation`.

@@ -4,6 +4,11 @@ use std::net::IpAddr;
 
 use lrun::spec::{Port, Protocol};
 
+use super::namespace::{self, NamespaceArgument};
+
+/// How `--publish` is written.
+const FORM: &str = "write [[IP:][HOSTPORT]:]PORT[/tcp|/udp], each port a number or a range";
+
 /// The network of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NetworkArgument {
@@ -13,6 +18,8 @@ pub enum NetworkArgument {
     None,
     /// One of its own with a way out by pasta, which gets these options.
     Pasta(Vec<String>),
+    /// That of a container or a file.
+    Other(NamespaceArgument),
 }
 
 pub(super) fn network(text: &str) -> Result<NetworkArgument, String> {
@@ -27,40 +34,63 @@ pub(super) fn network(text: &str) -> Result<NetworkArgument, String> {
         ("bridge", _) => Err("there are no bridges; give 'pasta' for a network with a way out, 'host' to share the \
                               host's, or 'none'"
             .into()),
-        _ => {
-            Err("there is no such network; give 'pasta' for one with a way out, 'host' to share the host's, or 'none'"
-                .into())
-        }
+        _ => match namespace::other(text) {
+            Some(other) => other.map(NetworkArgument::Other),
+            None => Err("there is no such network; give 'pasta' for one with a way out, 'host' to share the host's, \
+                         'container:NAME' or 'ns:PATH' to share another, or 'none'"
+                .into()),
+        },
     }
 }
 
-/// `[IP:]HOSTPORT:PORT[/PROTOCOL]`, as podman has it.
+/// `[[IP:][HOSTPORT]:]PORT[/PROTOCOL]`, as podman has it. Without a port of the host that is 0: one will be chosen.
 pub(super) fn publish(text: &str) -> Result<Port, String> {
-    let form = || "write [IP:]HOSTPORT:PORT[/tcp|/udp], each port a number or a range".to_owned();
-    let (ports, protocol) = match text.rsplit_once('/') {
-        None => (text, Protocol::Tcp),
-        Some((ports, "tcp")) => (ports, Protocol::Tcp),
-        Some((ports, "udp")) => (ports, Protocol::Udp),
-        Some((_, other)) => return Err(format!("{other}: there are tcp and udp")),
+    let (ports, protocol) = protocol(text)?;
+    let form = || FORM.to_owned();
+    let (address, host, container) = match ports.rsplit_once(':') {
+        None => (None, None, ports),
+        Some((rest, container)) => match rest.rsplit_once(':') {
+            None => (None, Some(rest), container),
+            Some((address, host)) => {
+                let address = address.trim_start_matches('[').trim_end_matches(']');
+                let address = address.parse::<IpAddr>().map_err(|_| format!("{address}: no address"))?;
+                (Some(address), Some(host).filter(|host| !host.is_empty()), container)
+            }
+        },
     };
-    let (rest, container) = ports.rsplit_once(':').ok_or_else(form)?;
-    let (address, host) = match rest.rsplit_once(':') {
-        None => (None, rest),
-        Some((address, host)) => {
-            let address = address.trim_start_matches('[').trim_end_matches(']');
-            (Some(address.parse::<IpAddr>().map_err(|_| format!("{address}: no address"))?), host)
-        }
-    };
-    let range = |text: &str| {
-        let (first, last) = text.split_once('-').unwrap_or((text, text));
-        let (first, last): (u16, u16) = first.parse().ok().zip(last.parse().ok())?;
-        (first > 0 && first <= last).then(|| (first, last - first))
-    };
-    let ((host, count), (container, inside)) = range(host).zip(range(container)).ok_or_else(form)?;
-    match count.checked_add(1) {
-        Some(count) if count - 1 == inside => Ok(Port { address, host, container, count, protocol }),
-        _ => Err("both ranges must have as many ports".into()),
+    let (container, count) = range(container).ok_or_else(form)?;
+    let (host, wanted) = host.map_or(Some((0, count)), range).ok_or_else(form)?;
+    if wanted != count {
+        return Err("both ranges must have as many ports".into());
     }
+    Ok(Port { address, host, container, count, protocol })
+}
+
+/// `PORT[/PROTOCOL]` or a range, of a container: what an image exposes, and `--expose`. Its host's port is none.
+pub(crate) fn exposed(text: &str) -> Result<Port, String> {
+    let (ports, protocol) = protocol(text)?;
+    let (container, count) =
+        range(ports).ok_or("write PORT[/tcp|/udp], the port a number from 1 to 65535 or a range")?;
+    Ok(Port { address: None, host: 0, container, count, protocol })
+}
+
+fn protocol(text: &str) -> Result<(&str, Protocol), String> {
+    match text.rsplit_once('/') {
+        None => Ok((text, Protocol::Tcp)),
+        Some((ports, "tcp")) => Ok((ports, Protocol::Tcp)),
+        Some((ports, "udp")) => Ok((ports, Protocol::Udp)),
+        Some((_, other)) => Err(format!("{other}: there are tcp and udp")),
+    }
+}
+
+/// The first port and how many there are.
+fn range(text: &str) -> Option<(u16, u16)> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (first, last): (u16, u16) = first.parse().ok().zip(last.parse().ok())?;
+    if first == 0 || first > last {
+        return None;
+    }
+    Some((first, (last - first).checked_add(1)?))
 }
 
 #[cfg(test)]
@@ -75,7 +105,13 @@ mod tests {
         assert_eq!(publish("8080:80"), port(None, 8080, 80, 1, Protocol::Tcp));
         assert_eq!(publish("127.0.0.1:53:5353/udp"), port(Some("127.0.0.1"), 53, 5353, 1, Protocol::Udp));
         assert_eq!(publish("[::1]:80-82:90-92/tcp"), port(Some("::1"), 80, 90, 3, Protocol::Tcp));
-        for wrong in ["80", ":80", "8080:", "0:80", "80:90-91", "9-8:9-8", "a:1:2", "1:2/sctp", "65536:1", "1:2:3:4"] {
+        assert_eq!(publish("80"), port(None, 0, 80, 1, Protocol::Tcp));
+        assert_eq!(publish("127.0.0.1::80-81/udp"), port(Some("127.0.0.1"), 0, 80, 2, Protocol::Udp));
+        assert_eq!(exposed("90-92/udp"), port(None, 0, 90, 3, Protocol::Udp));
+        assert!(exposed("1:2").is_err() && exposed("0").is_err() && exposed("1/sctp").is_err());
+        for wrong in
+            ["", "0", ":80", "::80", "8080:", "0:80", "80:90-91", "9-8:9-8", "a:1:2", "1:2/sctp", "65536:1", "1:2:3:4"]
+        {
             assert!(publish(wrong).is_err(), "{wrong}");
         }
     }

@@ -16,12 +16,13 @@ use std::net::IpAddr;
 use super::container_name;
 use super::create::CreateArguments;
 use super::limits::{self, UlimitArgument};
+use super::namespace::{self, NamespaceArgument};
 use super::network::{self, NetworkArgument};
 use super::resources::{CgroupsArgument, ResourceArguments};
 use crate::global::RegistryArguments;
 
 /// `lrun run`.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct RunArguments {
     /// Let the container run in the background, print its id, and keep what it writes in its log
     #[arg(short, long, conflicts_with = "rootfs")]
@@ -87,13 +88,21 @@ pub struct RunArguments {
     #[arg(long)]
     pub read_only: bool,
 
-    /// none: nothing but lo; host: the host's; pasta[:OPTION,…]: one with a way out, OPTIONs are pasta's own; private: the same
+    /// none: nothing but lo; host: the host's; pasta[:OPTION,…]: one with a way out, OPTIONs are pasta's own; private: the same; container:NAME: that of a container that runs; ns:PATH: that of a file such as /run/netns/NAME
     #[arg(long, visible_alias = "net", value_name = "MODE", value_parser = network::network, default_value = "none", hide_default_value = false)]
     pub network: NetworkArgument,
 
-    /// Let ports of the host lead to ports of the container, with --network pasta; each may be a range FIRST-LAST
-    #[arg(short, long, value_name = "[IP:]HOSTPORT:PORT[/PROTOCOL]", value_parser = network::publish)]
+    /// Let ports of the host lead to ports of the container, with --network pasta; each may be a range FIRST-LAST; without HOSTPORT free ones are taken, which 'lrun port' tells
+    #[arg(short, long, value_name = "[[IP:][HOSTPORT]:]PORT[/PROTOCOL]", value_parser = network::publish)]
     pub publish: Vec<Port>,
+
+    /// Publish what the image or --expose exposes, each with a free port of the host
+    #[arg(short = 'P', long)]
+    pub publish_all: bool,
+
+    /// Note that the container listens on ports, for --publish-all and whoever looks
+    #[arg(long, value_name = "PORT[/PROTOCOL]", value_parser = network::exposed)]
+    pub expose: Vec<Port>,
 
     /// Add a capability, or ALL
     #[arg(long, value_name = "CAP", value_delimiter = ',')]
@@ -115,7 +124,7 @@ pub struct RunArguments {
     #[arg(long)]
     pub init: bool,
 
-    /// User namespace: host (root is you), keep-id[:uid=N,gid=N,size=N] (you are you, root is another)
+    /// User namespace: host (root is you), keep-id[:uid=N,gid=N,size=N] (you are you, root is another), container:NAME or ns:PATH
     #[arg(long, value_name = "MODE", value_parser = user_namespace, default_value = "host", overrides_with = "userns")]
     pub userns: UserNamespaceArgument,
 
@@ -139,21 +148,25 @@ pub struct RunArguments {
     #[arg(long, value_name = "LINE")]
     pub group_entry: Option<String>,
 
-    /// Processes: the container's own, or the host's
-    #[arg(long, value_name = "private|host", value_parser = limits::namespace, default_value = "private", action = clap::ArgAction::Set)]
-    pub pid: bool,
+    /// Processes: private, host, container:NAME (those of a container that runs) or ns:PATH (those of a file such as /proc/PID/ns/pid)
+    #[arg(long, value_name = "MODE", value_parser = namespace::namespace, default_value = "private")]
+    pub pid: NamespaceArgument,
 
-    /// System V IPC, message queues and /dev/shm: the container's own, or the host's
-    #[arg(long, value_name = "private|host", value_parser = limits::namespace, default_value = "private", action = clap::ArgAction::Set)]
-    pub ipc: bool,
+    /// System V IPC, message queues and /dev/shm: private, host, container:NAME or ns:PATH
+    #[arg(long, value_name = "MODE", value_parser = namespace::ipc, default_value = "private")]
+    pub ipc: NamespaceArgument,
 
-    /// Host name: the container's own, or the host's
-    #[arg(long, value_name = "private|host", value_parser = limits::namespace, default_value = "private", action = clap::ArgAction::Set)]
-    pub uts: bool,
+    /// Host name: private, host, container:NAME or ns:PATH
+    #[arg(long, value_name = "MODE", value_parser = namespace::namespace, default_value = "private")]
+    pub uts: NamespaceArgument,
 
-    /// View of the control groups: the container's own, or the host's
-    #[arg(long, value_name = "private|host", value_parser = limits::namespace, default_value = "private", action = clap::ArgAction::Set)]
-    pub cgroupns: bool,
+    /// View of the control groups: private, host, container:NAME or ns:PATH
+    #[arg(long, value_name = "MODE", value_parser = namespace::namespace, default_value = "private")]
+    pub cgroupns: NamespaceArgument,
+
+    /// Clocks that count from boot: private (CLOCK_MONOTONIC and CLOCK_BOOTTIME of its own, which begin as the host's) or host
+    #[arg(long, value_name = "MODE", value_parser = namespace::time, default_value = "host", action = clap::ArgAction::Set)]
+    pub timens: bool,
 
     /// Give the container a device of the host
     #[arg(long, value_name = "SOURCE[:TARGET]", value_parser = limits::device)]
@@ -272,8 +285,10 @@ impl RunArguments {
 }
 
 /// How the ids of a container map to those of the host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UserNamespaceArgument {
+    /// That of a container or a file.
+    Other(NamespaceArgument),
     /// Root is the caller, other ids are the caller's subordinate ids. Such a namespace is what podman calls the host's.
     Host,
     /// The caller has an id inside that is not root's.
@@ -308,7 +323,10 @@ pub(super) fn user_namespace(text: &str) -> Result<UserNamespaceArgument, String
         }
         _ => match text.split_once(':').unwrap_or((text, "")) {
             ("keep-id", options) => keep_id(options),
-            _ => Err("there is no such mode; give host or keep-id".into()),
+            _ => match namespace::other(text) {
+                Some(other) => other.map(UserNamespaceArgument::Other),
+                None => Err("there is no such mode; give host or keep-id, container:NAME or ns:PATH".into()),
+            },
         },
     }
 }

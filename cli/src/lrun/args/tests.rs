@@ -217,7 +217,7 @@ fn what_cannot_be_honoured_is_refused_with_a_remedy() {
         (&["--pull", "bogus", "i"], "[possible values: missing, always, never]"),
         (&["-d", "--rootfs", "i"], "cannot be used with"),
         (&["--kernel-memory", "1g", "i"], "unexpected argument '--kernel-memory' found"),
-        (&["--pid", "container:x", "i"], "give private or host"),
+        (&["--pid", "pod:x", "i"], "give private, host, container:NAME or ns:PATH"),
         (&["--landlock", "/usr", "i"], "write ro:PATH or rw:PATH"),
         (&["--ulimit", "bogus=1", "i"], "no such limit"),
         (&["--stop-signal", "BOGUS", "i"], "no such signal"),

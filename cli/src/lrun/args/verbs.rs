@@ -298,7 +298,7 @@ pub struct PsArguments {
     #[arg(short, long)]
     pub latest: bool,
 
-    /// Only those for which NAME is VALUE: id, name, status, label, ancestor, exited
+    /// Only those for which NAME is VALUE: id, name, status, label, ancestor, exited, health
     #[arg(short, long = "filter", value_name = "NAME=VALUE", value_parser = filter)]
     pub filters: Vec<(String, String)>,
 
@@ -434,8 +434,8 @@ fn keys(text: &str) -> Result<Keys, String> {
 fn filter(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("write it as NAME=VALUE")?;
     match name {
-        "id" | "name" | "status" | "label" | "ancestor" | "exited" => Ok((name.into(), value.into())),
-        _ => Err("known are id, name, status, label, ancestor and exited".into()),
+        "id" | "name" | "status" | "label" | "ancestor" | "exited" | "health" => Ok((name.into(), value.into())),
+        _ => Err("known are id, name, status, label, ancestor, exited and health".into()),
     }
 }
 

@@ -34,7 +34,7 @@ pub struct ImportArguments {
     /// Platform of a plain tar archive, or the one to choose from an image for several
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub platform: Option<String>,
-    /// Set CMD, ENTRYPOINT, ENV, LABEL, STOPSIGNAL, USER, VOLUME or WORKDIR of a plain tar archive; may be repeated
+    /// Set CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME or WORKDIR of a plain tar archive; may be repeated
     #[arg(short, long = "change", value_name = "INSTRUCTION")]
     pub changes: Vec<Change>,
     /// Return only when the image is safe from a power cut

@@ -1,0 +1,206 @@
+//! Namespaces of others: a container that lives in some of another container's, or in one that a file stands for.
+//!
+//! Who enters a namespace needs power in the user namespace that owns it, and to mount `/proc` or `/sys` for it too. So
+//! the new container lives in that user namespace, with its ids, as all of podman's without root share one. A fork of ours
+//! joins, and makes the first process as its own sibling (`CLONE_PARENT`): the caller stays where it is, and starts the
+//! container again elsewhere when the other is another by then.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use nix::sched::CloneFlags;
+use serde::{Deserialize, Serialize};
+
+use crate::cgroup;
+use crate::channel::{Channel, Heard};
+use crate::child::{During, Failure, Groups};
+use crate::error::{Action, Error, Stage};
+use crate::exec::{FirstProcess, number};
+use crate::idmap::IdMap;
+use crate::plan::Plan;
+use crate::sys::clone::{Cloned, clone3};
+use crate::sys::network::owner;
+use crate::sys::process::{self, Fork};
+
+/// What a namespace is taken from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Other {
+    /// A container, by its id.
+    Container(String),
+    /// A file of `/proc/PID/ns`, or one that such a file is bound to.
+    File(PathBuf),
+}
+
+/// The namespaces that are taken from others; none of them is the container's own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Joined {
+    /// Ids. Where it is not said, that of the owner of the first of the others is joined.
+    pub user: Option<Other>,
+    /// Network.
+    pub network: Option<Other>,
+    /// Processes.
+    pub pid: Option<Other>,
+    /// System V IPC, message queues, and of a container its `/dev/shm`.
+    pub ipc: Option<Other>,
+    /// Host name.
+    pub uts: Option<Other>,
+    /// View of the control groups.
+    pub cgroup: Option<Other>,
+}
+
+impl Joined {
+    /// All that are joined; that of ids first.
+    pub fn others(&self) -> impl Iterator<Item = &Other> {
+        [&self.user, &self.network, &self.pid, &self.ipc, &self.uts, &self.cgroup].into_iter().flatten()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.others().next().is_none()
+    }
+
+    fn flags(&self) -> impl Iterator<Item = (&Other, CloneFlags)> {
+        let all = [
+            (&self.network, CloneFlags::CLONE_NEWNET),
+            (&self.ipc, CloneFlags::CLONE_NEWIPC),
+            (&self.uts, CloneFlags::CLONE_NEWUTS),
+            (&self.cgroup, CloneFlags::CLONE_NEWCGROUP),
+            (&self.pid, CloneFlags::CLONE_NEWPID),
+        ];
+        all.into_iter().filter_map(|(other, flag)| Some((other.as_ref()?, flag)))
+    }
+}
+
+/// What the first process finds where it has joined.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// The groups of the user namespace, if it is not the host's.
+    pub(crate) groups: Option<Groups>,
+    /// `/dev/shm` of the container whose IPC namespace it is, mounted nowhere yet.
+    pub(crate) shared_memory: Option<OwnedFd>,
+}
+
+/// Makes the first process in the namespaces of others, and in new ones by `flags`; its number and descriptor. It goes on
+/// by `become_container`. With a control group the fork is born there, and what it makes is too.
+pub(crate) fn first_process(
+    plan: &Plan,
+    flags: i32,
+    group: Option<&OwnedFd>,
+    parent: &mut Option<Channel>,
+    child: &Channel,
+    become_container: impl FnOnce(&Found),
+) -> Result<(i32, OwnedFd), Error> {
+    let Cloned::Parent { id: joiner, .. } = clone3(0, cgroup::borrowed(group)).action("fork")? else {
+        // With the parent's end in its own hands the child would never hear that it has gone.
+        parent.take();
+        match join(plan, flags) {
+            Ok((Cloned::Child, found)) => become_container(&found),
+            Ok((Cloned::Parent { pidfd, .. }, _)) => process::exit_now(i32::from(child.give(pidfd).is_err())),
+            Err(failure) => child.fail(failure.stage, &failure.what, &failure.error),
+        }
+        process::exit_now(1)
+    };
+    let heard = parent.as_ref().map(Channel::hear).ok_or(Error::Died)?.action("hear from a fork");
+    process::wait_for(joiner).action("wait for a fork")?;
+    match heard? {
+        Heard::Descriptor(pidfd) => Ok((number(&pidfd).action("look up the container's process")?, pidfd)),
+        Heard::Failed(stage, what, source) => Err(Error::Child { stage, what, source }),
+        Heard::Closed | Heard::Released => Err(Error::Died),
+    }
+}
+
+fn join(plan: &Plan, flags: i32) -> Result<(Cloned, Found), Failure> {
+    let joined = &plan.spec.joined;
+    let during = |other: &Other, opened: io::Result<OwnedFd>| opened.during(Stage::Join, name(other));
+    let open = |other: &Other| during(other, descriptor(plan, other));
+    if plan.user_namespace.is_some()
+        && let Some(first) = joined.others().next()
+    {
+        let target = match (first, &joined.user) {
+            (Other::File(path), None) => during(first, File::open(path).and_then(|file| owner(&file)))?,
+            _ => open(first)?,
+        };
+        let entered = nix::sched::setns(&target, CloneFlags::CLONE_NEWUSER).map_err(|errno| match errno {
+            // This process is in there already.
+            nix::errno::Errno::EINVAL => io::Error::other("it belongs to the host, which only root can join"),
+            errno => explain(errno),
+        });
+        entered.during(Stage::Join, name(first))?;
+    }
+    let groups = if plan.user_namespace.is_some() { Some(groups().during(Stage::Join, "")?) } else { None };
+    let shared_memory = match &joined.ipc {
+        Some(other @ Other::Container(_)) => Some(during(other, shared_memory(open(other)?))?),
+        _ => None,
+    };
+    for (other, flag) in joined.flags() {
+        nix::sched::setns(open(other)?, flag).map_err(explain).during(Stage::Join, name(other))?;
+    }
+    let cloned = clone3(flags | nix::libc::CLONE_PARENT, None).during(Stage::Join, "")?;
+    Ok((cloned, Found { groups, shared_memory }))
+}
+
+fn descriptor(plan: &Plan, other: &Other) -> io::Result<OwnedFd> {
+    match other {
+        Other::File(path) => Ok(File::open(path)?.into()),
+        Other::Container(id) => {
+            let known = plan.host.others.iter().find(|(known, _)| known == id);
+            known.and_then(|(_, first)| FirstProcess::open(first)).ok_or_else(|| io::Error::other("it is not running"))
+        }
+    }
+}
+
+fn name(other: &Other) -> &Path {
+    match other {
+        Other::Container(id) => Path::new(id.get(..12).unwrap_or(id)),
+        Other::File(path) => path,
+    }
+}
+
+/// What a refusal means here.
+fn explain(errno: nix::errno::Errno) -> io::Error {
+    match errno {
+        nix::errno::Errno::EPERM => io::Error::other(
+            "you have no power in the user namespace that it belongs to, or it belongs to another than the first that is joined",
+        ),
+        nix::errno::Errno::EINVAL => io::Error::other("it is no namespace of this kind"),
+        other => other.into(),
+    }
+}
+
+/// The groups of the namespace that this process is in now.
+fn groups() -> io::Result<Groups> {
+    let map = IdMap::shown(&std::fs::read_to_string("/proc/self/gid_map")?);
+    let may_be_set = std::fs::read_to_string("/proc/self/setgroups")?.starts_with("allow");
+    Ok(Groups { map, may_be_set })
+}
+
+/// A detached copy of `/dev/shm` as a container has it, made by a fork that goes there.
+fn shared_memory(container: OwnedFd) -> io::Result<OwnedFd> {
+    let (hear, tell) = Channel::pair()?;
+    match process::fork()? {
+        Fork::Child => {
+            drop(hear);
+            let copied = nix::sched::setns(container, CloneFlags::CLONE_NEWNS)
+                .map_err(io::Error::from)
+                .and_then(|()| crate::attach::clone_tree(Path::new("/dev/shm"), false));
+            match copied {
+                Ok(tree) => process::exit_now(i32::from(tell.give(tree).is_err())),
+                Err(error) => tell.fail(Stage::Join, "/dev/shm", &error),
+            }
+            process::exit_now(1)
+        }
+        Fork::Parent(id) => {
+            drop(tell);
+            let heard = hear.hear();
+            process::wait_for(id)?;
+            match heard? {
+                Heard::Descriptor(tree) => Ok(tree),
+                Heard::Failed(_, _, error) => Err(error),
+                Heard::Closed | Heard::Released => Err(io::ErrorKind::UnexpectedEof.into()),
+            }
+        }
+    }
+}
