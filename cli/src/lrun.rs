@@ -26,7 +26,7 @@ mod ps;
 mod rename;
 mod run;
 mod select;
-mod signal;
+pub(crate) mod signal;
 mod start;
 mod stop;
 mod top;

@@ -155,6 +155,12 @@ pub enum Stage {
     OomScore,
     /// Landlock rules.
     Landlock,
+    /// The label of a security module.
+    Label,
+    /// A hook of the bundle.
+    Hook,
+    /// Waiting for the command to be started.
+    Start,
     /// Capabilities.
     Capabilities,
     /// The seccomp program.
@@ -166,7 +172,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    const ALL: [Self; 27] = [
+    const ALL: [Self; 30] = [
         Self::Identity,
         Self::Keyring,
         Self::Cgroup,
@@ -190,6 +196,9 @@ impl Stage {
         Self::Limit,
         Self::OomScore,
         Self::Landlock,
+        Self::Label,
+        Self::Hook,
+        Self::Start,
         Self::Capabilities,
         Self::Seccomp,
         Self::Init,
@@ -228,6 +237,9 @@ impl fmt::Display for Stage {
             Self::Limit => "set the limit",
             Self::OomScore => "set the readiness to be killed for memory to",
             Self::Landlock => "enforce the Landlock rule",
+            Self::Label => "set the label",
+            Self::Hook => "run the hook",
+            Self::Start => "wait for the start",
             Self::Capabilities => "drop capabilities",
             Self::Seccomp => "install the seccomp program",
             Self::Init => "start the init process",

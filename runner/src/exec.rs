@@ -93,7 +93,7 @@ pub fn exec(plan: &Plan, container: &FirstProcess) -> Result<Container, Error> {
 }
 
 /// The number of a descriptor's process (`pidfd_open(2)`, `fdinfo`).
-fn number(pidfd: &OwnedFd) -> io::Result<i32> {
+pub(crate) fn number(pidfd: &OwnedFd) -> io::Result<i32> {
     let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
     let number = text.lines().find_map(|line| line.strip_prefix("Pid:")).and_then(|text| text.trim().parse().ok());
     number.ok_or_else(|| io::Error::other("the kernel tells no number"))

@@ -19,6 +19,7 @@ pub mod launch;
 pub mod limit;
 pub mod logs;
 pub mod monitor;
+pub mod oci;
 pub mod plan;
 pub mod refusal;
 pub mod rootfs;
