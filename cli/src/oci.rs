@@ -31,22 +31,23 @@ pub const PROGRAM: &str = "lrun oci";
 /// # Errors
 /// What went wrong, which is in the log too where one was asked for.
 pub fn run(oci: &Oci) -> Result<Exit, Failure> {
-    let global = &oci.global;
-    let outcome = dispatch(oci).map_err(told);
+    let format = oci.global.log_format;
+    let log = log::open(&oci.global)?;
+    let warn = &mut |text: &str| {
+        // Told in any case, and the command goes on.
+        let _ = log::write(log.as_ref(), format, "warning", text);
+        crate::report::warn(PROGRAM, text, &mut std::io::stderr());
+    };
+    let outcome = dispatch(oci, warn).map_err(told);
     if let Err(failure) = &outcome {
-        log::write(global, "error", &crate::report::line("", failure.error.as_ref()))?;
+        log::write(log.as_ref(), format, "error", &crate::report::line(PROGRAM, failure.error.as_ref()))?;
     }
     outcome
 }
 
-fn dispatch(oci: &Oci) -> Result<Exit, Failure> {
+fn dispatch(oci: &Oci, warn: &mut dyn FnMut(&str)) -> Result<Exit, Failure> {
     let global = &oci.global;
     let containers = Containers::within(root(global));
-    let warn = &mut |text: &str| {
-        // A log that cannot be written is told where it matters: with a failure.
-        let _ = log::write(global, "warning", text);
-        crate::report::warn(PROGRAM, text, &mut std::io::stderr());
-    };
     match &oci.command {
         OciCommand::Create(arguments) => return run::create(global, &containers, arguments, warn),
         OciCommand::Run(arguments) => return run::run(global, &containers, arguments, warn),

@@ -67,6 +67,7 @@ fn of_words(own: Process, arguments: &ExecArguments) -> Result<Process, Failure>
     }
     process.no_new_privileges |= arguments.no_new_privs;
     if !arguments.cap.is_empty() {
+        crate::capability::named(&arguments.cap)?;
         let sets = process.capabilities.get_or_insert_with(Capabilities::default);
         for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
             set.extend(arguments.cap.iter().map(|name| name.to_ascii_uppercase()));

@@ -179,8 +179,8 @@ pub struct Hook {
     pub path: PathBuf,
     /// Its arguments, its own name first.
     pub args: Vec<String>,
-    /// Its environment.
-    pub env: Vec<String>,
+    /// Its environment; the caller's where none is given.
+    pub env: Option<Vec<String>>,
     /// Seconds that it may take.
     pub timeout: Option<u64>,
 }

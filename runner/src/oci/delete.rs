@@ -51,9 +51,7 @@ pub fn delete(containers: &Containers, id: &str, force: bool, warn: &mut dyn FnM
     let config = container.config()?;
     fs::remove_dir_all(&container.folder).action("remove the container's folder")?;
     let state = container.record.state(Status::Stopped).to_string();
-    if let Err(error) = hooks::run(&config.hooks.poststop, &state, Some(&container.record.bundle)) {
-        warn(&format!("a poststop hook failed: {error}"));
-    }
+    hooks::run_all(&config.hooks.poststop, &state, &container.record.bundle, "poststop", warn);
     Ok(())
 }
 

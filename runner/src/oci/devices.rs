@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use nix::libc;
 use rustix::fs::{AtFlags, FileType, Mode, fstat, major, makedev, minor, mknodat};
 use rustix::mount::{MountAttrFlags, UnmountFlags};
 
@@ -17,6 +18,7 @@ use crate::attach;
 use crate::child::{During, Failure};
 use crate::error::{Error, Stage};
 use crate::plan::{DEVICE_LINKS, DEVICES};
+use crate::sys::mount::{Attributes, set_attributes};
 use crate::target::{Kind, Root, file_type};
 
 /// A node.
@@ -35,10 +37,12 @@ pub(super) struct Devices {
     nodes: Vec<Node>,
     /// Whether those that the host has not so can be made.
     may_make: bool,
+    /// Whether `/dev` is one that is there already, in which nothing is to be made.
+    is_bound: bool,
 }
 
 impl Devices {
-    /// Those of a bundle; none where its `/dev` is one that is there already.
+    /// Those of a bundle.
     ///
     /// # Errors
     /// [`Error::Refused`] for types that are none.
@@ -46,9 +50,7 @@ impl Devices {
         let is_bind = |mount: &super::config::Mount| {
             mount.kind == "bind" || mount.options.iter().any(|option| option == "bind" || option == "rbind")
         };
-        if config.mounts.iter().any(|mount| mount.destination == Path::new("/dev") && is_bind(mount)) {
-            return Ok(Self::default());
-        }
+        let is_bound = config.mounts.iter().any(|mount| mount.destination == Path::new("/dev") && is_bind(mount));
         let own = config.linux.devices.iter().map(Node::of).collect::<Result<Vec<_>, _>>()?;
         let usual = DEVICES.map(|(name, major, minor)| Node {
             path: Path::new("/dev").join(name),
@@ -59,26 +61,34 @@ impl Devices {
         let is_own = |node: &Node| own.iter().any(|other| other.path == node.path);
         let mut nodes: Vec<Node> = usual.into_iter().filter(|node| !is_own(node)).collect();
         nodes.extend(own);
-        Ok(Self { nodes, may_make })
+        Ok(Self { nodes, may_make, is_bound })
     }
 
     /// Provides them, and the links of `/dev`.
     pub(super) fn provide(&self, root: &Root) -> Result<(), Failure> {
-        if self.nodes.is_empty() {
-            return Ok(());
-        }
-        let mut made = None;
         for node in &self.nodes {
+            if self.is_bound
+                && !root.place(&node.path).is_ok_and(|place| file_type(&place).is_ok_and(|kind| kind == node.kind))
+            {
+                continue;
+            }
             let tree = match node.of_host() {
                 Some(tree) => tree,
-                None if self.may_make => node.make(root, &mut made).during(Stage::Device, &node.path)?,
+                None if self.may_make => node.make(root).during(Stage::Device, &node.path)?,
                 None => {
                     let told = "the host has no such node under this name, and only real root can make one";
                     return Err(io::Error::other(told)).during(Stage::Device, &node.path);
                 }
             };
+            // They are opened as devices, and are nothing else.
+            let set = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
+            let attributes = Attributes { set, clear: 0, propagation: libc::MS_PRIVATE };
+            set_attributes(&tree, attributes, false).during(Stage::Device, &node.path)?;
             let place = root.ensure(&node.path, Kind::File).during(Stage::Device, &node.path)?;
             attach::attach(&tree, &place).during(Stage::Device, &node.path)?;
+        }
+        if self.is_bound {
+            return Ok(());
         }
         let dev = root.directory(Path::new("/dev")).during(Stage::Device, "/dev")?;
         for (target, name) in DEVICE_LINKS.into_iter().chain([("/proc/kcore", "core")]) {
@@ -121,9 +131,7 @@ impl Node {
 
     /// A new node, in a file system that lies over the root's `/dev` for a moment: what is mounted nowhere cannot be bound
     /// in part before Linux 6.15.
-    fn make(&self, root: &Root, made: &mut Option<u32>) -> io::Result<OwnedFd> {
-        let number = made.map_or(0, |number| number + 1);
-        *made = Some(number);
+    fn make(&self, root: &Root) -> io::Result<OwnedFd> {
         let options = [("mode".to_owned(), "700".to_owned()), ("size".to_owned(), "64k".to_owned())];
         let workshop = attach::detached("tmpfs", &options, MountAttrFlags::empty())?;
         attach::attach(&workshop, &root.ensure(Path::new("/dev"), Kind::Directory)?)?;
@@ -147,7 +155,6 @@ impl Node {
             rustix::fs::OFlags::PATH | rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC,
             Mode::empty(),
         )?;
-        debug_assert_eq!(file_type(&place)?, self.kind);
         attach::copy(place)
     }
 }
@@ -178,7 +185,7 @@ mod tests {
         assert_eq!(devices.nodes.len(), DEVICES.len());
         assert_eq!(devices.nodes.last().unwrap().owner, Some((0o600, 0, 0)));
         let bound = r#"{"mounts":[{"destination":"/dev","type":"bind","source":"/dev"}]}"#;
-        assert!(Devices::of(&config(bound), true).unwrap().nodes.is_empty());
+        assert!(Devices::of(&config(bound), true).unwrap().is_bound);
         assert!(Devices::of(&config(r#"{"linux":{"devices":[{"type":"x","path":"/dev/x"}]}}"#), true).is_err());
     }
 

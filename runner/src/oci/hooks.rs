@@ -23,12 +23,23 @@ pub(super) fn run(hooks: &[Hook], state: &str, folder: Option<&Path>) -> io::Res
     Ok(())
 }
 
+/// Runs hooks of which none can stop what has happened already; `warn` hears of those that fail.
+pub(super) fn run_all(hooks: &[Hook], state: &str, folder: &Path, when: &str, warn: &mut dyn FnMut(&str)) {
+    for hook in hooks {
+        if let Err(error) = one(hook, state, Some(folder)) {
+            warn(&format!("{when} hook {} failed: {error}", hook.path.display()));
+        }
+    }
+}
+
 fn one(hook: &Hook, state: &str, folder: Option<&Path>) -> io::Result<()> {
     let mut command = Command::new(&hook.path);
     if let [name, arguments @ ..] = hook.args.as_slice() {
         command.arg0(name).args(arguments);
     }
-    command.env_clear().envs(hook.env.iter().filter_map(|variable| variable.split_once('=')));
+    if let Some(variables) = &hook.env {
+        command.env_clear().envs(variables.iter().filter_map(|variable| variable.split_once('=')));
+    }
     if let Some(folder) = folder {
         command.current_dir(folder);
     }
@@ -65,7 +76,7 @@ mod tests {
         Hook {
             path: "/bin/sh".into(),
             args: ["sh", "-c", script, "zero", "one"].map(str::to_owned).to_vec(),
-            env: vec!["SAID=x=y".to_owned()],
+            env: Some(vec!["SAID=x=y".to_owned()]),
             timeout: Some(10),
         }
     }

@@ -40,8 +40,6 @@ pub fn start(container: &Found, warn: &mut dyn FnMut(&str)) -> Result<(), Error>
     }
     std::fs::remove_file(container.folder.join(SOCKET)).action("note that the container was started")?;
     let state = container.record.state(Status::Running).to_string();
-    if let Err(error) = hooks::run(&config.hooks.poststart, &state, Some(&container.record.bundle)) {
-        warn(&format!("a poststart hook failed: {error}"));
-    }
+    hooks::run_all(&config.hooks.poststart, &state, &container.record.bundle, "poststart", warn);
     Ok(())
 }
