@@ -151,6 +151,8 @@ pub enum Stage {
     Sysctl,
     /// A resource limit.
     Limit,
+    /// The turn at processors and disks.
+    Schedule,
     /// `oom_score_adj`.
     OomScore,
     /// Landlock rules.
@@ -172,7 +174,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    const ALL: [Self; 30] = [
+    const ALL: [Self; 31] = [
         Self::Identity,
         Self::Keyring,
         Self::Cgroup,
@@ -194,6 +196,7 @@ impl Stage {
         Self::Terminal,
         Self::Sysctl,
         Self::Limit,
+        Self::Schedule,
         Self::OomScore,
         Self::Landlock,
         Self::Label,
@@ -235,6 +238,7 @@ impl fmt::Display for Stage {
             Self::Terminal => "set up the terminal",
             Self::Sysctl => "set the kernel parameter",
             Self::Limit => "set the limit",
+            Self::Schedule => "set the scheduler or the I/O priority",
             Self::OomScore => "set the readiness to be killed for memory to",
             Self::Landlock => "enforce the Landlock rule",
             Self::Label => "set the label",

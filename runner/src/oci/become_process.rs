@@ -8,7 +8,7 @@ use nix::unistd::{Gid, Uid};
 use rustix::fs::Mode;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-use super::config::{Capabilities, Linux, Process};
+use super::config::{Capabilities, IoPriority, Linux, Process, Scheduler};
 use crate::child::{Command, During, Failure, drop_from_bounding_set};
 use crate::error::{Error, Stage};
 use crate::host::Host;
@@ -16,6 +16,7 @@ use crate::identity;
 use crate::limit::Limit;
 use crate::pty;
 use crate::seccomp::{BpfInstruction, NATIVE, capability_bit, compile, oci};
+use crate::sys::schedule::{Turn, set_disk_turn, set_turn};
 use crate::sys::{process as sys, seccomp};
 use crate::target::Root;
 
@@ -29,6 +30,10 @@ pub(super) struct Confinement {
     label: Option<(&'static str, String)>,
     /// Execution domain.
     domain: Option<u32>,
+    /// Its turn at processors.
+    turn: Option<Turn>,
+    /// Its turn at disks: class and priority.
+    disk_turn: Option<(u16, u16)>,
     last_capability: u32,
     /// What is weaker than was asked for, where the specification wants that told and no more.
     pub(super) warnings: Vec<String>,
@@ -68,10 +73,51 @@ impl Confinement {
             limits,
             label,
             domain: domain.transpose()?,
+            turn: process.scheduler.as_ref().map(turn).transpose()?,
+            disk_turn: process.io_priority.as_ref().map(disk_turn).transpose()?,
             last_capability: Host::probe().last_capability,
             warnings,
         })
     }
+}
+
+fn turn(wish: &Scheduler) -> Result<Turn, Error> {
+    const POLICIES: [(&str, u32); 6] = [
+        ("SCHED_OTHER", 0),
+        ("SCHED_FIFO", 1),
+        ("SCHED_RR", 2),
+        ("SCHED_BATCH", 3),
+        ("SCHED_IDLE", 5),
+        ("SCHED_DEADLINE", 6),
+    ];
+    const FLAGS: [(&str, u64); 7] = [
+        ("SCHED_FLAG_RESET_ON_FORK", 0x01),
+        ("SCHED_FLAG_RECLAIM", 0x02),
+        ("SCHED_FLAG_DL_OVERRUN", 0x04),
+        ("SCHED_FLAG_KEEP_POLICY", 0x08),
+        ("SCHED_FLAG_KEEP_PARAMS", 0x10),
+        ("SCHED_FLAG_UTIL_CLAMP_MIN", 0x20),
+        ("SCHED_FLAG_UTIL_CLAMP_MAX", 0x40),
+    ];
+    let unknown = |what: &str| Error::Refused(format!("process.scheduler: {what} is not known"));
+    let policy = POLICIES.into_iter().find(|(name, _)| *name == wish.policy).ok_or_else(|| unknown(&wish.policy))?.1;
+    let flag = |flag: &String| FLAGS.into_iter().find(|(name, _)| name == flag).ok_or_else(|| unknown(flag));
+    let flags = wish.flags.iter().map(flag).try_fold(0, |all, flag| Ok::<_, Error>(all | flag?.1))?;
+    let Scheduler { nice, priority, runtime, deadline, period, .. } = *wish;
+    Ok(Turn { policy, flags, nice, priority, runtime, deadline, period })
+}
+
+fn disk_turn(wish: &IoPriority) -> Result<(u16, u16), Error> {
+    let class = match wish.class.as_str() {
+        "IOPRIO_CLASS_RT" => 1,
+        "IOPRIO_CLASS_BE" => 2,
+        "IOPRIO_CLASS_IDLE" => 3,
+        other => return Err(Error::Refused(format!("process.ioPriority: the class {other:?} is not known"))),
+    };
+    if wish.priority > 7 {
+        return Err(Error::Refused(format!("process.ioPriority: {} is not within 0 to 7", wish.priority)));
+    }
+    Ok((class, wish.priority))
 }
 
 fn filter(linux: &Linux, kept: u64) -> Result<Vec<BpfInstruction>, Error> {
@@ -92,6 +138,31 @@ fn limit(limit: &super::config::Rlimit) -> Result<Limit, Error> {
     }
     let value = |value: u64| (value != u64::MAX).then_some(value);
     Ok(Limit { name, soft: value(limit.soft), hard: value(limit.hard) })
+}
+
+/// Gives the command its standard streams, so that it can open them again as `/dev/stdout`. The null device stays as it is,
+/// and so does what cannot change its owner.
+fn give_streams(uid: u32, gid: u32) -> io::Result<()> {
+    use rustix::fs::{FileType, fchown, fstat, major, minor};
+    let streams = (io::stdin(), io::stdout(), io::stderr());
+    for stream in [streams.0.as_fd(), streams.1.as_fd(), streams.2.as_fd()] {
+        let stat = match fstat(stream) {
+            // The caller has closed it.
+            Err(rustix::io::Errno::BADF) => continue,
+            stat => stat?,
+        };
+        let is_device = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
+        if is_device && (major(stat.st_rdev), minor(stat.st_rdev)) == (1, 3) || (stat.st_uid, stat.st_gid) == (uid, gid)
+        {
+            continue;
+        }
+        let owner = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
+        match fchown(stream, Some(owner.0), Some(owner.1)) {
+            Err(rustix::io::Errno::PERM | rustix::io::Errno::INVAL | rustix::io::Errno::ROFS) => {}
+            given => given?,
+        }
+    }
+    Ok(())
 }
 
 impl Sets {
@@ -157,9 +228,16 @@ impl Way<'_> {
         if let Some(domain) = confinement.domain {
             sys::set_personality(domain).during(Stage::Identity, "")?;
         }
+        if let Some(turn) = confinement.turn {
+            set_turn(turn).during(Stage::Schedule, "")?;
+        }
+        if let Some((class, priority)) = confinement.disk_turn {
+            set_disk_turn(class, priority).during(Stage::Schedule, "")?;
+        }
         for limit in &confinement.limits {
             limit.apply().during(Stage::Limit, &limit.name)?;
         }
+        give_streams(user.uid, user.gid).during(Stage::User, "")?;
         let words = |words: &[String]| words.iter().map(Into::into).collect::<Vec<_>>();
         let command = Command::new(&words(&process.args), &words(&process.env), identity.home.as_deref());
         self.change_ids()?;
@@ -201,6 +279,7 @@ impl Way<'_> {
             }
         }
         rustix::thread::set_keep_capabilities(true).during(Stage::Capabilities, "")?;
+        // Those that are kept are the caller's own.
         let groups: Vec<Gid> = user.additional_gids.iter().map(|&gid| Gid::from_raw(gid)).collect();
         if self.may_set_groups {
             nix::unistd::setgroups(&groups).during(Stage::User, "with additionalGids")?;
@@ -259,6 +338,9 @@ mod tests {
     fn limits_filters_and_domains_that_are_not_known_are_refused() {
         assert!(of(r#"{"rlimits":[{"type":"RLIMIT_LUCK","soft":1,"hard":1}]}"#, "{}").is_err());
         assert!(of("{}", r#"{"seccomp":{"defaultAction":"SCMP_ACT_NOTIFY"}}"#).is_err());
+        assert!(of(r#"{"scheduler":{"policy":"SCHED_LUCK"}}"#, "{}").is_err());
+        assert!(of(r#"{"scheduler":{"policy":"SCHED_IDLE","flags":["SCHED_FLAG_X"]}}"#, "{}").is_err());
+        assert!(of(r#"{"ioPriority":{"class":"IOPRIO_CLASS_BE","priority":8}}"#, "{}").is_err());
         assert!(of("{}", r#"{"personality":{"domain":"AMIGA"}}"#).is_err());
         let limits =
             of(r#"{"rlimits":[{"type":"RLIMIT_NOFILE","soft":1,"hard":18446744073709551615}]}"#, "{}").unwrap();

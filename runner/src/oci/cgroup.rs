@@ -178,8 +178,11 @@ fn limits(resources: &Resources) -> Result<Vec<(String, String)>, Error> {
             return none(name);
         }
     }
-    if !resources.hugepage_limits.is_empty() {
-        return none("hugepageLimits");
+    for huge in &resources.hugepage_limits {
+        if !huge.page_size.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            return none("hugepageLimits.pageSize");
+        }
+        set(&format!("hugetlb.{}.max", huge.page_size), huge.limit.to_string());
     }
     if let Some(memory) = &resources.memory {
         memory_limits(memory, &mut set)?;
@@ -271,6 +274,7 @@ mod tests {
         assert_eq!(of(memory).unwrap(), "memory.max=100;memory.low=50;memory.swap.max=50");
         assert_eq!(of(r#"{"pids":{"limit":-1}}"#).unwrap(), "pids.max=max");
         assert_eq!(of(r#"{"cpu":{"shares":1024,"quota":50000}}"#).unwrap(), "cpu.weight=39;cpu.max=50000 100000");
+        assert_eq!(of(r#"{"hugepageLimits":[{"pageSize":"2MB","limit":4}]}"#).unwrap(), "hugetlb.2MB.max=4");
         assert_eq!(of(r#"{"unified":{"memory.high":"9"}}"#).unwrap(), "memory.high=9");
         assert_eq!(of(r#"{"blockIO":{},"memory":{"useHierarchy":true}}"#).unwrap(), "");
     }
@@ -283,6 +287,7 @@ mod tests {
             r#"{"blockIO":{"weight":10}}"#,
             r#"{"unified":{"../x":"1"}}"#,
             r#"{"cpu":{"realtimeRuntime":1}}"#,
+            r#"{"hugepageLimits":[{"pageSize":"../2MB","limit":1}]}"#,
         ] {
             assert!(of(text).is_err(), "{text}");
         }

@@ -41,11 +41,7 @@ pub(super) fn process(process: &Process) -> Result<(), Error> {
     if !process.cwd.is_absolute() {
         return Err(Error::Refused(format!("process.cwd {} is not absolute", process.cwd.display())));
     }
-    unknown(&[
-        ("process.ioPriority", process.io_priority.is_some()),
-        ("process.scheduler", process.scheduler.is_some()),
-        ("process.execCPUAffinity", process.exec_cpu_affinity.is_some()),
-    ])?;
+    unknown(&[("process.execCPUAffinity", process.exec_cpu_affinity.is_some())])?;
     if !process.apparmor_profile.is_empty() && !Path::new("/sys/kernel/security/apparmor").exists() {
         return Err(Error::Refused("process.apparmorProfile: this kernel runs without AppArmor".to_owned()));
     }

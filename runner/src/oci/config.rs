@@ -93,13 +93,43 @@ pub struct Process {
     pub oom_score_adj: Option<i32>,
     /// SELinux label.
     pub selinux_label: String,
-    /// Not acted upon.
-    pub io_priority: Option<Value>,
-    /// Not acted upon.
-    pub scheduler: Option<Value>,
+    /// How it takes its turn at disks.
+    pub io_priority: Option<IoPriority>,
+    /// How it takes its turn at processors.
+    pub scheduler: Option<Scheduler>,
     /// Not acted upon.
     #[serde(rename = "execCPUAffinity")]
     pub exec_cpu_affinity: Option<Value>,
+}
+
+/// How a process takes its turn at disks (`ioprio_set(2)`).
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct IoPriority {
+    /// `IOPRIO_CLASS_RT`, `IOPRIO_CLASS_BE` or `IOPRIO_CLASS_IDLE`.
+    pub class: String,
+    /// 0, the first, to 7.
+    pub priority: u16,
+}
+
+/// How a process takes its turn at processors (`sched(7)`).
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Scheduler {
+    /// As `SCHED_BATCH`.
+    pub policy: String,
+    /// Niceness.
+    pub nice: i32,
+    /// Static priority.
+    pub priority: u32,
+    /// As `SCHED_FLAG_RESET_ON_FORK`.
+    pub flags: Vec<String>,
+    /// Nanoseconds, of `SCHED_DEADLINE`.
+    pub runtime: u64,
+    /// Nanoseconds, of `SCHED_DEADLINE`.
+    pub deadline: u64,
+    /// Nanoseconds, of `SCHED_DEADLINE`.
+    pub period: u64,
 }
 
 /// Size of a terminal.
@@ -308,8 +338,8 @@ pub struct Resources {
     /// Not acted upon.
     #[serde(rename = "blockIO")]
     pub block_io: Option<Value>,
-    /// Not acted upon.
-    pub hugepage_limits: Vec<Value>,
+    /// Huge pages.
+    pub hugepage_limits: Vec<HugepageLimit>,
     /// Not acted upon.
     pub network: Option<Value>,
     /// Not acted upon.
@@ -381,6 +411,16 @@ pub struct Cpu {
     pub mems: String,
     /// Only when nothing else runs.
     pub idle: Option<i64>,
+}
+
+/// A limit of huge pages.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HugepageLimit {
+    /// Of which size, as `2MB`.
+    pub page_size: String,
+    /// Bytes.
+    pub limit: u64,
 }
 
 /// Limits of processes.

@@ -36,6 +36,9 @@ use crate::sys::process;
 use crate::sysctl;
 use crate::userns::{self, Maps};
 
+/// The annotation by which a container keeps the groups of its caller.
+const KEEPS_GROUPS: &str = "run.oci.keep_original_groups";
+
 /// A container to be.
 #[derive(Debug)]
 pub struct Wish<'a> {
@@ -108,6 +111,8 @@ pub fn create(containers: &Containers, wish: &Wish<'_>) -> Result<Created, Error
     let maps = maps(&config, &namespaces)?;
     let console =
         wish.console.map(|path| UnixStream::connect(path).action("connect to the console socket")).transpose()?;
+    // An extension of crun's, by which podman keeps the caller's groups.
+    let keeps_groups = config.annotations.get(KEEPS_GROUPS).is_some_and(|value| value == "1");
     let folder = containers.make(wish.id)?;
     let mut making = Making { folder, process: None, group: None, is_done: false };
     keep_config(&making.folder, &config)?;
@@ -162,7 +167,7 @@ pub fn create(containers: &Containers, wish: &Wish<'_>) -> Result<Created, Error
             listener,
             preserved: wish.preserved,
             new_keyring: !wish.keeps_keyring,
-            may_set_groups: maps.may_set_groups(),
+            may_set_groups: !keeps_groups && maps.may_set_groups(),
             forbids_devices,
             state: record.state(Status::Creating),
         })
