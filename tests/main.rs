@@ -25,6 +25,7 @@ mod layers;
 mod life;
 mod logins;
 mod networks;
+mod oci;
 mod root;
 mod volumes;
 

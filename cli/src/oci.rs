@@ -23,8 +23,11 @@ use crate::lrun::signal::number;
 use crate::report::Failure;
 use args::{Global, ManagerArgument, Oci, OciCommand};
 
-/// The name under which failures and warnings are told.
-pub const PROGRAM: &str = "lrun oci";
+/// The name under which warnings are told.
+const PROGRAM: &str = "lrun oci";
+
+/// Before failures: harnesses for runtimes look for the word.
+pub const FAILED: &str = "lrun oci: error";
 
 /// Runs a parsed command line. The process must have a single thread.
 ///
@@ -40,7 +43,7 @@ pub fn run(oci: &Oci) -> Result<Exit, Failure> {
     };
     let outcome = dispatch(oci, warn).map_err(told);
     if let Err(failure) = &outcome {
-        log::write(log.as_ref(), format, "error", &crate::report::line(PROGRAM, failure.error.as_ref()))?;
+        log::write(log.as_ref(), format, "error", &crate::report::line(FAILED, failure.error.as_ref()))?;
     }
     outcome
 }
@@ -51,7 +54,7 @@ fn dispatch(oci: &Oci, warn: &mut dyn FnMut(&str)) -> Result<Exit, Failure> {
     match &oci.command {
         OciCommand::Create(arguments) => return run::create(global, &containers, arguments, warn),
         OciCommand::Run(arguments) => return run::run(global, &containers, arguments, warn),
-        OciCommand::Start(arguments) => start::start(&containers.find(&arguments.id)?, warn)?,
+        OciCommand::Start(arguments) => start::start(&containers, &arguments.id, warn)?,
         OciCommand::State(arguments) => json(&containers.find(&arguments.id)?.state())?,
         OciCommand::Kill(arguments) => {
             let name = arguments.signal.as_deref().unwrap_or("TERM");

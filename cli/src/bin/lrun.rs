@@ -55,7 +55,7 @@ fn runtime(words: &[OsString]) -> Exit {
     let (mut stdout, mut stderr) = (std::io::stdout(), std::io::stderr());
     let colours = Environment::of_process().colours(stdout.is_terminal());
     match report::parse::<Oci>(words, Exit::FAILURE, colours, &mut stdout, &mut stderr) {
-        Ok(parsed) => report::finish(oci::PROGRAM, oci::run(&parsed), &mut stderr),
+        Ok(parsed) => report::finish(oci::FAILED, oci::run(&parsed), &mut stderr),
         Err(exit) => exit,
     }
 }

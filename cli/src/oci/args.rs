@@ -246,6 +246,14 @@ pub struct ExecArguments {
     #[arg(short, long, value_name = "CAPABILITY")]
     pub cap: Vec<String>,
 
+    /// Control group below the container's, made where it is missing
+    #[arg(long, value_name = "PATH")]
+    pub cgroup: Option<String>,
+
+    /// Also in a paused container, where it waits with all others
+    #[arg(long)]
+    pub ignore_paused: bool,
+
     /// No rights by set-id programs
     #[arg(long)]
     pub no_new_privs: bool,

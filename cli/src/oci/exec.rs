@@ -35,6 +35,8 @@ pub(super) fn run(
             console: arguments.console_socket.as_deref(),
             pid_file: arguments.pid_file.as_deref(),
             preserved: arguments.preserve_fds.into(),
+            group: arguments.cgroup.as_deref(),
+            ignores_pause: arguments.ignore_paused,
         },
         warn,
     )?;

@@ -27,7 +27,7 @@ pub(super) fn run(
 ) -> Result<Exit, Failure> {
     let id = &arguments.create.id;
     let created = make(global, containers, &arguments.create, arguments.detach, warn)?;
-    if let Err(error) = start::start(&containers.find(id)?, warn) {
+    if let Err(error) = start::start(containers, id, warn) {
         delete::delete(containers, id, true, warn)?;
         return Err(error.into());
     }

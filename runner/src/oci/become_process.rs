@@ -304,7 +304,9 @@ impl Way<'_> {
         let have = rustix::thread::capabilities(None).during(Stage::Capabilities, "")?;
         let wish = &self.confinement.sets;
         let permitted = have.permitted & CapabilitySet::from_bits_retain(wish.permitted);
-        let inheritable = (have.permitted | have.inheritable) & CapabilitySet::from_bits_retain(wish.inheritable);
+        // Nor lets it inherit what the bounding set lacks.
+        let inheritable = (have.permitted & CapabilitySet::from_bits_retain(wish.bounding) | have.inheritable)
+            & CapabilitySet::from_bits_retain(wish.inheritable);
         let effective = permitted & CapabilitySet::from_bits_retain(wish.effective);
         rustix::thread::clear_ambient_capability_set().during(Stage::Capabilities, "")?;
         let sets = CapabilitySets { effective, permitted, inheritable };

@@ -99,6 +99,20 @@ impl Group {
         Ok(Some(group))
     }
 
+    /// A group below it, made where it is missing.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] for a path that leads elsewhere, or that cannot be made.
+    pub(super) fn sub(&self, path: &str) -> Result<Self, Error> {
+        let below = Path::new(path.trim_start_matches('/'));
+        if below.components().any(|component| component == Component::ParentDir) {
+            return Err(Error::Refused(format!("--cgroup {path:?} leads upwards")));
+        }
+        let group = Self(self.0.join(below));
+        let made = fs::create_dir_all(&group.0);
+        made.map(|()| group).map_err(|error| Error::Refused(format!("cannot make the control group {path:?}: {error}")))
+    }
+
     /// Puts a process into it; 0 is this one.
     pub(super) fn add(&self, id: i32) -> io::Result<()> {
         fs::write(self.0.join("cgroup.procs"), id.to_string())
@@ -191,9 +205,9 @@ fn limits(resources: &Resources) -> Result<Vec<(String, String)>, Error> {
         cpu_limits(cpu, &mut set)?;
     }
     if let Some(pids) = &resources.pids
-        && pids.limit != 0
+        && pids.limit > 0
     {
-        set("pids.max", if pids.limit < 0 { "max".to_owned() } else { pids.limit.to_string() });
+        set("pids.max", pids.limit.to_string());
     }
     for (name, value) in &resources.unified {
         if name.contains('/') {
@@ -205,21 +219,20 @@ fn limits(resources: &Resources) -> Result<Vec<(String, String)>, Error> {
 }
 
 fn memory_limits(memory: &Memory, set: &mut impl FnMut(&str, String)) -> Result<(), Error> {
-    let bytes = |value: i64| if value < 0 { "max".to_owned() } else { value.to_string() };
     if memory.disable_oom_killer == Some(true) || memory.swappiness.is_some() {
         return Err(Error::Refused(
             "linux.resources.memory: disableOOMKiller and swappiness are of version 1".to_owned(),
         ));
     }
-    if let Some(limit) = memory.limit.filter(|&limit| limit != 0) {
-        set("memory.max", bytes(limit));
+    // A new group has none of these limits: nothing is to be done for what is to have none.
+    if let Some(limit) = memory.limit.filter(|&limit| limit > 0) {
+        set("memory.max", limit.to_string());
     }
-    if let Some(reservation) = memory.reservation.filter(|&reservation| reservation != 0) {
-        set("memory.low", bytes(reservation));
+    if let Some(reservation) = memory.reservation.filter(|&reservation| reservation > 0) {
+        set("memory.low", reservation.to_string());
     }
     match (memory.swap, memory.limit) {
-        (None | Some(0), _) => {}
-        (Some(swap), _) if swap < 0 => set("memory.swap.max", "max".to_owned()),
+        (None | Some(..=0), _) => {}
         // Here the limit is of both together, there of swap alone.
         (Some(swap), Some(limit)) if limit >= 0 && swap >= limit => set("memory.swap.max", (swap - limit).to_string()),
         _ => {
@@ -272,7 +285,8 @@ mod tests {
     fn limits_are_files_of_version_2() {
         let memory = r#"{"memory":{"limit":100,"swap":150,"reservation":50}}"#;
         assert_eq!(of(memory).unwrap(), "memory.max=100;memory.low=50;memory.swap.max=50");
-        assert_eq!(of(r#"{"pids":{"limit":-1}}"#).unwrap(), "pids.max=max");
+        assert_eq!(of(r#"{"pids":{"limit":-1},"memory":{"limit":-1,"swap":-1}}"#).unwrap(), "");
+        assert_eq!(of(r#"{"pids":{"limit":9}}"#).unwrap(), "pids.max=9");
         assert_eq!(of(r#"{"cpu":{"shares":1024,"quota":50000}}"#).unwrap(), "cpu.weight=39;cpu.max=50000 100000");
         assert_eq!(of(r#"{"hugepageLimits":[{"pageSize":"2MB","limit":4}]}"#).unwrap(), "hugetlb.2MB.max=4");
         assert_eq!(of(r#"{"unified":{"memory.high":"9"}}"#).unwrap(), "memory.high=9");

@@ -130,7 +130,11 @@ fn become_container(orders: &mut Orders<'_>, way: &Way<'_>) -> Result<Command, F
     if namespaces.is_new(libc::CLONE_NEWCGROUP) {
         nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP).during(Stage::Cgroup, "")?;
     }
-    let travels = propagation(&config.linux.rootfs_propagation).0;
+    // One that cannot be bound could not be copied on the way either: that comes last.
+    let travels = match propagation(&config.linux.rootfs_propagation).0 {
+        MsFlags::MS_UNBINDABLE => MsFlags::MS_PRIVATE,
+        travels => travels,
+    };
     mount_flags("/", travels | MsFlags::MS_REC).during(Stage::Propagation, "")?;
     nix::unistd::setsid().during(Stage::Terminal, "")?;
     if orders.new_keyring {

@@ -49,6 +49,10 @@ pub struct Wish<'a> {
     pub pid_file: Option<&'a Path>,
     /// How many descriptors from 3 on it inherits.
     pub preserved: i32,
+    /// A control group below the container's, made where it is missing.
+    pub group: Option<&'a str>,
+    /// Whether it may be put into a container that is paused, where it waits with all others.
+    pub ignores_pause: bool,
 }
 
 /// A command that runs, a child of this process, and goes on when this value is dropped.
@@ -81,8 +85,11 @@ impl Running {
 pub fn exec(container: &Found, wish: &Wish<'_>, warn: &mut dyn FnMut(&str)) -> Result<Running, Error> {
     check::process(wish.process)?;
     let status = container.status();
-    if !matches!(status, Status::Running | Status::Created) {
-        let id = &container.record.id;
+    let id = &container.record.id;
+    if status == Status::Paused && !wish.ignores_pause {
+        return Err(Error::Refused(format!("container {id:?} is paused; resume it, or give --ignore-paused")));
+    }
+    if !matches!(status, Status::Running | Status::Created | Status::Paused) {
         return Err(Error::Refused(format!("container {id:?} is {}, so no command can be run in it", status.name())));
     }
     if wish.console.is_some() && !wish.process.terminal {
@@ -95,9 +102,16 @@ pub fn exec(container: &Found, wish: &Wish<'_>, warn: &mut dyn FnMut(&str)) -> R
     let console =
         wish.console.map(|path| UnixStream::connect(path).action("connect to the console socket")).transpose()?;
     let signals = watch_signals()?;
+    let group = match (container.group(), wish.group) {
+        (Some(group), Some(below)) => Some(group.sub(below)?),
+        (None, Some(_)) => {
+            return Err(Error::Refused(format!("--cgroup: container {id:?} has no control group of its own")));
+        }
+        (group, None) => group,
+    };
     let (parent, child) = Channel::pair().action("make a channel")?;
     let join = || {
-        if let Some(group) = container.group() {
+        if let Some(group) = &group {
             group.add(0).during(Stage::Join, group.path())?;
         }
         nix::sched::setns(&target, CloneFlags::from_bits_retain(own)).during(Stage::Join, "")

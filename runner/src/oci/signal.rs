@@ -29,7 +29,7 @@ pub fn kill(container: &Found, signal: i32, all: bool) -> Result<(), Error> {
     }
     let id = &container.record.id;
     let first = container.record.process.open();
-    let first = first.ok_or_else(|| Error::Refused(format!("container {id:?} is not running")))?;
+    let first = first.ok_or_else(|| Error::Refused(format!("container not running: {id:?}")))?;
     process::signal(first.as_fd(), signal).action("send the signal")
 }
 

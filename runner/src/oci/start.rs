@@ -5,16 +5,19 @@ use std::io;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
 
 use super::create::{address, failure, open_folder};
+use super::delete::delete;
 use super::hooks;
-use super::state::{Found, SOCKET, Status};
+use super::state::{Containers, SOCKET, Status};
 use crate::channel::{Channel, Heard};
-use crate::error::{Action, Error};
+use crate::error::{Action, Error, Stage};
 
-/// Starts it, and returns when its command runs. `warn` hears of hooks that failed after that.
+/// Starts one, and returns when its command runs. `warn` hears what went wrong while it was deleted.
 ///
 /// # Errors
-/// [`Error::Refused`] for one that does not wait; what went wrong on the way to the command.
-pub fn start(container: &Found, warn: &mut dyn FnMut(&str)) -> Result<(), Error> {
+/// [`Error::Refused`] for one that does not wait; what went wrong on the way to the command. A hook that fails once it runs
+/// ends the container, which is deleted then, as by runc and crun.
+pub fn start(containers: &Containers, id: &str, warn: &mut dyn FnMut(&str)) -> Result<(), Error> {
+    let container = &containers.find(id)?;
     let status = container.status();
     if status != Status::Created {
         let id = &container.record.id;
@@ -40,6 +43,9 @@ pub fn start(container: &Found, warn: &mut dyn FnMut(&str)) -> Result<(), Error>
     }
     std::fs::remove_file(container.folder.join(SOCKET)).action("note that the container was started")?;
     let state = container.record.state(Status::Running).to_string();
-    hooks::run_all(&config.hooks.poststart, &state, &container.record.bundle, "poststart", warn);
+    if let Err(source) = hooks::run(&config.hooks.poststart, &state, Some(&container.record.bundle)) {
+        delete(containers, id, true, warn)?;
+        return Err(Error::Child { stage: Stage::Hook, what: String::new(), source });
+    }
     Ok(())
 }

@@ -120,7 +120,7 @@ impl Containers {
     /// # Errors
     /// [`Error::Refused`] if there is none.
     pub fn find(&self, id: &str) -> Result<Found, Error> {
-        let none = || Error::Refused(format!("container {id:?} does not exist"));
+        let none = || Error::Refused(format!("container does not exist: {id:?}"));
         if id.is_empty() || id.contains('/') || id.starts_with('.') {
             return Err(none());
         }
