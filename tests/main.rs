@@ -27,6 +27,7 @@ mod life;
 mod logins;
 mod namespaces;
 mod networks;
+mod oci;
 mod root;
 mod virtual_machine;
 mod volumes;

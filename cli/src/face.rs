@@ -16,6 +16,8 @@ pub enum Face {
     Own,
     /// podman, by either of the names under which it is installed.
     Podman,
+    /// A runtime of the OCI, which engines call by one path.
+    Runtime,
     /// lilipod, where the caller stays who it is without being asked.
     Lilipod,
 }
@@ -29,6 +31,8 @@ pub enum Order {
     Store(Vec<OsString>),
     /// Its version is asked for.
     Version,
+    /// A command line of the OCI's runtime.
+    Runtime(Vec<OsString>),
 }
 
 impl Face {
@@ -37,6 +41,7 @@ impl Face {
         match program.and_then(|program| Path::new(program).file_name()).and_then(OsStr::to_str) {
             Some("podman" | "podman-launcher") => Self::Podman,
             Some("lilipod") => Self::Lilipod,
+            Some("lrun-oci") => Self::Runtime,
             _ => Self::Own,
         }
     }
@@ -46,7 +51,14 @@ impl Face {
     /// # Errors
     /// A verb that is not known: unlike for `lrun` itself it is no image.
     pub fn order(self, mut words: Vec<OsString>, is_root: bool) -> Result<Order, String> {
+        if self == Self::Runtime {
+            return Ok(Order::Runtime(words));
+        }
         if self == Self::Own {
+            if words.get(1).is_some_and(|word| word == "oci") {
+                words.remove(0);
+                return Ok(Order::Runtime(words));
+            }
             return Ok(Order::Run(with_command(words)));
         }
         let at = verb(&words);
@@ -104,7 +116,7 @@ impl Face {
     pub fn store_exit(self, exit: Exit, is_rmi: bool) -> Exit {
         match self {
             Self::Podman if exit == Exit::USAGE || exit == Exit::FAILURE && !is_rmi => Exit::RUNNER,
-            Self::Podman | Self::Own => exit,
+            Self::Podman | Self::Own | Self::Runtime => exit,
             Self::Lilipod => self.failure(exit),
         }
     }
@@ -113,7 +125,7 @@ impl Face {
     pub fn version(self) -> String {
         let version = env!("CARGO_PKG_VERSION");
         match self {
-            Self::Own => format!("lrun {version}"),
+            Self::Own | Self::Runtime => format!("lrun {version}"),
             Self::Podman => format!("podman version {version} (lrun)"),
             Self::Lilipod => format!("lilipod version: {version} (lrun)"),
         }
@@ -167,6 +179,8 @@ mod tests {
         ] {
             assert_eq!(Face::of(Some(&name.into())), face, "{name}");
         }
+        assert_eq!(order("lrun oci state c"), Ok(Order::Runtime(words("oci state c"))));
+        assert_eq!(order("/x/lrun-oci --root r state c"), Ok(Order::Runtime(words("/x/lrun-oci --root r state c"))));
         assert_eq!(order("lrun pull"), Ok(run("lrun run pull")), "lrun itself has images for verbs");
     }
 

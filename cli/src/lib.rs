@@ -11,6 +11,7 @@
 pub mod global;
 pub mod lrun;
 pub mod lstore;
+pub mod oci;
 
 pub mod bridge;
 pub mod capability;

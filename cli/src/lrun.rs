@@ -32,7 +32,7 @@ mod ps;
 mod rename;
 mod run;
 mod select;
-mod signal;
+pub(crate) mod signal;
 mod start;
 mod stats;
 mod stop;

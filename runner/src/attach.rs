@@ -77,12 +77,12 @@ pub(crate) fn filesystem(
     target: &Path,
     attributes: Attributes,
 ) -> io::Result<()> {
-    let mount = detached(kind, options, attributes)?;
+    let mount = detached(kind, options, flags(attributes))?;
     attach(&mount, &own_place(root, target)?)
 }
 
 /// A new file system that is mounted nowhere yet.
-fn detached(kind: &str, options: &[(String, String)], attributes: Attributes) -> io::Result<OwnedFd> {
+pub(crate) fn detached(kind: &str, options: &[(String, String)], attributes: MountAttrFlags) -> io::Result<OwnedFd> {
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
     for (key, value) in options {
         // One or the other: before it had parameters of its own (Linux 6.18 has them, 6.12 has not), devpts took every try
@@ -94,12 +94,12 @@ fn detached(kind: &str, options: &[(String, String)], attributes: Attributes) ->
         }
     }
     fsconfig_create(&context)?;
-    Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags(attributes))?)
+    Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
 }
 
 /// Where a file system of ours goes, whether it is new or the host's. A link where /proc or /sys belongs would put them
 /// elsewhere, and masks would then hide nothing (CVE-2023-28642).
-fn own_place(root: &Root, target: &Path) -> io::Result<OwnedFd> {
+pub(crate) fn own_place(root: &Root, target: &Path) -> io::Result<OwnedFd> {
     match root.unfollowed(target)? {
         Some(place) if file_type(&place)? == FileType::Directory => Ok(place),
         Some(place) if file_type(&place)? == FileType::Symlink => {
@@ -111,7 +111,7 @@ fn own_place(root: &Root, target: &Path) -> io::Result<OwnedFd> {
 
 /// Where a volume goes. The caller may name a place in /proc, but a link in the image must not lead there: what reads
 /// /proc would then believe files of the volume (CVE-2019-16884).
-fn volume_place(root: &Root, target: &Path, kind: Kind) -> io::Result<OwnedFd> {
+pub(crate) fn volume_place(root: &Root, target: &Path, kind: Kind) -> io::Result<OwnedFd> {
     let place = root.ensure(target, kind)?;
     if fstatfs(&place)?.f_type == PROC_SUPER_MAGIC && !target.starts_with("/proc") {
         return Err(io::Error::other("the image has a symbolic link to /proc there"));
@@ -144,7 +144,7 @@ impl Masks {
         }
         let options = [("size", "0"), ("mode", "555")].map(|(key, value)| (key.to_owned(), value.to_owned()));
         let attributes = Attributes { read_only: true, nosuid: true, nodev: true, noexec: true };
-        let empty = detached("tmpfs", &options, attributes)?;
+        let empty = detached("tmpfs", &options, flags(attributes))?;
         attach(&empty, &place)?;
         self.empty = Some(empty);
         Ok(())
@@ -152,7 +152,7 @@ impl Masks {
 }
 
 /// A further mount of what is open.
-fn copy(open: impl AsFd) -> io::Result<OwnedFd> {
+pub(crate) fn copy(open: impl AsFd) -> io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     Ok(open_tree(open, "", flags)?)
 }
@@ -224,7 +224,7 @@ pub(crate) fn volume(root: &Root, mount: &Mount, source: Option<OwnedFd>) -> io:
         MountKind::Tmpfs { size, mode } => {
             let mut options = vec![("mode".to_owned(), format!("{mode:o}"))];
             options.extend(size.map(|size| ("size".to_owned(), size.to_string())));
-            let tmpfs = detached("tmpfs", &options, mount.attributes())?;
+            let tmpfs = detached("tmpfs", &options, flags(mount.attributes()))?;
             return attach(&tmpfs, &volume_place(root, &mount.target, Kind::Directory)?);
         }
     };
@@ -233,7 +233,7 @@ pub(crate) fn volume(root: &Root, mount: &Mount, source: Option<OwnedFd>) -> io:
         Propagation::Slave => libc::MS_SLAVE,
         Propagation::Shared => libc::MS_SHARED,
     };
-    let attributes = sys::Attributes { set: flags(mount.attributes()).bits().into(), propagation };
+    let attributes = sys::Attributes { set: flags(mount.attributes()).bits().into(), clear: 0, propagation };
     sys::set_attributes(&tree, attributes, true)?;
     let kind = if file_type(&tree)? == FileType::Directory { Kind::Directory } else { Kind::File };
     attach(&tree, &volume_place(root, &mount.target, kind)?)
@@ -265,7 +265,7 @@ pub(crate) fn read_only(root: &Root, path: &Path) -> io::Result<()> {
 /// Makes the mount of the root read-only, not those on it.
 pub(crate) fn read_only_root(root: &Root) -> io::Result<()> {
     let set = MountAttrFlags::MOUNT_ATTR_RDONLY.bits().into();
-    sys::set_attributes(root, sys::Attributes { set, propagation: 0 }, false)
+    sys::set_attributes(root, sys::Attributes { set, ..sys::Attributes::default() }, false)
 }
 
 fn present(root: &Root, path: &Path) -> io::Result<Option<OwnedFd>> {
@@ -283,13 +283,13 @@ pub(crate) fn clone_tree(source: &Path, recursive: bool) -> io::Result<OwnedFd> 
     Ok(open_tree(CWD, source, flags)?)
 }
 
-fn attach(mount: impl AsFd, place: impl AsFd) -> io::Result<()> {
+pub(crate) fn attach(mount: impl AsFd, place: impl AsFd) -> io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     Ok(move_mount(mount.as_fd(), "", place.as_fd(), "", flags)?)
 }
 
 fn private() -> sys::Attributes {
-    sys::Attributes { set: 0, propagation: libc::MS_PRIVATE }
+    sys::Attributes { propagation: libc::MS_PRIVATE, ..sys::Attributes::default() }
 }
 
 fn flags(attributes: Attributes) -> MountAttrFlags {

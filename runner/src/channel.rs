@@ -42,6 +42,11 @@ impl Channel {
         Ok((Self(one), Self(other)))
     }
 
+    /// Over a connection that is there already.
+    pub(crate) fn over(connection: OwnedFd) -> Self {
+        Self(connection)
+    }
+
     /// Lets the child go on.
     pub(crate) fn release(&self) -> io::Result<()> {
         send(&self.0, &[RELEASE], SendFlags::NOSIGNAL)?;

@@ -174,7 +174,7 @@ pub(crate) fn run_command(
         rustix::stdio::dup2_stdin(empty.during(Stage::Terminal, "")?).during(Stage::Terminal, "")?;
     }
 
-    let command = Command::new(plan, &identity);
+    let command = Command::new(&spec.args, &spec.env, identity.home.as_deref());
     rustix::process::umask(Mode::from_raw_mode(spec.umask));
     for limit in &spec.limits {
         limit.apply().during(Stage::Limit, &limit.name)?;
@@ -285,7 +285,7 @@ fn is_refusal(error: &io::Error) -> bool {
 }
 
 /// Makes the new root the root, and lets go of the old one with all that is mounted on it (`pivot_root(2)`, "." twice).
-fn pivot(root: &Root) -> io::Result<()> {
+pub(crate) fn pivot(root: &Root) -> io::Result<()> {
     rustix::process::fchdir(root)?;
     rustix::process::pivot_root(".", ".")?;
     nix::mount::umount2(".", MntFlags::MNT_DETACH)?;
@@ -364,7 +364,7 @@ fn give_up_power(
     set(own, own, ambient)
 }
 
-fn drop_from_bounding_set(number: u32) -> io::Result<()> {
+pub(crate) fn drop_from_bounding_set(number: u32) -> io::Result<()> {
     match CapabilitySet::from_bits(1 << number) {
         Some(capability) => Ok(rustix::thread::remove_capability_from_bounding_set(capability)?),
         None => Err(io::Error::other(format!("the kernel has a capability {number} that this program does not know"))),
@@ -372,22 +372,21 @@ fn drop_from_bounding_set(number: u32) -> io::Result<()> {
 }
 
 /// A program with its arguments and environment, ready for exec.
-struct Command {
+pub(crate) struct Command {
     paths: Vec<CString>,
     arguments: Vec<CString>,
     environment: Vec<CString>,
 }
 
 impl Command {
-    fn new(plan: &Plan, identity: &Identity) -> Self {
-        let spec = &plan.spec;
-        let mut environment = spec.env.clone();
-        let has = |name: &str| spec.env.iter().any(|variable| variable.as_bytes().starts_with(name.as_bytes()));
+    pub(crate) fn new(args: &[OsString], env: &[OsString], home: Option<&str>) -> Self {
+        let mut environment = env.to_vec();
+        let has = |name: &str| env.iter().any(|variable| variable.as_bytes().starts_with(name.as_bytes()));
         if !has("HOME=") {
-            environment.push(format!("HOME={}", identity.home.as_deref().unwrap_or("/")).into());
+            environment.push(format!("HOME={}", home.unwrap_or("/")).into());
         }
-        let path = spec.env.iter().rev().find_map(|variable| variable.as_bytes().strip_prefix(b"PATH="));
-        let program = spec.args.first().map(|word| word.as_bytes()).unwrap_or_default();
+        let path = env.iter().rev().find_map(|variable| variable.as_bytes().strip_prefix(b"PATH="));
+        let program = args.first().map(|word| word.as_bytes()).unwrap_or_default();
         let paths = if program.contains(&b'/') {
             vec![program.to_vec()]
         } else {
@@ -401,17 +400,30 @@ impl Command {
         };
         Self {
             paths: strings(paths.into_iter().map(OsString::from_vec).collect()),
-            arguments: strings(spec.args.clone()),
+            arguments: strings(args.to_vec()),
             environment: strings(environment),
         }
     }
 
-    fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         self.arguments.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
     }
 
+    /// Whether there is such a program that this user may execute; else the error that exec would meet.
+    pub(crate) fn look(&self) -> io::Result<()> {
+        let mut told = io::Error::from_raw_os_error(nix::libc::ENOENT);
+        for path in &self.paths {
+            match rustix::fs::access(path.as_c_str(), rustix::fs::Access::EXEC_OK) {
+                Ok(()) => return Ok(()),
+                Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => {}
+                Err(error) => told = error.into(),
+            }
+        }
+        Err(told)
+    }
+
     /// Tries each place of PATH; tells the error that matters most, one that is not "not found".
-    fn execute(&self) -> io::Error {
+    pub(crate) fn execute(&self) -> io::Error {
         let mut told = io::Error::from_raw_os_error(nix::libc::ENOENT);
         for path in &self.paths {
             let Err(errno) = nix::unistd::execve(path, &self.arguments, &self.environment);

@@ -154,12 +154,20 @@ pub enum Stage {
     Sysctl,
     /// A resource limit.
     Limit,
+    /// The turn at processors and disks.
+    Schedule,
     /// `oom_score_adj`.
     OomScore,
     /// Landlock rules.
     Landlock,
     /// An AppArmor profile.
     AppArmor,
+    /// The label of a security module.
+    Label,
+    /// A hook of the bundle.
+    Hook,
+    /// Waiting for the command to be started.
+    Start,
     /// Capabilities.
     Capabilities,
     /// The seccomp program.
@@ -171,7 +179,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    const ALL: [Self; 28] = [
+    const ALL: [Self; 32] = [
         Self::Identity,
         Self::Keyring,
         Self::Cgroup,
@@ -193,9 +201,13 @@ impl Stage {
         Self::Terminal,
         Self::Sysctl,
         Self::Limit,
+        Self::Schedule,
         Self::OomScore,
         Self::Landlock,
         Self::AppArmor,
+        Self::Label,
+        Self::Hook,
+        Self::Start,
         Self::Capabilities,
         Self::Seccomp,
         Self::Init,
@@ -232,9 +244,13 @@ impl fmt::Display for Stage {
             Self::Terminal => "set up the terminal",
             Self::Sysctl => "set the kernel parameter",
             Self::Limit => "set the limit",
+            Self::Schedule => "set the scheduler or the I/O priority",
             Self::OomScore => "set the readiness to be killed for memory to",
             Self::Landlock => "enforce the Landlock rule",
             Self::AppArmor => "confine the command by the AppArmor profile",
+            Self::Label => "set the label",
+            Self::Hook => "run the hook",
+            Self::Start => "wait for the start",
             Self::Capabilities => "drop capabilities",
             Self::Seccomp => "install the seccomp program",
             Self::Init => "start the init process",

@@ -23,6 +23,7 @@ pub mod limit;
 pub mod logs;
 pub mod lsm;
 pub mod monitor;
+pub mod oci;
 pub mod plan;
 pub mod refusal;
 pub mod rootfs;

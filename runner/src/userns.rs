@@ -10,6 +10,7 @@ use nix::unistd::{Gid, Uid};
 use crate::error::{Action, Error};
 use crate::host::find_program;
 use crate::idmap::{IdMap, IdMapError, Shape, SubordinateRanges, user_name};
+use crate::sys::clone::{Cloned, clone3};
 use crate::sys::process::{self, Fork};
 
 /// Files with subordinate ranges, `subuid(5)` and `subgid(5)`.
@@ -243,10 +244,16 @@ pub fn write_directly(target: i32, maps: &Maps) -> Result<(), Error> {
 /// # Errors
 /// Those of writing to `/proc`.
 pub fn write_single(target: i32, uid: u32, gid: u32) -> Result<(), Error> {
-    let write = |file: &str, text: &str| std::fs::write(format!("/proc/{target}/{file}"), text);
-    write("setgroups", "deny").action("deny setgroups")?;
-    write("gid_map", &IdMap::single(gid).to_string()).action("write the group id map")?;
-    write("uid_map", &IdMap::single(uid).to_string()).action("write the user id map")
+    write_own(target, &Maps { users: IdMap::single(uid), groups: IdMap::single(gid) })
+}
+
+/// Maps a process's user namespace to the caller's id alone, whatever that is inside; as [`write_single`].
+///
+/// # Errors
+/// Those of writing to `/proc`.
+pub(crate) fn write_own(target: i32, maps: &Maps) -> Result<(), Error> {
+    std::fs::write(format!("/proc/{target}/setgroups"), "deny").action("deny setgroups")?;
+    write_directly(target, maps)
 }
 
 /// Takes id 0 of the namespace; supplementary groups of the outside are given up where that is allowed.
@@ -257,4 +264,22 @@ pub(crate) fn become_root(may_set_groups: bool) -> nix::Result<()> {
     let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
     nix::unistd::setresgid(gid, gid, gid)?;
     nix::unistd::setresuid(uid, uid, uid)
+}
+
+/// A user namespace with these maps and nobody in it, for mounts whose files show with its ids.
+///
+/// # Errors
+/// Those of the kernel.
+pub(crate) fn sleeping(maps: &Maps) -> Result<std::os::fd::OwnedFd, Error> {
+    let (mut wait, release) = io::pipe().action("make a pipe")?;
+    let Cloned::Parent { id, .. } = clone3(nix::libc::CLONE_NEWUSER, None).map_err(Error::user_namespace)? else {
+        drop(release);
+        let _ = wait.read(&mut [0]);
+        process::exit_now(0)
+    };
+    let made = write_directly(id, maps)
+        .and_then(|()| std::fs::File::open(format!("/proc/{id}/ns/user")).action("open the user namespace"));
+    drop(release);
+    process::wait_for(id).action("wait for a fork")?;
+    Ok(made?.into())
 }

@@ -98,7 +98,8 @@ Examples:
   lrun info                                   what this machine allows
 
 'lrun IMAGE' is short for 'lrun run IMAGE', whose flags 'lrun run --help' explains.
-An image that is named like a command, such as 'info', needs the long form.
+An image that is named like a command, such as 'info', needs the long form. 'lrun oci --help'
+tells of the runtime of the OCI, for podman, containerd and docker.
 
 Environment:
   LSTORE_ROOT, XDG_DATA_HOME                  where the store is";

@@ -4,7 +4,7 @@ use nix::libc;
 use nix::sys::signal::Signal;
 
 /// The number of a signal: `TERM`, `SIGTERM`, `15`, `SIGRTMIN+3`.
-pub(super) fn number(text: &str) -> Option<i32> {
+pub(crate) fn number(text: &str) -> Option<i32> {
     if let Ok(number) = text.parse::<i32>() {
         return (1..=libc::SIGRTMAX()).contains(&number).then_some(number);
     }

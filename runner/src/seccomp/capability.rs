@@ -50,9 +50,14 @@ const NAMES: [&str; 41] = [
 pub const DEFAULT_CAPABILITIES: u64 = 0xa804_25fb;
 
 /// The bit of a capability named as `CAP_SYS_ADMIN`.
-pub(super) fn bit(name: &str) -> Option<u64> {
+pub(crate) fn bit(name: &str) -> Option<u64> {
     let name = name.strip_prefix("CAP_")?;
     NAMES.iter().position(|known| *known == name).map(|number| 1 << number)
+}
+
+/// All names, as `CAP_SYS_ADMIN`, in the order of their numbers.
+pub(crate) fn names() -> impl Iterator<Item = String> {
+    NAMES.iter().map(|name| format!("CAP_{name}"))
 }
 
 #[cfg(test)]

@@ -31,6 +31,7 @@ pub use arch::Arch;
 pub use bpf::{BpfInstruction, MAX_INSTRUCTIONS};
 pub use built::NATIVE;
 pub use capability::DEFAULT_CAPABILITIES;
+pub(crate) use capability::{bit as capability_bit, names as capability_names};
 pub use compile::compile;
 pub use error::SeccompError;
 pub use profile::{Action, Comparison, Condition, Profile, Rule};

@@ -5,4 +5,5 @@ pub mod landlock;
 pub mod mount;
 pub mod network;
 pub mod process;
+pub mod schedule;
 pub mod seccomp;

@@ -12,6 +12,8 @@ use nix::libc;
 pub struct Attributes {
     /// `MOUNT_ATTR_*` to set.
     pub set: u64,
+    /// `MOUNT_ATTR_*` to clear.
+    pub clear: u64,
     /// `MS_PRIVATE`, `MS_SLAVE` or `MS_SHARED`; 0 leaves it.
     pub propagation: u64,
 }
@@ -24,7 +26,24 @@ pub fn set_attributes(mount: impl AsFd, attributes: Attributes, recursive: bool)
     // SAFETY: all-zero is a valid mount_attr that changes nothing.
     let mut attr: libc::mount_attr = unsafe { std::mem::zeroed() };
     attr.attr_set = attributes.set;
+    attr.attr_clr = attributes.clear;
     attr.propagation = attributes.propagation;
+    change(mount, &attr, recursive)
+}
+
+/// Has a mount that is attached nowhere show its files with the ids of a user namespace (`MOUNT_ATTR_IDMAP`, Linux 5.12).
+///
+/// # Errors
+/// EPERM without power over the file system, EINVAL for a file system that cannot do it.
+pub fn map_ids(mount: impl AsFd, namespace: impl AsFd, recursive: bool) -> io::Result<()> {
+    // SAFETY: all-zero is a valid mount_attr that changes nothing.
+    let mut attr: libc::mount_attr = unsafe { std::mem::zeroed() };
+    attr.attr_set = libc::MOUNT_ATTR_IDMAP;
+    attr.userns_fd = u64::try_from(namespace.as_fd().as_raw_fd()).unwrap_or_default();
+    change(mount, &attr, recursive)
+}
+
+fn change(mount: impl AsFd, attr: &libc::mount_attr, recursive: bool) -> io::Result<()> {
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is a static empty string, `attr` lives until the call returns, and its true size is given.
     let result = unsafe {
@@ -33,7 +52,7 @@ pub fn set_attributes(mount: impl AsFd, attributes: Attributes, recursive: bool)
             mount.as_fd().as_raw_fd(),
             c"".as_ptr(),
             flags,
-            &raw const attr,
+            std::ptr::from_ref(attr),
             std::mem::size_of::<libc::mount_attr>(),
         )
     };

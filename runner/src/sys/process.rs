@@ -118,6 +118,16 @@ pub fn new_session_keyring() -> io::Result<()> {
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Sets the execution domain (`personality(2)`), as that in which a 64-bit kernel gives its name as a 32-bit one.
+///
+/// # Errors
+/// EINVAL for one that the kernel lacks.
+pub fn set_personality(domain: u32) -> io::Result<()> {
+    // SAFETY: takes a plain number and touches no memory.
+    let result = unsafe { libc::personality(libc::c_ulong::from(domain)) };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Closes every descriptor from 3 on at the next exec (`close_range(2)`, Linux 5.11).
 ///
 /// # Errors

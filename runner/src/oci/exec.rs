@@ -1,0 +1,194 @@
+//! `exec`: a further command in a container.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use nix::libc;
+use nix::sched::CloneFlags;
+use nix::sys::signalfd::SignalFd;
+
+use super::become_process::{Confinement, Way};
+use super::check;
+use super::config::Process;
+use super::create::failure;
+use super::namespaces::enter_by;
+use super::state::{Found, Status};
+use crate::channel::{Channel, Heard};
+use crate::child::{During, Failure, prepare};
+use crate::container::{Container, ExitStatus};
+use crate::error::{Action, Error, Stage};
+use crate::launch::watch_signals;
+use crate::sys::clone::Cloned;
+use crate::sys::process;
+use crate::target::Root;
+use crate::{pty, userns};
+
+/// The namespaces of a process, and what joins them.
+const NAMESPACES: [(&str, i32); 8] = [
+    ("user", libc::CLONE_NEWUSER),
+    ("mnt", libc::CLONE_NEWNS),
+    ("pid", libc::CLONE_NEWPID),
+    ("ipc", libc::CLONE_NEWIPC),
+    ("uts", libc::CLONE_NEWUTS),
+    ("net", libc::CLONE_NEWNET),
+    ("cgroup", libc::CLONE_NEWCGROUP),
+    ("time", libc::CLONE_NEWTIME),
+];
+
+/// A command to be.
+#[derive(Debug)]
+pub struct Wish<'a> {
+    /// What.
+    pub process: &'a Process,
+    /// The socket that its terminal is sent to.
+    pub console: Option<&'a Path>,
+    /// A file for the number of its process.
+    pub pid_file: Option<&'a Path>,
+    /// How many descriptors from 3 on it inherits.
+    pub preserved: i32,
+    /// A control group below the container's, made where it is missing.
+    pub group: Option<&'a str>,
+    /// Whether it may be put into a container that is paused, where it waits with all others.
+    pub ignores_pause: bool,
+}
+
+/// A command that runs, a child of this process, and goes on when this value is dropped.
+#[derive(Debug)]
+pub struct Running {
+    id: i32,
+    pidfd: OwnedFd,
+    terminal: Option<OwnedFd>,
+    signals: SignalFd,
+}
+
+impl Running {
+    pub(super) fn new(id: i32, pidfd: OwnedFd, terminal: Option<OwnedFd>, signals: SignalFd) -> Self {
+        Self { id, pidfd, terminal, signals }
+    }
+
+    /// Passes signals and the terminal through until it ends.
+    ///
+    /// # Errors
+    /// Those of the kernel.
+    pub fn wait(self) -> Result<ExitStatus, Error> {
+        Container::new(self.id, self.pidfd, self.signals, self.terminal, true, None).wait()
+    }
+}
+
+/// Runs a command in a container; returns when it runs. `warn` hears what is weaker than was asked for.
+///
+/// # Errors
+/// [`Error::Refused`] for a container that has ended; [`Error::NotFound`] and [`Error::NotExecutable`] of the command.
+pub fn exec(container: &Found, wish: &Wish<'_>, warn: &mut dyn FnMut(&str)) -> Result<Running, Error> {
+    check::process(wish.process)?;
+    let status = container.status();
+    let id = &container.record.id;
+    if status == Status::Paused && !wish.ignores_pause {
+        return Err(Error::Refused(format!("container {id:?} is paused; resume it, or give --ignore-paused")));
+    }
+    if !matches!(status, Status::Running | Status::Created | Status::Paused) {
+        return Err(Error::Refused(format!("container {id:?} is {}, so no command can be run in it", status.name())));
+    }
+    if wish.console.is_some() && !wish.process.terminal {
+        return Err(Error::Refused("--console-socket is given, but the command has no terminal".to_owned()));
+    }
+    let confinement = Confinement::of(wish.process, &container.config()?.linux)?;
+    confinement.warnings.iter().for_each(|warning| warn(warning));
+    let target = container.record.process.open().ok_or(Error::NotRunning)?;
+    let own = own_namespaces(container.record.process.id).action("look at the container's namespaces")?;
+    let console =
+        wish.console.map(|path| UnixStream::connect(path).action("connect to the console socket")).transpose()?;
+    let signals = watch_signals()?;
+    let group = match (container.group(), wish.group) {
+        (Some(group), Some(below)) => Some(group.sub(below)?),
+        (None, Some(_)) => {
+            return Err(Error::Refused(format!("--cgroup: container {id:?} has no control group of its own")));
+        }
+        (group, None) => group,
+    };
+    let (parent, child) = Channel::pair().action("make a channel")?;
+    let join = || {
+        if let Some(group) = &group {
+            group.add(0).during(Stage::Join, group.path())?;
+        }
+        nix::sched::setns(&target, CloneFlags::from_bits_retain(own)).during(Stage::Join, "")
+    };
+    let Cloned::Parent { id, pidfd } = enter_by(join, 0)? else {
+        drop((parent, console));
+        become_command(wish, &confinement, own, &child)
+    };
+    drop(child);
+    let mut terminal = None;
+    let heard = loop {
+        match parent.hear().action("hear from the child")? {
+            Heard::Descriptor(outer) => terminal = Some(outer),
+            heard => break heard,
+        }
+    };
+    match heard {
+        Heard::Closed if wish.process.terminal && terminal.is_none() => return Err(Error::Died),
+        Heard::Failed(stage, what, source) => {
+            process::wait_for(id).action("wait for the child")?;
+            return Err(failure(stage, what, source));
+        }
+        _ => {}
+    }
+    if let Some(console) = console
+        && let Some(terminal) = terminal.take()
+    {
+        Channel::over(console.into()).give(&terminal).action("send the terminal to the console socket")?;
+    }
+    if let Some(file) = wish.pid_file {
+        fs::write(file, id.to_string()).action("write the file of the process's number")?;
+    }
+    Ok(Running::new(id, pidfd, terminal, signals))
+}
+
+/// Which namespaces of a process are not this one's.
+fn own_namespaces(id: i32) -> io::Result<i32> {
+    let mut own = 0;
+    for (name, flag) in NAMESPACES {
+        let differs =
+            fs::read_link(format!("/proc/{id}/ns/{name}"))? != fs::read_link(format!("/proc/self/ns/{name}"))?;
+        own |= if differs { flag } else { 0 };
+    }
+    Ok(own)
+}
+
+fn become_command(wish: &Wish<'_>, confinement: &Confinement, own: i32, channel: &Channel) -> ! {
+    let failure = match on_the_way(wish, confinement, own, channel) {
+        Err(failure) => failure,
+        Ok(never) => match never {},
+    };
+    channel.fail(failure.stage, &failure.what, &failure.error);
+    process::exit_now(1)
+}
+
+fn on_the_way(
+    wish: &Wish<'_>,
+    confinement: &Confinement,
+    own: i32,
+    channel: &Channel,
+) -> Result<std::convert::Infallible, Failure> {
+    let process = wish.process;
+    let has_user_namespace = own & libc::CLONE_NEWUSER != 0;
+    let may_set_groups = fs::read("/proc/self/setgroups").is_ok_and(|text| text.starts_with(b"allow"));
+    if has_user_namespace {
+        userns::become_root(may_set_groups).during(Stage::Identity, "")?;
+    }
+    prepare().during(Stage::Identity, "")?;
+    if let Some(score) = process.oom_score_adj {
+        fs::write("/proc/self/oom_score_adj", score.to_string()).during(Stage::OomScore, score.to_string())?;
+    }
+    let root = Root::own().during(Stage::Join, "")?;
+    nix::unistd::setsid().during(Stage::Terminal, "")?;
+    let terminal = if process.terminal { Some(pty::make(&root, channel).during(Stage::Terminal, "")?) } else { None };
+    let workdir = root.directory(&process.cwd).during(Stage::Workdir, &process.cwd)?;
+    let way =
+        Way { process, confinement, preserved: wish.preserved, may_set_groups, owns_terminal: !has_user_namespace };
+    let command = way.begin(root, workdir, terminal)?;
+    Err(way.end(&command))
+}
