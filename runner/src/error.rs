@@ -160,6 +160,8 @@ pub enum Stage {
     Landlock,
     /// An AppArmor profile.
     AppArmor,
+    /// An SELinux label.
+    Selinux,
     /// Capabilities.
     Capabilities,
     /// The seccomp program.
@@ -171,7 +173,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    const ALL: [Self; 28] = [
+    const ALL: [Self; 29] = [
         Self::Identity,
         Self::Keyring,
         Self::Cgroup,
@@ -196,6 +198,7 @@ impl Stage {
         Self::OomScore,
         Self::Landlock,
         Self::AppArmor,
+        Self::Selinux,
         Self::Capabilities,
         Self::Seccomp,
         Self::Init,
@@ -235,6 +238,7 @@ impl fmt::Display for Stage {
             Self::OomScore => "set the readiness to be killed for memory to",
             Self::Landlock => "enforce the Landlock rule",
             Self::AppArmor => "confine the command by the AppArmor profile",
+            Self::Selinux => "label the command",
             Self::Capabilities => "drop capabilities",
             Self::Seccomp => "install the seccomp program",
             Self::Init => "start the init process",
