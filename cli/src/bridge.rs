@@ -9,6 +9,7 @@ use lrun::cgroup::{Resources, Wish};
 use lrun::idmap::Shape;
 use lrun::join::Joined;
 use lrun::limit::Limit;
+use lrun::lsm::Labels;
 use lrun::spec::{Mount, MountKind, Namespaces, Propagation, Seccomp, Spec, UserNamespace};
 use lstore::manifest::RunConfig;
 use lstore::{Checkout, IdShift};
@@ -85,6 +86,7 @@ pub fn spec(
         capabilities,
         granted: capability::named(&arguments.cap_add)? & capabilities,
         apparmor: security.apparmor,
+        selinux: security.label.as_ref().map(Labels::of_machine).transpose()?,
         no_new_privileges: security.no_new_privileges,
         seccomp: match &security.seccomp {
             SeccompOption::Default if arguments.privileged => Seccomp::Unconfined,

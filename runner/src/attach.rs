@@ -18,8 +18,11 @@ use crate::sys::mount as sys;
 use crate::target::{Kind, Root, file_type};
 use crate::volumes;
 
+/// The mount option that gives all files of a file system an SELinux label (`mount(8)`).
+pub(crate) const CONTEXT: &str = "context";
+
 /// Mounts the root where it waits to become the root, and opens it.
-pub(crate) fn rootfs(rootfs: &Rootfs, ephemeral: bool) -> io::Result<Root> {
+pub(crate) fn rootfs(rootfs: &Rootfs, ephemeral: bool, label: Option<&str>) -> io::Result<Root> {
     let mount = match rootfs {
         Rootfs::Overlay { lower, data, upper, work, .. } => {
             let overlay = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
@@ -35,6 +38,9 @@ pub(crate) fn rootfs(rootfs: &Rootfs, ephemeral: bool) -> io::Result<Root> {
             }
             if ephemeral {
                 fsconfig_set_flag(&overlay, "volatile")?;
+            }
+            if let Some(label) = label {
+                fsconfig_set_string(&overlay, CONTEXT, label)?;
             }
             fsconfig_create(&overlay)?;
             fsmount(&overlay, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?
@@ -210,7 +216,7 @@ fn open_source(source: &Path, recursive: bool) -> io::Result<OwnedFd> {
 }
 
 /// A mount of the caller's, whose source is open if it is a bind.
-pub(crate) fn volume(root: &Root, mount: &Mount, source: Option<OwnedFd>) -> io::Result<()> {
+pub(crate) fn volume(root: &Root, mount: &Mount, source: Option<OwnedFd>, label: Option<&str>) -> io::Result<()> {
     let (tree, propagation) = match &mount.kind {
         MountKind::Bind { propagation, .. } => {
             (source.ok_or_else(|| io::Error::other("its source was not opened"))?, *propagation)
@@ -224,6 +230,7 @@ pub(crate) fn volume(root: &Root, mount: &Mount, source: Option<OwnedFd>) -> io:
         MountKind::Tmpfs { size, mode } => {
             let mut options = vec![("mode".to_owned(), format!("{mode:o}"))];
             options.extend(size.map(|size| ("size".to_owned(), size.to_string())));
+            options.extend(label.map(|label| (CONTEXT.to_owned(), label.to_owned())));
             let tmpfs = detached("tmpfs", &options, flags(mount.attributes()))?;
             return attach(&tmpfs, &volume_place(root, &mount.target, Kind::Directory)?);
         }

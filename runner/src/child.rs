@@ -20,7 +20,7 @@ use crate::identity::{self, Identity};
 use crate::idmap::IdMap;
 use crate::plan::{Plan, Refused, Step};
 use crate::rootfs::Rootfs;
-use crate::spec::LandlockRule;
+use crate::spec::{LandlockRule, Spec};
 use crate::sys::landlock::Ruleset;
 use crate::sys::{network, process, seccomp};
 use crate::target::{Kind, Root, file_type};
@@ -116,7 +116,7 @@ fn become_container(orders: &Orders<'_>) -> Result<std::convert::Infallible, Fai
         Rootfs::Directory(_) => Vec::new(),
     };
     let mut sources = sources(&plan.steps)?.into_iter();
-    let mut root = attach::rootfs(rootfs, spec.ephemeral).during(Stage::Rootfs, "")?;
+    let mut root = attach::rootfs(rootfs, spec.ephemeral, label_of_files(spec)).during(Stage::Rootfs, "")?;
     for (path, content) in left {
         root.write(path, content).during(Stage::File, path)?;
     }
@@ -160,6 +160,9 @@ pub(crate) fn run_command(
     if let Some(profile) = &spec.apparmor {
         // Before Landlock and capabilities close the way; an init's fork inherits it.
         lsm::apply_apparmor(&root, profile).during(Stage::AppArmor, profile)?;
+    }
+    if let Some(labels) = &spec.selinux {
+        lsm::apply_label(&root, &labels.process).during(Stage::Label, &labels.process)?;
     }
     rustix::process::fchdir(&workdir).during(Stage::Workdir, &spec.cwd)?;
     let here = rustix::process::getcwd(Vec::new()).during(Stage::Workdir, &spec.cwd)?;
@@ -235,7 +238,10 @@ fn take(
             attach::shared_memory(root, tree, Path::new("/dev/shm")).during(Stage::Mount, "/dev/shm")
         }
         Step::Devices => attach::devices(root).during(Stage::Device, "/dev"),
-        Step::Mount(mount) => attach::volume(root, mount, sources.next().flatten()).during(Stage::Mount, &mount.target),
+        Step::Mount(mount) => {
+            let label = label_of_files(&orders.plan.spec);
+            attach::volume(root, mount, sources.next().flatten(), label).during(Stage::Mount, &mount.target)
+        }
         Step::Console => {
             let inner = pty::make(root, orders.channel).during(Stage::Terminal, "")?;
             attach::file(root, inner.as_fd(), Path::new("/dev/console")).during(Stage::Terminal, "/dev/console")?;
@@ -256,6 +262,11 @@ fn take(
         Step::Network => join_network(orders.network).during(Stage::Network, ""),
         Step::Uplink => await_uplink(orders.network),
     }
+}
+
+/// The SELinux label of the container's own file systems.
+fn label_of_files(spec: &Spec) -> Option<&str> {
+    spec.selinux.as_ref().map(|labels| labels.files.as_str())
 }
 
 fn join_network(keeper: Option<&Channel>) -> io::Result<()> {

@@ -7,6 +7,7 @@
 //!
 //! Everything here is for a single-threaded process: between clone and exec the child is a plain copy of its parent.
 
+pub mod amendment;
 pub mod archive;
 pub mod cgroup;
 pub mod changes;

@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::attach::CONTEXT;
 use crate::error::Error;
 use crate::host::Host;
 use crate::idmap::Shape;
@@ -186,7 +187,7 @@ fn steps(spec: &Spec, is_network_apart: bool) -> Result<Vec<Step>, Error> {
     if spec.seccomp != Seccomp::Default {
         steps.push(Step::Keyring);
     }
-    steps.extend(kernel_filesystems(spec, is_network_apart));
+    steps.extend(kernel_filesystems(spec, is_network_apart).into_iter().map(|step| labelled(step, spec)));
     steps.extend(spec.mounts.iter().cloned().map(Step::Mount));
     if spec.terminal {
         steps.push(Step::Console);
@@ -272,6 +273,19 @@ fn kernel_filesystems(spec: &Spec, is_network_apart: bool) -> Vec<Step> {
         steps.push(filesystem("cgroup2", vec![], "/sys/fs/cgroup", sys, Refused::Skips));
     }
     steps
+}
+
+/// With the label of the container's files, where the file system is one that can have it in a user namespace.
+fn labelled(step: Step, spec: &Spec) -> Step {
+    match (step, &spec.selinux) {
+        (Step::Filesystem { kind, mut options, target, attributes, refused }, Some(labels))
+            if matches!(kind, "tmpfs" | "devpts") =>
+        {
+            options.push((CONTEXT.to_owned(), labels.files.clone()));
+            Step::Filesystem { kind, options, target, attributes, refused }
+        }
+        (step, _) => step,
+    }
 }
 
 /// `/dev/shm`: part of what an IPC namespace keeps apart.

@@ -11,6 +11,7 @@ use crate::cgroup::Wish;
 use crate::idmap::Shape;
 use crate::join::Joined;
 use crate::limit::Limit;
+use crate::lsm::Labels;
 use crate::seccomp::{BpfInstruction, DEFAULT_CAPABILITIES};
 
 /// A container to be.
@@ -49,6 +50,8 @@ pub struct Spec {
     pub no_new_privileges: bool,
     /// System call filter.
     pub seccomp: Seccomp,
+    /// The SELinux labels of its processes and files; the caller's and the files' own without.
+    pub selinux: Option<Labels>,
     /// The AppArmor profile of its processes; the caller's without.
     pub apparmor: Option<String>,
     /// What of the file system may be reached at all (Landlock); empty for no such limit.
@@ -123,6 +126,7 @@ impl Default for Spec {
             no_new_privileges: false,
             seccomp: Seccomp::Default,
             apparmor: None,
+            selinux: None,
             mounts: Vec::new(),
             unmask: Vec::new(),
             read_only: false,

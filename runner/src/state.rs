@@ -3,7 +3,7 @@
 //! ```text
 //! containers/NAME/   the folder; making it reserves the name
 //!   state            the record, JSON; only who holds the folder's lock writes it
-//!   change           what was changed since, JSON
+//!   amendment        what was changed since, JSON
 //!   kept             marks one that stays when it has ended
 //!   upper/ work/     its changes
 //!   log log.1        what it wrote in the background
@@ -25,7 +25,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use serde::{Deserialize, Serialize};
 
-use crate::cgroup::{Group, Wish};
+use crate::amendment::Amendment;
+use crate::cgroup::Group;
 use crate::container::ExitStatus;
 use crate::exec::FirstProcess;
 use crate::health::{HealthCheck, OnFailure};
@@ -33,8 +34,6 @@ use crate::spec::{MountKind, Port, Spec};
 
 /// File name of the record.
 pub const STATE: &str = "state";
-/// File name of what was changed since the record was made.
-const CHANGE: &str = "change";
 /// A record of another form is of another version of this program.
 const FORM: u32 = 2;
 /// What a container is taken to have ended with whose monitor could not tell: it was killed.
@@ -150,35 +149,9 @@ pub struct Record {
     pub restarts: u32,
     /// What was changed since it was made; already in effect in the fields that it is about.
     #[serde(skip)]
-    pub change: Change,
+    pub amendment: Amendment,
     /// The last start.
     pub run: Option<Run>,
-}
-
-/// What was changed of a container after it was made. In a file of its own, since its monitor writes the record.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Change {
-    /// Its control group, with all limits.
-    pub cgroup: Option<Wish>,
-    /// What happens when it ends.
-    pub restart: Option<Restart>,
-}
-
-impl Change {
-    fn read(folder: &Path) -> Option<Self> {
-        serde_json::from_slice(&std::fs::read(folder.join(CHANGE)).ok()?).ok()
-    }
-
-    /// Writes it into the container's folder, in place of an earlier one.
-    ///
-    /// # Errors
-    /// A full disk, a folder that has gone.
-    pub fn write(&self, folder: &Path) -> io::Result<()> {
-        let draft = folder.join(format!("{CHANGE}.{}", crate::sys::process::own_id()));
-        std::fs::write(&draft, serde_json::to_vec(self)?)?;
-        std::fs::rename(draft, folder.join(CHANGE))
-    }
 }
 
 /// What a container does.
@@ -227,7 +200,7 @@ impl Record {
             spec,
             group: None,
             restarts: 0,
-            change: Change::default(),
+            amendment: Amendment::default(),
             run: None,
         }
     }
@@ -310,12 +283,12 @@ impl Record {
 
     /// Takes over what was changed since it was made: by the command that reads it, and by its monitor before each start.
     pub fn take_changes(&mut self, folder: &Path) {
-        let Some(change) = Change::read(folder) else { return };
-        self.restart = change.restart.unwrap_or(self.restart);
-        if let Some(wish) = &change.cgroup {
+        let Some(amendment) = Amendment::read(folder) else { return };
+        self.restart = amendment.restart.unwrap_or(self.restart);
+        if let Some(wish) = &amendment.cgroup {
             self.spec.cgroup = Some(wish.clone());
         }
-        self.change = change;
+        self.amendment = amendment;
     }
 
     fn read(folder: &Path, name: &str) -> Result<Self, StateError> {

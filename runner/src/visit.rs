@@ -130,9 +130,9 @@ fn enter(container: &Visited<'_>) -> io::Result<Root> {
             };
             let opened = |mount| attach::source(mount).map(|source| (mount, source)).map_err(|error| at(mount, error));
             let shown: Vec<_> = shown.filter(|_| *with_mounts).map(opened).collect::<io::Result<_>>()?;
-            let root = attach::rootfs(rootfs, false)?;
+            let root = attach::rootfs(rootfs, false, None)?;
             for (mount, source) in shown {
-                attach::volume(&root, mount, source).map_err(|error| at(mount, error))?;
+                attach::volume(&root, mount, source, None).map_err(|error| at(mount, error))?;
             }
             Ok(root)
         }

@@ -78,7 +78,7 @@ fn row_20_what_cannot_be_kept_is_refused_aloud() {
         (&["--security-opt", "seccomp=/missing.json"], "No such file"),
         (&["--kernel-memory", "1g"], "unexpected argument '--kernel-memory'"),
         (&["--security-opt", "apparmor=strict"], "AppArmor"),
-        (&["--security-opt", "label=type:x_t"], "which lrun does not set"),
+        (&["--security-opt", "label=type:x_t"], "SELinux"),
         (&["--security-opt", "bogus"], "unknown --security-opt"),
     ] {
         let output = prison.run(flags, "echo ran");

@@ -8,6 +8,7 @@
     reason = "the comments are help texts, whose brackets mean what can be left out"
 )]
 
+mod control;
 mod create;
 mod defaults;
 mod files;
@@ -29,6 +30,7 @@ use std::ffi::OsString;
 
 use clap::{ArgAction, Parser, Subcommand};
 
+pub use self::control::{PauseArguments, StatsArguments, UpdateArguments};
 pub use self::create::CreateArguments;
 pub use self::files::{CommitArguments, ContainerExportArguments, CopyArguments, DiffArguments};
 pub use self::health::{HealthArguments, HealthcheckCommand, HealthcheckRunArguments, Interval};
@@ -42,8 +44,8 @@ pub use self::resources::{CgroupsArgument, ResourceArguments};
 pub use self::run::{PullPolicy, RunArguments, UserNamespaceArgument};
 pub use self::verbs::{
     AttachArguments, ExecArguments, ExistsArguments, InspectArguments, Keys, KillArguments, Kind, LogsArguments, One,
-    PauseArguments, PsArguments, RemoveArguments, RenameArguments, RestartArguments, SessionArguments, StartArguments,
-    StatsArguments, StopArguments, TopArguments, UpdateArguments, WaitArguments, Which,
+    PsArguments, RemoveArguments, RenameArguments, RestartArguments, SessionArguments, StartArguments, StopArguments,
+    TopArguments, WaitArguments, Which,
 };
 pub use self::volume::{
     VolumeCommand, VolumeCreateArguments, VolumeExistsArguments, VolumeInspectArguments, VolumeListArguments,

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use lrun::cgroup::Resources;
 use lrun::health::{Health, HealthCheck};
 use lrun::join::Other;
 use lrun::spec::{Mount, MountKind, Network, Port, Propagation, Spec};
@@ -58,7 +59,7 @@ pub(super) fn inspected(found: &Found) -> Value {
         Restart::OnFailure(times) => ("on-failure", times),
         Restart::Always => ("always", 0),
     };
-    json!({
+    let mut value = json!({
         "Id": record.id,
         "Created": rfc3339(time(record.created)),
         "Path": args.first(),
@@ -73,6 +74,7 @@ pub(super) fn inspected(found: &Found) -> Value {
             "Pid": pid,
             "ExitCode": record.exit().unwrap_or(0),
             "Error": "",
+            "CgroupPath": record.group,
             "StartedAt": moment(run.map(|run| run.started)),
             "FinishedAt": moment(run.and_then(|run| run.finished)),
             "Health": health(found),
@@ -80,6 +82,8 @@ pub(super) fn inspected(found: &Found) -> Value {
         "Image": record.image_id,
         "ImageName": record.image,
         "Name": name,
+        "ProcessLabel": spec.selinux.as_ref().map_or("", |labels| labels.process.as_str()),
+        "MountLabel": spec.selinux.as_ref().map_or("", |labels| labels.files.as_str()),
         "AppArmorProfile": spec.apparmor.as_deref().unwrap_or_default(),
         "RestartCount": record.restarts,
         "Mounts": spec.mounts.iter().filter_map(mount).collect::<Vec<_>>(),
@@ -114,7 +118,34 @@ pub(super) fn inspected(found: &Found) -> Value {
             "RestartPolicy": { "Name": policy, "MaximumRetryCount": times },
             "LogConfig": { "Type": "k8s-file", "Path": path.join("log"), "Size": record.log_size },
         },
-    })
+    });
+    limits(&mut value["HostConfig"], spec);
+    value
+}
+
+/// The limits of `inspect`, in the units of the flags; 0 and empty for none.
+fn limits(config: &mut Value, spec: &Spec) {
+    let wish = spec.cgroup.clone().unwrap_or_default();
+    let Resources {
+        memory, memory_swap, memory_reservation, cpu_period, cpu_quota, cpu_shares, pids, io_weight, ..
+    } = wish.resources;
+    let swap = memory_swap.or_else(|| memory.and_then(|memory| i64::try_from(memory.saturating_mul(2)).ok()));
+    let numbers = [
+        ("Memory", json!(memory.unwrap_or(0))),
+        ("MemorySwap", json!(swap.unwrap_or(0))),
+        ("MemoryReservation", json!(memory_reservation.unwrap_or(0))),
+        ("CpuPeriod", json!(cpu_period.unwrap_or(0))),
+        ("CpuQuota", json!(cpu_quota.unwrap_or(0))),
+        ("CpuShares", json!(cpu_shares.unwrap_or(0))),
+        ("CpusetCpus", json!(wish.resources.cpuset_cpus.unwrap_or_default())),
+        ("CpusetMems", json!(wish.resources.cpuset_mems.unwrap_or_default())),
+        ("PidsLimit", json!(pids.unwrap_or(0))),
+        ("BlkioWeight", json!(io_weight.unwrap_or(0))),
+        ("CgroupParent", json!(wish.parent.unwrap_or_default())),
+    ];
+    for (name, value) in numbers {
+        config[name] = value;
+    }
 }
 
 /// What the checks of a container found, as podman has it: an empty status where there are none.

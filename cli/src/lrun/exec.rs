@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use lrun::state::Status;
 use lrun::{Host, Plan, Spec};
 
 use super::args::ExecArguments;
@@ -22,7 +21,7 @@ fn enter(global: &Global, arguments: &ExecArguments) -> Result<Exit, Failure> {
     let environment = Environment::of_process();
     let store = environment.store(global)?;
     let record = containers(&store).find(&arguments.container)?.record;
-    if record.status() == Status::Paused {
+    if record.group().is_some_and(|group| group.is_frozen()) {
         let name = &arguments.container;
         return Err(format!("{name}: the container is paused; `lrun unpause {name}` first").into());
     }

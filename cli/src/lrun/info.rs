@@ -83,7 +83,7 @@ fn apparmor() -> &'static str {
 
 fn selinux() -> &'static str {
     match read("/sys/fs/selinux/enforce").as_deref() {
-        Some("1") => "enforces; no label is set on containers",
+        Some("1") => "enforces; --security-opt label=type:TYPE and the like label a container",
         Some(_) => "permissive",
         None => "not there",
     }

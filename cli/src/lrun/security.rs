@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use lrun::lsm::LabelOptions;
+
 /// Which system calls the container may make.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum SeccompOption {
@@ -42,6 +44,8 @@ pub struct SecurityOptions {
     pub mask: Vec<PathBuf>,
     /// Mount options of /proc.
     pub proc_options: Vec<String>,
+    /// What was said of the container's SELinux label; it has none of its own without.
+    pub label: Option<LabelOptions>,
     /// The AppArmor profile of the container; none of its own without.
     pub apparmor: Option<String>,
 }
@@ -51,11 +55,13 @@ pub struct SecurityOptions {
 pub enum SecurityError {
     /// The option is not known.
     #[error(
-        "unknown --security-opt {0:?}; known are no-new-privileges, seccomp=FILE|unconfined, mask=PATH:PATH, unmask=ALL|PATH:PATH, proc-opts=OPTION, label=disable and apparmor=PROFILE|unconfined"
+        "unknown --security-opt {0:?}; known are no-new-privileges, seccomp=FILE|unconfined, mask=PATH:PATH, unmask=ALL|PATH:PATH, proc-opts=OPTION, label=disable|user:U|role:R|type:T|filetype:T|level:L and apparmor=PROFILE|unconfined"
     )]
     Unknown(String),
-    /// SELinux labels are not set, so asking for a certain one cannot be granted.
-    #[error("--security-opt {0:?} asks for an SELinux label, which lrun does not set; only label=disable can be given")]
+    /// No part of an SELinux label.
+    #[error(
+        "--security-opt {0:?} is no part of a label; known are label=disable, user:, role:, type:, filetype: and level:"
+    )]
     Label(String),
     /// A path to mask or unmask is not absolute.
     #[error(
@@ -70,7 +76,8 @@ pub enum SecurityError {
 impl SecurityOptions {
     /// Reads the arguments of all `--security-opt` flags.
     ///
-    /// `label=disable` is what happens anyway, so it is accepted and changes nothing. The form with a colon (`label:disable`) is docker's old one.
+    /// `label=disable` and `apparmor=unconfined` are what happens without a word. The form with a colon (`label:disable`) is
+    /// docker's old one.
     pub fn parse<T: AsRef<str>>(arguments: &[T]) -> Result<Self, SecurityError> {
         let mut options = Self::default();
         for argument in arguments {
@@ -95,11 +102,12 @@ impl SecurityOptions {
                 }
                 ("unmask", Some(paths)) => options.unmask(paths)?,
                 ("systempaths", Some("unconfined")) => options.unmask = Unmask::All,
-                ("label", Some("disable")) => {}
+                ("label", Some("disable")) => options.label = None,
                 ("apparmor", Some("unconfined")) => options.apparmor = None,
                 ("apparmor", Some(profile)) if is_profile(profile) => options.apparmor = Some(profile.into()),
-                ("label", Some(_)) => {
-                    return Err(SecurityError::Label(argument.into()));
+                ("label", Some(said)) => {
+                    let part = options.label.get_or_insert_default();
+                    set_label(part, said).ok_or_else(|| SecurityError::Label(argument.into()))?;
                 }
                 _ => return Err(SecurityError::Unknown(argument.into())),
             }
@@ -118,6 +126,24 @@ impl SecurityOptions {
         }
         Ok(())
     }
+}
+
+/// One part of a label; `None` for what is none.
+fn set_label(label: &mut LabelOptions, said: &str) -> Option<()> {
+    let (part, value) = said.split_once(':')?;
+    // What the kernel would take for two labels, or for two parts of one.
+    let is_word = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_graphic());
+    let place = match part {
+        "level" if is_word => &mut label.level,
+        _ if !is_word || value.contains(':') => return None,
+        "user" => &mut label.user,
+        "role" => &mut label.role,
+        "type" => &mut label.kind,
+        "filetype" => &mut label.file_kind,
+        _ => return None,
+    };
+    *place = Some(value.to_owned());
+    Some(())
 }
 
 /// Whether it can be the name of a profile: the kernel takes one line.
@@ -159,6 +185,9 @@ mod tests {
             "mask=/etc/secret",
             "proc-opts=hidepid=2,gid=5",
             "apparmor=unconfined",
+            "label=disable",
+            "label=type:spc_t",
+            "label=level:s0:c1,c2",
             "apparmor=strict",
         ]);
         assert_eq!(
@@ -170,6 +199,11 @@ mod tests {
                 mask: vec!["/etc/secret".into()],
                 proc_options: vec!["hidepid=2".into(), "gid=5".into()],
                 apparmor: Some("strict".into()),
+                label: Some(LabelOptions {
+                    kind: Some("spc_t".into()),
+                    level: Some("s0:c1,c2".into()),
+                    ..LabelOptions::default()
+                }),
             })
         );
         let off = SecurityOptions::parse(&["no-new-privileges", "no-new-privileges:false"]);
@@ -190,7 +224,9 @@ mod tests {
             ("foo=bar", SecurityError::Unknown("foo=bar".into())),
             ("seccomp=", SecurityError::Unknown("seccomp=".into())),
             ("mask=proc:/x", SecurityError::Path("mask", "proc:/x".into())),
-            ("label=type:t", SecurityError::Label("label=type:t".into())),
+            ("label=bogus:t", SecurityError::Label("label=bogus:t".into())),
+            ("label=type:", SecurityError::Label("label=type:".into())),
+            ("label=type:a:b", SecurityError::Label("label=type:a:b".into())),
             ("apparmor=", SecurityError::Unknown("apparmor=".into())),
             ("apparmor=a\nb", SecurityError::Unknown("apparmor=a\nb".into())),
             ("unmask=proc", SecurityError::Path("unmask", "proc".into())),

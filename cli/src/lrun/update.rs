@@ -2,8 +2,8 @@
 
 use std::io::Write;
 
+use lrun::amendment::Amendment;
 use lrun::cgroup::{Resources, Wish};
-use lrun::state::Change;
 
 use super::args::UpdateArguments;
 use super::pause::group;
@@ -28,20 +28,20 @@ pub(super) fn run(global: &Global, arguments: &UpdateArguments) -> Result<Exit, 
     {
         return Err("--memory above the limit of memory and swap together; give --memory-swap too".into());
     }
-    let change = Change {
+    let amendment = Amendment {
         // One that was made without a group gets one at its next start.
         cgroup: (!said.is_empty()).then(|| {
             let wish = wish.unwrap_or_else(|| Wish { name: found.record.id.clone(), ..Wish::default() });
             Wish { resources: wanted.clone(), ..wish }
         }),
-        restart: arguments.restart.or(found.record.change.restart),
+        restart: arguments.restart.or(found.record.amendment.restart),
     };
     if found.record.running().is_some() && !said.is_empty() {
         // All of them, since one file can hold several.
         group(&found)?.set(&wanted).map_err(lrun::Error::from)?;
     }
-    let kept = found.record.change.cgroup.clone();
-    Change { cgroup: change.cgroup.or(kept), ..change }.write(&found.path)?;
+    let kept = found.record.amendment.cgroup.clone();
+    Amendment { cgroup: amendment.cgroup.or(kept), ..amendment }.write(&found.path)?;
     writeln!(std::io::stdout(), "{}", found.record.id)?;
     Ok(Exit::SUCCESS)
 }

@@ -13,6 +13,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// No answer to our call is larger.
 const MOST: usize = 1 << 20;
 
+/// systemd's error for a unit that is there.
+const EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
+
 /// A value of a message, of the types that our calls have.
 #[derive(Debug, Clone)]
 pub(super) enum Value {
@@ -55,6 +58,9 @@ impl Bus {
     }
 
     /// `StartTransientUnit` of systemd's manager: a unit with these properties.
+    ///
+    /// # Errors
+    /// `AlreadyExists` for one that is there.
     pub(super) fn start_unit(&mut self, name: &str, properties: &[(&str, Value)]) -> io::Result<()> {
         let mut body = Body::default();
         body.text(name);
@@ -118,13 +124,13 @@ impl Bus {
         self.stream.write_all(&message.0)?;
         loop {
             if let Some(answer) = self.answer(serial)? {
-                return answer.map_err(io::Error::other);
+                return answer;
             }
         }
     }
 
-    /// The next message, if it is the answer to a call; an error in words.
-    fn answer(&mut self, serial: u32) -> io::Result<Option<Result<(), String>>> {
+    /// The next message, if it is the answer to a call.
+    fn answer(&mut self, serial: u32) -> io::Result<Option<io::Result<()>>> {
         let mut head = [0; 16];
         self.stream.read_exact(&mut head)?;
         let [order, kind, ..] = head;
@@ -152,7 +158,8 @@ impl Bus {
             (2, Some(to)) if to == serial => Some(Ok(())),
             (3, Some(to)) if to == serial => {
                 let words = Fields(body, 0).text();
-                Some(Err(words.filter(|words| !words.is_empty()).unwrap_or(error)))
+                let kind = if error == EXISTS { io::ErrorKind::AlreadyExists } else { io::ErrorKind::Other };
+                Some(Err(io::Error::new(kind, words.filter(|words| !words.is_empty()).unwrap_or(error))))
             }
             _ => None,
         })
@@ -338,8 +345,10 @@ mod tests {
     fn an_error_is_told_in_the_words_of_the_peer() {
         let mut words = Body::default();
         words.text("Unit a.scope already exists.");
-        let (outcome, _) = told(message(3, 1, Some("org.x.UnitExists"), &words.0));
-        assert_eq!(outcome.unwrap_err().to_string(), "Unit a.scope already exists.");
+        let (outcome, _) = told(message(3, 1, Some(EXISTS), &words.0));
+        let error = outcome.unwrap_err();
+        assert_eq!(error.to_string(), "Unit a.scope already exists.");
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
         let (outcome, _) = told(message(3, 1, Some("org.x.Failed"), b""));
         assert_eq!(outcome.unwrap_err().to_string(), "org.x.Failed");
     }

@@ -3,6 +3,7 @@
 //! From a login's session no process can be moved to where the user's manager has delegated groups: only systemd may, and
 //! does on request (`org.freedesktop.systemd1(5)`, "CONTROL_GROUP_DELEGATION").
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -44,13 +45,24 @@ pub(super) fn enter(name: &str, slice: Option<&str>, runtime: Option<&Path>) -> 
         properties.push(("Slice", Value::Text(slice.to_owned())));
     }
     let mut refused = None;
-    let is_asked = sockets.iter().any(|(socket, is_shared)| {
-        match Bus::connect(socket, *is_shared).and_then(|mut bus| bus.start_unit(&unit, &properties)) {
-            Ok(()) => true,
-            Err(error) => {
-                refused = Some(error);
-                false
+    let begun = Instant::now();
+    let ask = |socket: &Path, is_shared: bool| {
+        let mut bus = Bus::connect(socket, is_shared)?;
+        loop {
+            match bus.start_unit(&unit, &properties) {
+                // Of the container's last start: systemd takes it away when it hears that nobody is in it.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && begun.elapsed() < PATIENCE => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                other => return other,
             }
+        }
+    };
+    let is_asked = sockets.iter().any(|(socket, is_shared)| match ask(socket, *is_shared) {
+        Ok(()) => true,
+        Err(error) => {
+            refused = Some(error);
+            false
         }
     });
     if !is_asked {

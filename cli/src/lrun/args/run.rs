@@ -116,7 +116,7 @@ pub struct RunArguments {
     #[arg(long)]
     pub privileged: bool,
 
-    /// no-new-privileges, seccomp=FILE|unconfined, mask=PATH:PATH, unmask=ALL|PATH:PATH, proc-opts=OPTION, apparmor=PROFILE|unconfined, label=disable
+    /// no-new-privileges, seccomp=FILE|unconfined, mask=PATH:PATH, unmask=ALL|PATH:PATH, proc-opts=OPTION, apparmor=PROFILE|unconfined, label=disable|user:U|role:R|type:T|filetype:T|level:L
     #[arg(long = "security-opt", value_name = "OPTION")]
     pub security: Vec<String>,
 
