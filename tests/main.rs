@@ -28,6 +28,7 @@ mod logins;
 mod namespaces;
 mod networks;
 mod root;
+mod secrets;
 mod volumes;
 
 #[test]

@@ -107,6 +107,7 @@ pub fn spec(
         init: arguments.init,
         ephemeral: arguments.rm,
         joined: Joined::default(),
+        secrets: Vec::new(),
         hostname: if arguments.uts.is_own() { hostname } else { String::new() },
     })
 }

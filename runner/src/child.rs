@@ -232,6 +232,7 @@ fn take(
         }
         Step::Devices => attach::devices(root).during(Stage::Device, "/dev"),
         Step::Mount(mount) => attach::volume(root, mount, sources.next().flatten()).during(Stage::Mount, &mount.target),
+        Step::Secrets => attach::secrets(root, &orders.plan.spec.secrets).during(Stage::Mount, attach::SECRETS),
         Step::Console => {
             let inner = pty::make(root, orders.channel).during(Stage::Terminal, "")?;
             attach::file(root, inner.as_fd(), Path::new("/dev/console")).during(Stage::Terminal, "/dev/console")?;

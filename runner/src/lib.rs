@@ -25,6 +25,7 @@ pub mod plan;
 pub mod refusal;
 pub mod rootfs;
 pub mod seccomp;
+pub mod secrets;
 pub mod session;
 pub mod spec;
 pub mod state;

@@ -73,6 +73,8 @@ pub enum Step {
     SharedMemory,
     /// A mount of the caller's.
     Mount(Mount),
+    /// The files of secrets.
+    Secrets,
     /// The terminal, as `/dev/console`.
     Console,
     /// A kernel parameter: its file, its value.
@@ -186,6 +188,9 @@ fn steps(spec: &Spec, is_network_apart: bool) -> Result<Vec<Step>, Error> {
     }
     steps.extend(kernel_filesystems(spec, is_network_apart));
     steps.extend(spec.mounts.iter().cloned().map(Step::Mount));
+    if !spec.secrets.is_empty() {
+        steps.push(Step::Secrets);
+    }
     if spec.terminal {
         steps.push(Step::Console);
     }

@@ -18,6 +18,7 @@ mod network;
 mod port;
 mod quick;
 mod run;
+mod secret;
 #[cfg(test)]
 mod tests;
 mod usual;
@@ -38,6 +39,10 @@ pub(crate) use self::network::exposed;
 pub use self::port::PortArguments;
 pub use self::quick::parse_run;
 pub use self::run::{PullPolicy, RunArguments, UserNamespaceArgument};
+pub use self::secret::{
+    SecretArgument, SecretCommand, SecretCreateArguments, SecretExistsArguments, SecretInspectArguments,
+    SecretListArguments, SecretRemoveArguments,
+};
 pub use self::verbs::{
     AttachArguments, ExecArguments, ExistsArguments, InspectArguments, Keys, KillArguments, Kind, LogsArguments, One,
     PsArguments, RemoveArguments, RenameArguments, RestartArguments, SessionArguments, StartArguments, StopArguments,
@@ -51,7 +56,7 @@ use crate::global::Global;
 use crate::lstore::args::{CompletionsArguments, ManArguments, ReportArguments};
 
 /// Subcommands; an image with such a name is run by `lrun run NAME`.
-pub(crate) const COMMANDS: [&str; 27] = [
+pub(crate) const COMMANDS: [&str; 28] = [
     "run",
     "create",
     "start",
@@ -71,6 +76,7 @@ pub(crate) const COMMANDS: [&str; 27] = [
     "rename",
     "rm",
     "volume",
+    "secret",
     "cp",
     "diff",
     "export",
@@ -337,6 +343,18 @@ Examples:
         /// What to do.
         #[command(subcommand)]
         command: VolumeCommand,
+    },
+
+    /// Keep secrets for containers: in memory inside, readable for you alone outside
+    #[command(after_help = "\
+Examples:
+  lrun secret create key ./key.pem
+  lrun run --rm --secret key app:1               in /run/secrets/key
+  lrun run --rm --secret key,type=env,target=KEY app:1")]
+    Secret {
+        /// What to do.
+        #[command(subcommand)]
+        command: SecretCommand,
     },
 
     /// Show what the kernel and the system allow, and what is missing

@@ -6,6 +6,7 @@ use lrun::{Host, Plan, Spec};
 
 use super::args::ExecArguments;
 use super::run::{exit, exit_of};
+use super::secret;
 use super::select::containers;
 use crate::bridge;
 use crate::env::Environment;
@@ -22,7 +23,10 @@ fn enter(global: &Global, arguments: &ExecArguments) -> Result<Exit, Failure> {
     let store = environment.store(global)?;
     let record = containers(&store).find(&arguments.container)?.record;
     let first = record.running().ok_or_else(|| format!("{}: the container is not running", arguments.container))?;
-    let spec = spec(arguments, record.spec, &environment)?;
+    let mut own = record.spec;
+    // Those in files are there already.
+    secret::reveal(&record.secrets, &store, &mut own)?;
+    let spec = spec(arguments, Spec { secrets: Vec::new(), ..own }, &environment)?;
     let plan = Plan::new(spec, Host::probe())?;
     Ok(exit(lrun::exec(&plan, &first)?.wait()?))
 }

@@ -15,6 +15,7 @@ use super::PROGRAM;
 use super::folder::Folder;
 use super::health::{self, AGAIN};
 use super::run::{clear_up, exit_of, launch_spec, remove_with_volumes};
+use super::secret;
 use super::volumes::named_by;
 use crate::env::Environment;
 use crate::exit::Exit;
@@ -106,7 +107,8 @@ impl Job<'_> {
 
     /// One start, from the first step to the written status.
     fn once(&mut self, monitor: &mut Monitor, teller: &mut Option<PipeWriter>) -> Result<ExitStatus, Failure> {
-        let spec = self.record.spec.clone();
+        let mut spec = self.record.spec.clone();
+        secret::reveal(&self.record.secrets, &self.store, &mut spec)?;
         let streams = if spec.terminal { Streams::default() } else { Streams::put_in_place(spec.interactive)? };
         let rootfs = at(&self.rootfs, &self.folder);
         let folder = &self.folder;

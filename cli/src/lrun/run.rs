@@ -23,6 +23,7 @@ use super::health;
 use super::join;
 use super::monitor::Job;
 use super::publish::exposed;
+use super::secret;
 use super::uplink;
 use super::volumes;
 use crate::bridge;
@@ -66,6 +67,8 @@ fn start_and_wait(global: &Global, arguments: &RunArguments) -> Result<Exit, Fai
         if let Some(joins) = joins {
             joins.apply(&mut spec);
         }
+        let given = secret::wanted(&arguments.create.secrets, &store)?;
+        secret::reveal(&given, &store, &mut spec)?;
         if volumes::is_wanted(&spec) {
             return Err("--rootfs: volumes are for containers of images; bind a directory".into());
         }
@@ -125,6 +128,7 @@ pub(super) fn make(
     }
     volumes::declare(&mut spec, &config.volumes)?;
     let health = health::wanted(&arguments.create.health, config.healthcheck.as_ref())?;
+    let secrets = secret::wanted(&arguments.create.secrets, store)?;
     let exposed = exposed(arguments, &config.exposed_ports)?;
     let labels = labels(&arguments.create, config.labels)?;
     let create = &arguments.create;
@@ -151,6 +155,7 @@ pub(super) fn make(
         labels,
         exposed,
         health,
+        secrets,
         entrypoint,
         stop_signal: create.stop_signal.clone().or(config.stop_signal),
         stop_timeout: create.stop_timeout,
@@ -213,7 +218,12 @@ fn in_the_foreground(
     let aftermath =
         Aftermath { work: Box::new(|| clear_up(store, folder, &volumes)), keep: vec![folder.lock(), lease] };
     let warn = &mut |weaker: &str| report::warn(PROGRAM, weaker, &mut std::io::stderr());
-    let begun = launch_spec(store, record.spec.clone(), rootfs, Some(aftermath), (record.holder, environment), warn);
+    let mut spec = record.spec.clone();
+    if let Err(failure) = secret::reveal(&record.secrets, store, &mut spec) {
+        remove_with_volumes(store, &folder.path(), &volumes);
+        return Err(failure);
+    }
+    let begun = launch_spec(store, spec, rootfs, Some(aftermath), (record.holder, environment), warn);
     let mut container = begun.inspect_err(|_| {
         // A container that never ran leaves nothing, with --rm or without.
         remove_with_volumes(store, &folder.path(), &volumes);
