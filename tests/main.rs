@@ -10,6 +10,7 @@ mod support;
 mod background;
 mod bad_input;
 mod checkouts;
+mod choices;
 mod cold;
 mod command_line;
 mod concurrency;

@@ -32,7 +32,7 @@ fn a_secret_is_kept_listed_shown_on_demand_and_removed() {
     assert_eq!(ok(&env, &["secret", "ls", "-q", "--filter", "name=key"]), id);
     let shown = ok(&env, &["secret", "inspect", "key"]);
     assert!(shown.contains("\"job\": \"7\"") && !shown.contains("s3cret"), "{shown}");
-    assert_eq!(ok(&env, &["secret", "inspect", "--showsecret", "--format", "{{.SecretData}}", "key"]), "s3cret\n\n");
+    assert_eq!(ok(&env, &["secret", "inspect", "--showsecret", "--format", "{{.SecretData}}", "key"]), "s3cret\n");
     let taken = env.lrun(&["secret", "create", "key", "key"]);
     assert_eq!((taken.status.code(), all(&taken).contains("secret name in use")), (Some(125), true));
     assert_eq!(env.lrun(&["secret", "exists", "nobody"]).status.code(), Some(1));

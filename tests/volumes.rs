@@ -168,3 +168,17 @@ fn an_image_gets_no_volume_out_of_bounds() {
     said(&env.lrun(&["rm", "-v", "in"]));
     eventually("the volumes", || names(&env).is_empty());
 }
+
+#[test]
+fn a_volume_is_removed_with_the_containers_that_use_it_where_that_is_asked_for() {
+    let (env, image) = need!("a_volume_is_removed_with", debian());
+    said(&env.lrun(&["run", "-d", "--name", "user", "-v", "data:/d", &image, "sleep", "1000"]));
+    said(&env.lrun(&["create", "--name", "maker", "-v", "data:/d", &image, "true"]));
+    said(&env.lrun(&["create", "--name", "other", &image, "true"]));
+    let refused = env.lrun(&["volume", "rm", "data"]);
+    assert_eq!((refused.status.code(), all(&refused).contains("being used by")), (Some(2), true));
+    assert_eq!(said(&env.lrun(&["volume", "rm", "--force", "-t", "0", "data", "nobody"])), "data\n");
+    assert_eq!(said(&env.lrun(&["ps", "-a", "--format", "{{.Names}}"])), "other\n");
+    assert_eq!(env.lrun(&["volume", "exists", "data"]).status.code(), Some(1));
+    said(&env.lrun(&["rm", "other"]));
+}

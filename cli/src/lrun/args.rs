@@ -24,6 +24,7 @@ mod tests;
 mod usual;
 mod verbs;
 mod volume;
+mod which;
 
 use std::ffi::OsString;
 
@@ -44,14 +45,15 @@ pub use self::secret::{
     SecretListArguments, SecretRemoveArguments,
 };
 pub use self::verbs::{
-    AttachArguments, ExecArguments, ExistsArguments, InspectArguments, Keys, KillArguments, Kind, LogsArguments, One,
+    AttachArguments, ExecArguments, ExistsArguments, InspectArguments, Keys, KillArguments, Kind, LogsArguments,
     PsArguments, RemoveArguments, RenameArguments, RestartArguments, SessionArguments, StartArguments, StopArguments,
-    TopArguments, WaitArguments, Which,
+    TopArguments, WaitArguments,
 };
 pub use self::volume::{
     VolumeCommand, VolumeCreateArguments, VolumeExistsArguments, VolumeInspectArguments, VolumeListArguments,
     VolumePruneArguments, VolumeRemoveArguments,
 };
+pub use self::which::{One, Which};
 use crate::global::Global;
 use crate::lstore::args::{CompletionsArguments, ManArguments, ReportArguments};
 
@@ -204,6 +206,7 @@ What was written before is shown by 'lrun logs'. Exit status: that of the contai
 Examples:
   lrun logs web
   lrun logs -f --tail 10 web
+  lrun logs --names web db
   lrun logs -t --since 10m --until 2026-01-31T12:00:00Z web
 
 Standard output and standard error go where they went inside.")]
@@ -229,7 +232,8 @@ Examples:
     /// List the processes of a container, with the numbers that they have inside
     #[command(after_help = "\
 Examples:
-  lrun top web")]
+  lrun top web
+  lrun top web pid comm")]
     Top(TopArguments),
 
     /// Tell which ports of the host lead into a container
