@@ -24,7 +24,7 @@ use crate::spec::LandlockRule;
 use crate::sys::landlock::Ruleset;
 use crate::sys::{network, process, seccomp};
 use crate::target::{Kind, Root, file_type};
-use crate::{attach, init, pty, upper, userns};
+use crate::{attach, init, owner, pty, upper, userns};
 
 /// A failed step.
 pub(crate) struct Failure {
@@ -232,6 +232,11 @@ fn take(
         }
         Step::Devices => attach::devices(root).during(Stage::Device, "/dev"),
         Step::Mount(mount) => attach::volume(root, mount, sources.next().flatten()).during(Stage::Mount, &mount.target),
+        Step::Own(path) => {
+            let identity =
+                identity::look_up(root, &orders.plan.spec.user, &[]).during(Stage::User, &orders.plan.spec.user)?;
+            owner::give(root, path, identity.uid, identity.gid).during(Stage::Own, path)
+        }
         Step::Secrets => attach::secrets(root, &orders.plan.spec.secrets).during(Stage::Mount, attach::SECRETS),
         Step::Console => {
             let inner = pty::make(root, orders.channel).during(Stage::Terminal, "")?;

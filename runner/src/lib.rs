@@ -42,6 +42,7 @@ mod copy;
 mod identity;
 mod init;
 mod keeper;
+mod owner;
 mod pty;
 mod sysctl;
 mod target;

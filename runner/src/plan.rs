@@ -73,6 +73,8 @@ pub enum Step {
     SharedMemory,
     /// A mount of the caller's.
     Mount(Mount),
+    /// What is mounted there is given to the user.
+    Own(PathBuf),
     /// The files of secrets.
     Secrets,
     /// The terminal, as `/dev/console`.
@@ -188,6 +190,7 @@ fn steps(spec: &Spec, is_network_apart: bool) -> Result<Vec<Step>, Error> {
     }
     steps.extend(kernel_filesystems(spec, is_network_apart));
     steps.extend(spec.mounts.iter().cloned().map(Step::Mount));
+    steps.extend(spec.owned.iter().cloned().map(Step::Own));
     if !spec.secrets.is_empty() {
         steps.push(Step::Secrets);
     }

@@ -60,6 +60,8 @@ pub struct Spec {
     pub umask: u32,
     /// Mounts of the caller, outer ones first.
     pub mounts: Vec<Mount>,
+    /// Targets of mounts whose files are given to the user.
+    pub owned: Vec<PathBuf>,
     /// Paths that are masked or read-only by default and shall not be; `ALL` for all.
     pub unmask: Vec<PathBuf>,
     /// Further paths that are masked.
@@ -120,6 +122,7 @@ impl Default for Spec {
             no_new_privileges: false,
             seccomp: Seccomp::Default,
             mounts: Vec::new(),
+            owned: Vec::new(),
             unmask: Vec::new(),
             read_only: false,
             terminal: false,
