@@ -70,6 +70,26 @@ fn a_container_sees_its_secrets_and_nothing_else_does() {
     );
     assert!(is_in(&env.store.join("secrets"), "s3cret-7f1"));
     assert!(!is_in(&env.store.join("containers"), "s3cret-7f1"));
+    // A check has the variables too.
+    ok(
+        &env,
+        &[
+            "run",
+            "-d",
+            "--name",
+            "checked",
+            "--secret",
+            "key,type=env,target=KEY",
+            "--health-interval",
+            "disable",
+            "--health-cmd",
+            "test $KEY",
+            &image,
+            "sleep",
+            "1000",
+        ],
+    );
+    ok(&env, &["healthcheck", "run", "checked"]);
     let shown = ok(&env, &["inspect", "box"]);
     assert!(shown.contains("\"Name\": \"key\"") && !shown.contains("s3cret-7f1"), "{shown}");
     ok(&env, &["commit", "-q", "box", "localhost/kept:1"]);
@@ -82,5 +102,5 @@ fn a_container_sees_its_secrets_and_nothing_else_does() {
     assert_eq!((gone.status.code(), all(&gone).contains("no such secret")), (Some(125), true), "{}", all(&gone));
     let missing = env.lrun(&["run", "--rm", "--secret", "key", &image, "true"]);
     assert_eq!((missing.status.code(), all(&missing).contains("no such secret")), (Some(125), true));
-    ok(&env, &["rm", "box"]);
+    ok(&env, &["rm", "-f", "-t", "0", "box", "checked"]);
 }

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
 use std::time::Duration;
 
 use lrun::health::{Check, Health, HealthCheck, HealthStatus, OnFailure, check};
@@ -15,6 +16,7 @@ use rustix::process::Signal;
 
 use super::args::{HealthArguments, HealthcheckCommand, Interval};
 use super::folder::Folder;
+use super::secret;
 use super::select::containers;
 use super::stop;
 use crate::env::Environment;
@@ -96,7 +98,12 @@ fn command(test: &[String]) -> Option<Vec<OsString>> {
 }
 
 /// Starts the process that makes the checks of a container which has just begun, if it has any. It ends with the container.
-pub(super) fn watch(folder: &Folder, record: &Record, container: &lrun::Container) -> Result<(), Failure> {
+pub(super) fn watch(
+    store: &Path,
+    folder: &Folder,
+    record: &Record,
+    container: &lrun::Container,
+) -> Result<(), Failure> {
     let (Some(wanted), Some(run)) = (&record.health, &record.run) else { return Ok(()) };
     // A descriptor of its own: the lock is not this process's to hold.
     let open = File::open(folder.path())?;
@@ -114,7 +121,7 @@ pub(super) fn watch(folder: &Folder, record: &Record, container: &lrun::Containe
     {
         process::close_all_but([open.as_fd(), pidfd.as_fd()].into_iter());
         loop {
-            let Ok(checked) = once(record, wanted, &first) else { break };
+            let Ok(checked) = once(store, record, wanted, &first) else { break };
             if stop::wait(&pidfd, Duration::ZERO).unwrap_or(true) {
                 break;
             }
@@ -130,9 +137,12 @@ pub(super) fn watch(folder: &Folder, record: &Record, container: &lrun::Containe
     process::exit_now(0)
 }
 
-fn once(record: &Record, wanted: &HealthCheck, first: &FirstProcess) -> Result<Check, Failure> {
-    let spec =
-        Spec { args: wanted.command.clone(), terminal: false, interactive: false, init: false, ..record.spec.clone() };
+fn once(store: &Path, record: &Record, wanted: &HealthCheck, first: &FirstProcess) -> Result<Check, Failure> {
+    let mut own = record.spec.clone();
+    // Variables are the check's too; files are there already.
+    secret::reveal(&record.secrets, store, &mut own)?;
+    let args = wanted.command.clone();
+    let spec = Spec { args, terminal: false, interactive: false, init: false, secrets: Vec::new(), ..own };
     Ok(check(&Plan::new(spec, Host::probe())?, first, wanted.timeout)?)
 }
 
@@ -177,7 +187,7 @@ pub(super) fn run(global: &Global, command: &HealthcheckCommand) -> Result<Exit,
     let (Some(first), Some(run)) = (record.running(), &record.run) else {
         return Err(format!("container {name} is not running").into());
     };
-    let checked = once(record, wanted, &first)?;
+    let checked = once(&store, record, wanted, &first)?;
     let is_well = checked.exit == 0;
     note(&File::open(&found.path)?, wanted, checked, run.started);
     if is_well {

@@ -137,7 +137,7 @@ impl Job<'_> {
         // One that has ended already is noted as such below, without a look at its process.
         if self.record.begin(container.id(), true).is_ok() {
             self.record.write(folder.lock())?;
-            health::watch(folder, &self.record, &container)?;
+            health::watch(&self.store, folder, &self.record, &container)?;
         }
         if let Some(teller) = teller.take() {
             runs(teller, &warnings);

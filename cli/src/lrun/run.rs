@@ -231,7 +231,7 @@ fn in_the_foreground(
     // Beside the command's first steps: it waits for none of this. One that has ended already needs no note of its start.
     if record.begin(container.id(), false).is_ok() {
         record.write(folder.lock())?;
-        health::watch(folder, &record, &container)?;
+        health::watch(store, folder, &record, &container)?;
     }
     let status = container.wait()?;
     if !folder.is_ephemeral() {
