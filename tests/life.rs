@@ -333,7 +333,7 @@ fn logs_are_followed_cut_and_kept_within_their_size() {
     assert_eq!(ok(&env, &["logs", "--since", "1h", "--until", "2099-01-01", "talks"]), whole);
     assert_eq!(ok(&env, &["logs", "--until", "1h", "talks"]), "");
     assert_eq!(env.lrun(&["logs", "--since", "yesterday", "talks"]).status.code(), Some(125));
-    let stamped = ok(&env, &["logs", "-t", "-n", "1", "talks"]);
+    let stamped = ok(&env, &["logs", "-t", "--tail", "1", "talks"]);
     let (stamp, text) = stamped.split_once(' ').unwrap();
     assert!(stamp.len() == 35 && stamp.ends_with("+00:00") && text == "half and half\n", "{stamped}");
     let third = ok(&env, &["logs", "-t", "talks"]).lines().nth(2).unwrap().split(' ').next().unwrap().to_owned();

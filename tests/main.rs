@@ -10,6 +10,7 @@ mod support;
 mod background;
 mod bad_input;
 mod checkouts;
+mod choices;
 mod cold;
 mod command_line;
 mod concurrency;
@@ -29,6 +30,7 @@ mod namespaces;
 mod networks;
 mod oci;
 mod root;
+mod secrets;
 mod virtual_machine;
 mod volumes;
 

@@ -56,6 +56,7 @@ fn a_container_joins_the_namespaces_of_another() {
         inside(&env, &image, &["--uts", "container:first"], "hostname; cat /etc/hostname; echo $HOSTNAME"),
         "one\none\none\n"
     );
+    said(&env.lrun(&["rm", "-f", "-t", "0", "first"]));
 }
 
 #[test]

@@ -168,3 +168,52 @@ fn an_image_gets_no_volume_out_of_bounds() {
     said(&env.lrun(&["rm", "-v", "in"]));
     eventually("the volumes", || names(&env).is_empty());
 }
+
+#[test]
+fn a_volume_is_removed_with_the_containers_that_use_it_where_that_is_asked_for() {
+    let (env, image) = need!("a_volume_is_removed_with", debian());
+    said(&env.lrun(&["run", "-d", "--name", "user", "-v", "data:/d", &image, "sleep", "1000"]));
+    said(&env.lrun(&["create", "--name", "maker", "-v", "data:/d", &image, "true"]));
+    said(&env.lrun(&["create", "--name", "other", &image, "true"]));
+    let refused = env.lrun(&["volume", "rm", "data"]);
+    assert_eq!((refused.status.code(), all(&refused).contains("being used by")), (Some(2), true));
+    assert_eq!(said(&env.lrun(&["volume", "rm", "--force", "-t", "0", "data", "nobody"])), "data\n");
+    assert_eq!(said(&env.lrun(&["ps", "-a", "--format", "{{.Names}}"])), "other\n");
+    assert_eq!(env.lrun(&["volume", "exists", "data"]).status.code(), Some(1));
+    said(&env.lrun(&["rm", "other"]));
+}
+
+#[test]
+fn what_is_mounted_can_be_given_to_the_user() {
+    let (env, image) = need!("what_is_mounted_can_be_given", debian());
+    std::fs::create_dir_all(env.scratch.join("own/deep")).unwrap();
+    std::fs::write(env.scratch.join("own/deep/f"), "f").unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", env.scratch.join("own/link")).unwrap();
+    let user = env.user.clone().unwrap();
+    for path in ["own", "own/deep", "own/deep/f"] {
+        std::os::unix::fs::chown(env.scratch.join(path), Some(user.uid), Some(user.gid)).unwrap();
+    }
+    std::os::unix::fs::lchown(env.scratch.join("own/link"), Some(user.uid), Some(user.gid)).unwrap();
+    let own = env.scratch.join("own");
+    let script =
+        "stat -c '%U:%G' /own /own/deep/f /own/link /data /mem; stat -c %U /etc/passwd; touch /own/new /data/new";
+    let bind = format!("{}:/own:U", own.display());
+    let flags =
+        ["-u", "www-data", "-v", &bind, "--mount", "type=volume,src=data,dst=/data,U=true", "--tmpfs", "/mem:U"];
+    let told = inside(&env, &image, &flags, script);
+    assert_eq!(told, format!("{}root\n", "www-data:www-data\n".repeat(5)));
+    for (flag, reason) in [
+        (format!("{}:/own:ro,U", own.display()), "contradicts"),
+        ("/usr:/own:U".to_owned(), "a folder of the system is not given away"),
+        ("/usr/share:/own:U".to_owned(), "not yours to give away"),
+        (format!("{}:/own:idmap", own.display()), "only root has"),
+    ] {
+        let output = env.lrun(&["run", "--rm", "-v", &flag, &image, "true"]);
+        assert_eq!(
+            (output.status.code(), all(&output).contains(reason)),
+            (Some(125), true),
+            "{flag}: {}",
+            all(&output)
+        );
+    }
+}

@@ -104,6 +104,7 @@ pub fn spec(
         proc_options: security.proc_options,
         masks: security.mask,
         mounts: mounts(arguments)?,
+        owned: owned(arguments)?,
         unmask: match security.unmask {
             _ if arguments.privileged => vec![PathBuf::from("ALL")],
             Unmask::All => vec![PathBuf::from("ALL")],
@@ -115,6 +116,7 @@ pub fn spec(
         init: arguments.init,
         ephemeral: arguments.rm,
         joined: Joined::default(),
+        secrets: Vec::new(),
         hostname: if arguments.uts.is_own() { hostname } else { String::new() },
     })
 }
@@ -253,6 +255,33 @@ fn mounts(arguments: &RunArguments) -> Result<Vec<Mount>, Failure> {
     Ok(mounts)
 }
 
+/// Folders of the host's system, which are nobody's to give away.
+const SYSTEM: [&str; 17] = [
+    "/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/opt", "/proc", "/root", "/run", "/sbin", "/srv",
+    "/sys", "/usr", "/var",
+];
+
+/// The targets of mounts whose files are given to the user. Looked for only where one may be meant.
+fn owned(arguments: &RunArguments) -> Result<Vec<PathBuf>, Failure> {
+    let may_be_meant = |argument: &String| argument.contains('U') || argument.contains("chown");
+    if !arguments.volumes.iter().chain(&arguments.mounts).chain(&arguments.tmpfs).any(may_be_meant) {
+        return Ok(Vec::new());
+    }
+    let mut owned = Vec::new();
+    for mount in volume::mounts(&arguments.volumes, &arguments.mounts, &arguments.tmpfs)? {
+        if let (true, volume::MountKind::Bind { source, .. }) = (mount.owned, &mount.kind) {
+            let source = std::fs::canonicalize(source)?;
+            if SYSTEM.iter().any(|system| source == Path::new(system)) {
+                return Err(
+                    format!("{}: a folder of the system is not given away; leave out U", source.display()).into()
+                );
+            }
+        }
+        owned.extend(mount.owned.then_some(mount.target));
+    }
+    Ok(owned)
+}
+
 fn limits(arguments: &RunArguments) -> Vec<Limit> {
     let one = |argument: &UlimitArgument| match argument {
         UlimitArgument::Host => None,
@@ -292,7 +321,7 @@ fn keeps_groups(arguments: &RunArguments) -> Result<bool, Failure> {
 /// The runner's word for a mount.
 pub fn mount(mount: volume::Mount) -> Result<Mount, Failure> {
     use volume::Propagation as Said;
-    let volume::Mount { kind, target, read_only, nosuid, nodev, noexec } = mount;
+    let volume::Mount { kind, target, read_only, nosuid, nodev, noexec, owned: _ } = mount;
     let kind = match kind {
         volume::MountKind::Tmpfs { size, mode } => MountKind::Tmpfs { size, mode: mode.unwrap_or(0o1777) },
         // Where it is becomes known when it is made.

@@ -83,7 +83,7 @@ impl Face {
                 let verb: &[&str] = match kind {
                     "ls" | "list" => &["ps"],
                     "inspect" => &["inspect", "--type=container"],
-                    "volume" | "info" | "completions" | "man" => return Err(unknown("container", kind)),
+                    "volume" | "secret" | "info" | "completions" | "man" => return Err(unknown("container", kind)),
                     kind if COMMANDS.contains(&kind) => &[kind],
                     _ => return Err(unknown("container", kind)),
                 };

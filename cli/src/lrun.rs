@@ -31,6 +31,7 @@ mod port;
 mod ps;
 mod rename;
 mod run;
+mod secret;
 mod select;
 pub(crate) mod signal;
 mod start;
@@ -89,6 +90,7 @@ pub fn run(lrun: Lrun) -> Result<Exit, Failure> {
         LrunCommand::Commit(arguments) => commit::run(global, &arguments),
         LrunCommand::Cp(arguments) => copy::run(global, &arguments),
         LrunCommand::Volume { command } => volume::run(global, &command),
+        LrunCommand::Secret { command } => secret::run(global, &command),
         LrunCommand::Info(arguments) => info::run(&arguments),
         LrunCommand::Apparmor => {
             std::io::Write::write_all(&mut std::io::stdout(), apparmor::profile()?.as_bytes())?;

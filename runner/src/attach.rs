@@ -13,7 +13,7 @@ use rustix::mount::{
 
 use crate::plan::{Attributes, DEVICE_LINKS, DEVICES};
 use crate::rootfs::Rootfs;
-use crate::spec::{Mount, MountKind, Propagation};
+use crate::spec::{Mount, MountKind, Propagation, SecretFile};
 use crate::sys::mount as sys;
 use crate::target::{Kind, Root, file_type};
 use crate::volumes;
@@ -244,6 +244,38 @@ pub(crate) fn volume(root: &Root, mount: &Mount, source: Option<OwnedFd>, label:
     sys::set_attributes(&tree, attributes, true)?;
     let kind = if file_type(&tree)? == FileType::Directory { Kind::Directory } else { Kind::File };
     attach(&tree, &volume_place(root, &mount.target, kind)?)
+}
+
+/// Where secrets are shown.
+pub(crate) const SECRETS: &str = "/run/secrets";
+
+/// Shows secrets: in a file system in memory, from which those with a path of their own are bound to there.
+pub(crate) fn secrets(root: &Root, secrets: &[SecretFile], label: Option<&str>) -> io::Result<()> {
+    let mut options = vec![("mode".to_owned(), "755".to_owned()), ("size".to_owned(), "16m".to_owned())];
+    options.extend(label.map(|label| (CONTEXT.to_owned(), label.to_owned())));
+    let attributes = Attributes { read_only: false, nosuid: true, nodev: true, noexec: true };
+    let memory = detached("tmpfs", &options, flags(attributes))?;
+    attach(&memory, volume_place(root, Path::new(SECRETS), Kind::Directory)?)?;
+    let folder = root.directory(Path::new(SECRETS))?;
+    for secret in secrets {
+        let is_elsewhere = secret.target.is_absolute();
+        let name = if is_elsewhere { Path::new(".elsewhere") } else { &secret.target };
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(&folder, name, flags, Mode::RUSR | Mode::WUSR)?;
+        let mut file = std::fs::File::from(file);
+        std::io::Write::write_all(&mut file, &secret.content)?;
+        let (uid, gid) = (rustix::fs::Uid::from_raw(secret.uid), rustix::fs::Gid::from_raw(secret.gid));
+        rustix::fs::fchown(&file, Some(uid), Some(gid))?;
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(secret.mode))?;
+        if is_elsewhere {
+            let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+            let tree = open_tree(&folder, name, flags)?;
+            sys::set_attributes(&tree, private(), false)?;
+            attach(&tree, volume_place(root, &secret.target, Kind::File)?)?;
+            rustix::fs::unlinkat(&folder, name, rustix::fs::AtFlags::empty())?;
+        }
+    }
+    Ok(())
 }
 
 /// Binds an open file onto a place.

@@ -24,7 +24,7 @@ use crate::spec::{LandlockRule, Spec};
 use crate::sys::landlock::Ruleset;
 use crate::sys::{network, process, seccomp};
 use crate::target::{Kind, Root, file_type};
-use crate::{attach, init, lsm, pty, upper, userns};
+use crate::{attach, init, lsm, owner, pty, upper, userns};
 
 /// A failed step.
 pub(crate) struct Failure {
@@ -241,6 +241,15 @@ fn take(
         Step::Mount(mount) => {
             let label = label_of_files(&orders.plan.spec);
             attach::volume(root, mount, sources.next().flatten(), label).during(Stage::Mount, &mount.target)
+        }
+        Step::Own(path) => {
+            let identity =
+                identity::look_up(root, &orders.plan.spec.user, &[]).during(Stage::User, &orders.plan.spec.user)?;
+            owner::give(root, path, identity.uid, identity.gid).during(Stage::Own, path)
+        }
+        Step::Secrets => {
+            let spec = &orders.plan.spec;
+            attach::secrets(root, &spec.secrets, label_of_files(spec)).during(Stage::Mount, attach::SECRETS)
         }
         Step::Console => {
             let inner = pty::make(root, orders.channel).during(Stage::Terminal, "")?;

@@ -124,6 +124,8 @@ pub enum Stage {
     Rootfs,
     /// A mount.
     Mount,
+    /// The owner of what is mounted.
+    Own,
     /// A device node.
     Device,
     /// A file in /etc.
@@ -179,13 +181,14 @@ pub enum Stage {
 }
 
 impl Stage {
-    const ALL: [Self; 32] = [
+    const ALL: [Self; 33] = [
         Self::Identity,
         Self::Keyring,
         Self::Cgroup,
         Self::Propagation,
         Self::Rootfs,
         Self::Mount,
+        Self::Own,
         Self::Device,
         Self::File,
         Self::Pivot,
@@ -229,6 +232,7 @@ impl fmt::Display for Stage {
             Self::Propagation => "make mounts private",
             Self::Rootfs => "mount the root file system",
             Self::Mount => "mount",
+            Self::Own => "give the container's user the files at",
             Self::Device => "provide the device",
             Self::File => "write",
             Self::Pivot => "change to the new root",

@@ -74,6 +74,10 @@ pub enum Step {
     SharedMemory,
     /// A mount of the caller's.
     Mount(Mount),
+    /// What is mounted there is given to the user.
+    Own(PathBuf),
+    /// The files of secrets.
+    Secrets,
     /// The terminal, as `/dev/console`.
     Console,
     /// A kernel parameter: its file, its value.
@@ -189,6 +193,10 @@ fn steps(spec: &Spec, is_network_apart: bool) -> Result<Vec<Step>, Error> {
     }
     steps.extend(kernel_filesystems(spec, is_network_apart).into_iter().map(|step| labelled(step, spec)));
     steps.extend(spec.mounts.iter().cloned().map(Step::Mount));
+    steps.extend(spec.owned.iter().cloned().map(Step::Own));
+    if !spec.secrets.is_empty() {
+        steps.push(Step::Secrets);
+    }
     if spec.terminal {
         steps.push(Step::Console);
     }

@@ -68,6 +68,8 @@ pub struct Spec {
     pub umask: u32,
     /// Mounts of the caller, outer ones first.
     pub mounts: Vec<Mount>,
+    /// Targets of mounts whose files are given to the user.
+    pub owned: Vec<PathBuf>,
     /// Paths that are masked or read-only by default and shall not be; `ALL` for all.
     pub unmask: Vec<PathBuf>,
     /// Further paths that are masked.
@@ -90,6 +92,9 @@ pub struct Spec {
     pub annotations: Vec<(String, String)>,
     /// Whether nothing of the container is to be kept: then nothing of it is ever synced.
     pub ephemeral: bool,
+    /// Files that are shown in it and written nowhere. Looked up for each start.
+    #[serde(skip)]
+    pub secrets: Vec<SecretFile>,
     /// Files to put into the root: path, content. Made anew for each start.
     pub files: Vec<(PathBuf, Vec<u8>)>,
 }
@@ -128,14 +133,38 @@ impl Default for Spec {
             apparmor: None,
             selinux: None,
             mounts: Vec::new(),
+            owned: Vec::new(),
             unmask: Vec::new(),
             read_only: false,
             terminal: false,
             interactive: false,
             init: false,
             ephemeral: false,
+            secrets: Vec::new(),
             files: Vec::new(),
         }
+    }
+}
+
+/// A file that is in memory alone.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretFile {
+    /// A name in `/run/secrets`, or a path.
+    pub target: PathBuf,
+    /// Whose it is.
+    pub uid: u32,
+    /// And of which group.
+    pub gid: u32,
+    /// Its mode.
+    pub mode: u32,
+    /// What is in it.
+    pub content: Vec<u8>,
+}
+
+impl fmt::Debug for SecretFile {
+    /// All but what is in it.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("SecretFile").field("target", &self.target).finish_non_exhaustive()
     }
 }
 

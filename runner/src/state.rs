@@ -30,6 +30,7 @@ use crate::cgroup::Group;
 use crate::container::ExitStatus;
 use crate::exec::FirstProcess;
 use crate::health::{HealthCheck, OnFailure};
+use crate::secrets::Given;
 use crate::spec::{MountKind, Port, Spec};
 
 /// File name of the record.
@@ -125,6 +126,9 @@ pub struct Record {
     /// Ports that it is known to listen on; their host's are none.
     #[serde(default)]
     pub exposed: Vec<Port>,
+    /// Secrets that it is given; what they are is looked up for each start.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<Given>,
     /// How its health is checked, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthCheck>,
@@ -190,6 +194,7 @@ impl Record {
             created: now(),
             labels: BTreeMap::new(),
             exposed: Vec::new(),
+            secrets: Vec::new(),
             health: None,
             entrypoint: Vec::new(),
             stop_signal: None,

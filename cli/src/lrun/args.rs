@@ -11,6 +11,7 @@
 mod control;
 mod create;
 mod defaults;
+mod examples;
 mod files;
 mod health;
 mod limits;
@@ -20,11 +21,13 @@ mod port;
 mod quick;
 mod resources;
 mod run;
+mod secret;
 #[cfg(test)]
 mod tests;
 mod usual;
 mod verbs;
 mod volume;
+mod which;
 
 use std::ffi::OsString;
 
@@ -32,6 +35,7 @@ use clap::{ArgAction, Parser, Subcommand};
 
 pub use self::control::{PauseArguments, StatsArguments, UpdateArguments};
 pub use self::create::CreateArguments;
+use self::examples::{EXAMPLES, RUN_EXAMPLES};
 pub use self::files::{CommitArguments, ContainerExportArguments, CopyArguments, DiffArguments};
 pub use self::health::{HealthArguments, HealthcheckCommand, HealthcheckRunArguments, Interval};
 pub use self::limits::UlimitArgument;
@@ -42,20 +46,25 @@ pub use self::port::PortArguments;
 pub use self::quick::parse_run;
 pub use self::resources::{CgroupsArgument, ResourceArguments};
 pub use self::run::{PullPolicy, RunArguments, UserNamespaceArgument};
+pub use self::secret::{
+    SecretArgument, SecretCommand, SecretCreateArguments, SecretExistsArguments, SecretInspectArguments,
+    SecretListArguments, SecretRemoveArguments,
+};
 pub use self::verbs::{
-    AttachArguments, ExecArguments, ExistsArguments, InspectArguments, Keys, KillArguments, Kind, LogsArguments, One,
+    AttachArguments, ExecArguments, ExistsArguments, InspectArguments, Keys, KillArguments, Kind, LogsArguments,
     PsArguments, RemoveArguments, RenameArguments, RestartArguments, SessionArguments, StartArguments, StopArguments,
-    TopArguments, WaitArguments, Which,
+    TopArguments, WaitArguments,
 };
 pub use self::volume::{
     VolumeCommand, VolumeCreateArguments, VolumeExistsArguments, VolumeInspectArguments, VolumeListArguments,
     VolumePruneArguments, VolumeRemoveArguments,
 };
+pub use self::which::{One, Which};
 use crate::global::Global;
 use crate::lstore::args::{CompletionsArguments, ManArguments, ReportArguments};
 
 /// Subcommands; an image with such a name is run by `lrun run NAME`.
-pub(crate) const COMMANDS: [&str; 31] = [
+pub(crate) const COMMANDS: [&str; 32] = [
     "run",
     "create",
     "start",
@@ -79,6 +88,7 @@ pub(crate) const COMMANDS: [&str; 31] = [
     "rename",
     "rm",
     "volume",
+    "secret",
     "cp",
     "diff",
     "export",
@@ -91,35 +101,6 @@ pub(crate) const COMMANDS: [&str; 31] = [
 
 /// Options of [`Global`] that are followed by a value.
 pub(crate) const GLOBAL_WITH_VALUE: [&str; 3] = ["--root", "--placement", "--log-level"];
-
-const EXAMPLES: &str = "\
-Examples:
-  lrun --rm -it debian:12                     a shell in a new container; pulled if needed
-  lrun --rm -v .:/src -w /src gcc:14 make     build what is in the working directory
-  lrun --rm --network host debian:12 apt-get update
-  lrun info                                   what this machine allows
-
-'lrun IMAGE' is short for 'lrun run IMAGE', whose flags 'lrun run --help' explains.
-An image that is named like a command, such as 'info', needs the long form. 'lrun oci --help'
-tells of the runtime of the OCI, for podman, containerd and docker.
-
-Environment:
-  LSTORE_ROOT, XDG_DATA_HOME                  where the store is";
-
-const RUN_EXAMPLES: &str = "\
-Examples:
-  lrun run --rm -it debian:12 bash
-  lrun run --rm -v ./src:/src:ro -w /src --tmpfs /tmp debian:12 make test
-  lrun run --rm -v cache:/var/cache app:1     a volume, made if there is none of the name
-  lrun run --rm -e LANG=C.UTF-8 --env-file ci.env -u 1000:1000 app:1
-  lrun run --rm --network pasta -p 8080:80 web:1
-  lrun run --rm --read-only --cap-drop ALL --security-opt no-new-privileges app:1
-  lrun run --rm --rootfs ./rootfs /bin/sh     over a directory instead of an image
-
-Flags end at the image: what follows it belongs to the command in the container.
-
-Exit status: that of the command; 128+n if signal n killed it; 127 if it was not found,
-126 if it cannot be executed, 125 if the container could not be started.";
 
 /// Containers from images of lstore, without root and without a daemon
 #[derive(Parser, Debug)]
@@ -207,6 +188,7 @@ What was written before is shown by 'lrun logs'. Exit status: that of the contai
 Examples:
   lrun logs web
   lrun logs -f --tail 10 web
+  lrun logs --names web db
   lrun logs -t --since 10m --until 2026-01-31T12:00:00Z web
 
 Standard output and standard error go where they went inside.")]
@@ -232,7 +214,8 @@ Examples:
     /// List the processes of a container, with the numbers that they have inside
     #[command(after_help = "\
 Examples:
-  lrun top web")]
+  lrun top web
+  lrun top web pid comm")]
     Top(TopArguments),
 
     /// Tell which ports of the host lead into a container
@@ -382,6 +365,18 @@ Examples:
         /// What to do.
         #[command(subcommand)]
         command: VolumeCommand,
+    },
+
+    /// Keep secrets for containers: in memory inside, readable for you alone outside
+    #[command(after_help = "\
+Examples:
+  lrun secret create key ./key.pem
+  lrun run --rm --secret key app:1               in /run/secrets/key
+  lrun run --rm --secret key,type=env,target=KEY app:1")]
+    Secret {
+        /// What to do.
+        #[command(subcommand)]
+        command: SecretCommand,
     },
 
     /// Show what the kernel and the system allow, and what is missing

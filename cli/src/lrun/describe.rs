@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::publish::leads_to;
 use super::run::SHORT;
+use super::secret::told;
 use crate::output::{ago, duration, rfc3339, timestamp};
 
 /// podman's word for no moment at all.
@@ -102,6 +103,7 @@ pub(super) fn inspected(found: &Found) -> Value {
             "Labels": record.labels,
             "StopSignal": record.stop_signal.as_deref().unwrap_or("SIGTERM"),
             "StopTimeout": record.stop_timeout,
+            "Secrets": told(&record.secrets),
             "Healthcheck": record.health.as_ref().map(check),
             "HealthcheckOnFailureAction": record.health.as_ref().map_or("none", |check| check.on_failure.name()),
         },

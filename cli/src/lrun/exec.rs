@@ -1,12 +1,14 @@
 //! `lrun exec`.
 
+use std::ffi::OsString;
 use std::path::Path;
 
 use lrun::{Host, Plan, Spec};
 
 use super::args::ExecArguments;
 use super::run::{exit, exit_of};
-use super::select::containers;
+use super::secret;
+use super::select::{containers, latest};
 use crate::bridge;
 use crate::env::Environment;
 use crate::exit::Exit;
@@ -20,24 +22,33 @@ pub(super) fn run(global: &Global, arguments: &ExecArguments) -> Result<Exit, Fa
 fn enter(global: &Global, arguments: &ExecArguments) -> Result<Exit, Failure> {
     let environment = Environment::of_process();
     let store = environment.store(global)?;
-    let record = containers(&store).find(&arguments.container)?.record;
+    let containers = containers(&store);
+    let (found, words) = match arguments.words.split_first() {
+        Some((name, words)) if !arguments.latest => (containers.find(&name.to_string_lossy())?, words),
+        _ => (latest(&containers)?, arguments.words.as_slice()),
+    };
+    if words.is_empty() {
+        return Err("no command: give one after the container".into());
+    }
+    let (name, record) = (found.name, found.record);
     if record.group().is_some_and(|group| group.is_frozen()) {
-        let name = &arguments.container;
         return Err(format!("{name}: the container is paused; `lrun unpause {name}` first").into());
     }
-    let first = record.running().ok_or_else(|| format!("{}: the container is not running", arguments.container))?;
-    let group = record.group;
-    let spec = spec(arguments, record.spec, &environment)?;
-    let plan = Plan { cgroup: group, ..Plan::new(spec, Host::probe())? };
+    let first = record.running().ok_or_else(|| format!("{name}: the container is not running"))?;
+    let mut own = record.spec;
+    // Those in files are there already.
+    secret::reveal(&record.secrets, &store, &mut own)?;
+    let spec = spec(arguments, words, Spec { secrets: Vec::new(), ..own }, &environment)?;
+    let plan = Plan { cgroup: record.group, ..Plan::new(spec, Host::probe())? };
     Ok(exit(lrun::exec(&plan, &first, environment.runtime_folder().as_deref())?.wait()?))
 }
 
 /// The container's own spec with the command's differences.
-fn spec(arguments: &ExecArguments, own: Spec, environment: &Environment) -> Result<Spec, Failure> {
+fn spec(arguments: &ExecArguments, words: &[OsString], own: Spec, environment: &Environment) -> Result<Spec, Failure> {
     let mut env = own.env;
     bridge::add_variables(&mut env, &arguments.env_file, &arguments.env, environment)?;
     Ok(Spec {
-        args: arguments.words.clone(),
+        args: words.to_vec(),
         env,
         cwd: arguments.workdir.as_ref().map_or(own.cwd, |workdir| Path::new("/").join(workdir)),
         user: arguments.user.clone().unwrap_or(own.user),

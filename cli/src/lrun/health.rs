@@ -16,6 +16,7 @@ use rustix::process::Signal;
 
 use super::args::{HealthArguments, HealthcheckCommand, Interval};
 use super::folder::Folder;
+use super::secret;
 use super::select::containers;
 use super::stop;
 use crate::env::Environment;
@@ -98,6 +99,7 @@ fn command(test: &[String]) -> Option<Vec<OsString>> {
 
 /// Starts the process that makes the checks of a container which has just begun, if it has any. It ends with the container.
 pub(super) fn watch(
+    store: &Path,
     folder: &Folder,
     record: &Record,
     container: &lrun::Container,
@@ -122,7 +124,7 @@ pub(super) fn watch(
         loop {
             // What is stopped cannot answer, and is not ill for it.
             if record.status() != Status::Paused {
-                let Ok(checked) = once(record, wanted, &first, runtime) else { break };
+                let Ok(checked) = once(store, record, wanted, &first, runtime) else { break };
                 if stop::wait(&pidfd, Duration::ZERO).unwrap_or(true) {
                     break;
                 }
@@ -139,9 +141,18 @@ pub(super) fn watch(
     process::exit_now(0)
 }
 
-fn once(record: &Record, wanted: &HealthCheck, first: &FirstProcess, runtime: Option<&Path>) -> Result<Check, Failure> {
-    let spec =
-        Spec { args: wanted.command.clone(), terminal: false, interactive: false, init: false, ..record.spec.clone() };
+fn once(
+    store: &Path,
+    record: &Record,
+    wanted: &HealthCheck,
+    first: &FirstProcess,
+    runtime: Option<&Path>,
+) -> Result<Check, Failure> {
+    let mut own = record.spec.clone();
+    // Variables are the check's too; files are there already.
+    secret::reveal(&record.secrets, store, &mut own)?;
+    let args = wanted.command.clone();
+    let spec = Spec { args, terminal: false, interactive: false, init: false, secrets: Vec::new(), ..own };
     let plan = Plan { cgroup: record.group.clone(), ..Plan::new(spec, Host::probe())? };
     Ok(check(&plan, first, wanted.timeout, runtime)?)
 }
@@ -191,7 +202,7 @@ pub(super) fn run(global: &Global, command: &HealthcheckCommand) -> Result<Exit,
     let (Some(first), Some(run)) = (record.running(), &record.run) else {
         return Err(format!("container {name} is not running").into());
     };
-    let checked = once(record, wanted, &first, environment.runtime_folder().as_deref())?;
+    let checked = once(&store, record, wanted, &first, environment.runtime_folder().as_deref())?;
     let is_well = checked.exit == 0;
     note(&File::open(&found.path)?, wanted, checked, run.started);
     if is_well {

@@ -17,6 +17,7 @@ use super::control;
 use super::folder::Folder;
 use super::health::{self, AGAIN};
 use super::run::{clear_up, exit_of, launch_spec, remove_with_volumes};
+use super::secret;
 use super::volumes::named_by;
 use crate::env::Environment;
 use crate::exit::Exit;
@@ -109,7 +110,8 @@ impl Job<'_> {
     /// One start, from the first step to the written status.
     fn once(&mut self, monitor: &mut Monitor, teller: &mut Option<PipeWriter>) -> Result<ExitStatus, Failure> {
         let group = self.make_group(teller.is_some())?;
-        let spec = self.record.spec.clone();
+        let mut spec = self.record.spec.clone();
+        secret::reveal(&self.record.secrets, &self.store, &mut spec)?;
         let streams = if spec.terminal { Streams::default() } else { Streams::put_in_place(spec.interactive)? };
         let rootfs = at(&self.rootfs, &self.folder);
         let folder = &self.folder;
@@ -131,7 +133,8 @@ impl Job<'_> {
         // One that has ended already is noted as such below, without a look at its process.
         if self.record.begin(container.id(), true).is_ok() {
             self.record.write(folder.lock())?;
-            health::watch(folder, &self.record, &container, self.environment.runtime_folder().as_deref())?;
+            let runtime = self.environment.runtime_folder();
+            health::watch(&self.store, folder, &self.record, &container, runtime.as_deref())?;
         }
         if let Some(teller) = teller.take() {
             runs(teller, &warnings);

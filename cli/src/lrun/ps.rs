@@ -2,17 +2,16 @@
 
 use std::time::SystemTime;
 
-use lrun::health::Health;
 use lrun::state::{Found, Status};
 use serde_json::Value;
 
 use super::args::PsArguments;
 use super::describe::{command, id, listed, ports, shown, status, time};
-use super::select::containers;
+use super::select::{containers, is_wanted};
 use crate::env::Environment;
 use crate::exit::Exit;
 use crate::global::Global;
-use crate::output::{Format, Output, Table, ago};
+use crate::output::{Format, Output, Table, ago, size};
 use crate::report::Failure;
 
 /// Titles of columns that are not just the name of the field.
@@ -28,18 +27,20 @@ pub(super) fn run(global: &Global, arguments: &PsArguments) -> Result<Exit, Fail
     let format = arguments.format.as_deref().map(Format::parse).transpose()?;
     let store = Environment::of_process().store(global)?;
     let mut found = containers(&store).all();
-    if arguments.latest {
-        found.truncate(1);
+    if let Some(last) = arguments.last.or(arguments.latest.then_some(1)) {
+        found.truncate(last);
     }
     // Whoever asks for a status wants those that have it.
     let all = arguments.all
         || arguments.latest
+        || arguments.last.is_some()
         || arguments.filters.iter().any(|(name, _)| name == "status" || name == "exited");
     found.retain(|found| {
         (all || matches!(found.record.status(), Status::Running | Status::Paused))
             && is_wanted(found, &arguments.filters)
     });
 
+    sort(&mut found, arguments.sort.as_deref());
     let stdout = std::io::stdout();
     let mut output = Output::new(&stdout, std::io::IsTerminal::is_terminal(&stdout));
     let whole = arguments.no_trunc;
@@ -59,6 +60,7 @@ pub(super) fn run(global: &Global, arguments: &PsArguments) -> Result<Exit, Fail
                 output.line(id(&found.record, whole))?;
             }
         }
+        None if arguments.namespaces => output.table(&namespaces(&found, arguments))?,
         None => output.table(&table(&found, arguments))?,
     }
     output.flush()?;
@@ -66,52 +68,73 @@ pub(super) fn run(global: &Global, arguments: &PsArguments) -> Result<Exit, Fail
 }
 
 fn table(found: &[Found], arguments: &PsArguments) -> Table {
-    let header = ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"];
+    let header = ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES", "SIZE"];
+    let header = &header[..7 + usize::from(arguments.size)];
     let mut table = if arguments.noheading { Table::default() } else { Table::with_header(header) };
     let now = SystemTime::now();
     for one in found {
         let Found { name, record, .. } = one;
-        table.row([
-            id(record, arguments.no_trunc),
-            record.image.as_str(),
-            &command(record, arguments.no_trunc),
-            &ago(time(record.created), now),
-            &status(one, now),
-            &ports(record),
-            name.as_str(),
-        ]);
+        let mut row = vec![
+            id(record, arguments.no_trunc).to_owned(),
+            record.image.clone(),
+            command(record, arguments.no_trunc),
+            ago(time(record.created), now),
+            status(one, now),
+            ports(record),
+            name.clone(),
+        ];
+        row.extend(arguments.size.then(|| size(changed(one))));
+        table.row(row);
     }
     table
 }
 
-/// Of several values for one name, one must hold, but all labels; all names must hold.
-fn is_wanted(found: &Found, filters: &[(String, String)]) -> bool {
-    let record = &found.record;
-    let holds = |name: &str, value: &str| match name {
-        "id" => record.id.starts_with(value),
-        "name" => found.name.contains(value),
-        "status" => record.status().name() == value || value == "stopped" && record.status() == Status::Exited,
-        "exited" => record.status() == Status::Exited && record.exit().is_some_and(|code| code.to_string() == value),
-        "health" => match &record.health {
-            Some(_) => Health::read(&found.path).status.name() == value,
-            None => value == "none",
-        },
-        "ancestor" => {
-            let id = value.strip_prefix("sha256:").unwrap_or(value);
-            let is_id = id.len() >= 3 && record.image_id.starts_with(id);
-            is_id
-                || record.image == value
-                || record.image.rsplit_once(':').is_some_and(|(repository, _)| repository == value)
+/// The namespaces of each, as numbers; empty for those that do not run.
+fn namespaces(found: &[Found], arguments: &PsArguments) -> Table {
+    const KINDS: [&str; 7] = ["cgroup", "ipc", "mnt", "net", "pid", "uts", "user"];
+    let header = ["CONTAINER ID", "NAMES", "PID", "CGROUPNS", "IPC", "MNT", "NET", "PIDNS", "UTS", "USERNS"];
+    let mut table = if arguments.noheading { Table::default() } else { Table::with_header(header) };
+    for Found { name, record, .. } in found {
+        let pid = record.running().map_or(0, |first| first.id);
+        let number = |kind: &&str| {
+            let link = std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap_or_default();
+            link.to_string_lossy().chars().filter(char::is_ascii_digit).collect::<String>()
+        };
+        let head = [id(record, arguments.no_trunc).to_owned(), name.clone(), pid.to_string()];
+        table.row(head.into_iter().chain(KINDS.iter().map(number)));
+    }
+    table
+}
+
+/// Bytes on disk of what a container has changed, as far as the caller may look.
+fn changed(found: &Found) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let mut stack = vec![found.path.join("upper")];
+    let mut bytes = 0;
+    while let Some(folder) = stack.pop() {
+        let Ok(entries) = std::fs::read_dir(folder) else { continue };
+        for entry in entries.flatten() {
+            let Ok(metadata) = entry.metadata() else { continue };
+            if metadata.is_dir() {
+                stack.push(entry.path());
+            } else {
+                bytes += metadata.blocks() * 512;
+            }
         }
-        _ => match value.split_once('=') {
-            Some((key, wanted)) => record.labels.get(key).is_some_and(|label| label == wanted),
-            None => record.labels.contains_key(value),
-        },
-    };
-    filters.iter().all(|(name, value)| {
-        if name == "label" {
-            return holds(name, value);
-        }
-        filters.iter().filter(|(other, _)| other == name).any(|(name, value)| holds(name, value))
-    })
+    }
+    bytes
+}
+
+fn sort(found: &mut [Found], field: Option<&str>) {
+    let now = SystemTime::now();
+    match field {
+        Some("command") => found.sort_by_key(|found| command(&found.record, true)),
+        Some("created" | "runningfor") => found.sort_by_key(|found| found.record.created),
+        Some("id") => found.sort_by(|one, other| one.record.id.cmp(&other.record.id)),
+        Some("image") => found.sort_by(|one, other| one.record.image.cmp(&other.record.image)),
+        Some("names") => found.sort_by(|one, other| one.name.cmp(&other.name)),
+        Some("size") => found.sort_by_cached_key(changed),
+        Some("status") => found.sort_by_cached_key(|found| status(found, now)),
+        _ => {}
+    }
 }

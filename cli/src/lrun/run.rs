@@ -25,6 +25,7 @@ use super::health;
 use super::join;
 use super::monitor::Job;
 use super::publish::exposed;
+use super::secret;
 use super::uplink;
 use super::volumes;
 use crate::bridge;
@@ -68,6 +69,8 @@ fn start_and_wait(global: &Global, arguments: &RunArguments) -> Result<Exit, Fai
         if let Some(joins) = joins {
             joins.apply(&mut spec);
         }
+        let given = secret::wanted(&arguments.create.secrets, &store)?;
+        secret::reveal(&given, &store, &mut spec)?;
         if volumes::is_wanted(&spec) {
             return Err("--rootfs: volumes are for containers of images; bind a directory".into());
         }
@@ -141,6 +144,7 @@ pub(super) fn make(
     }
     volumes::declare(&mut spec, &config.volumes)?;
     let health = health::wanted(&arguments.create.health, config.healthcheck.as_ref())?;
+    let secrets = secret::wanted(&arguments.create.secrets, store)?;
     let exposed = exposed(arguments, &config.exposed_ports)?;
     let labels = labels(&arguments.create, config.labels)?;
     let create = &arguments.create;
@@ -167,6 +171,7 @@ pub(super) fn make(
         labels,
         exposed,
         health,
+        secrets,
         entrypoint,
         stop_signal: create.stop_signal.clone().or(config.stop_signal),
         stop_timeout: create.stop_timeout,
@@ -232,7 +237,12 @@ fn in_the_foreground(
     let work = Box::new(|| clear_up(store, folder, &volumes, group.as_ref()));
     let aftermath = Aftermath { work, keep: vec![folder.lock(), lease] };
     let warn = &mut |weaker: &str| report::warn(PROGRAM, weaker, &mut std::io::stderr());
-    let spec = record.spec.clone();
+    let mut spec = record.spec.clone();
+    if let Err(failure) = secret::reveal(&record.secrets, store, &mut spec) {
+        clear_up(store, folder, &volumes, group.as_ref());
+        remove_with_volumes(store, &folder.path(), &volumes);
+        return Err(failure);
+    }
     let means = (record.holder, environment);
     let begun = launch_spec(store, spec, group.as_ref(), rootfs, Some(aftermath), means, warn);
     let mut container = begun.inspect_err(|_| {
@@ -242,7 +252,7 @@ fn in_the_foreground(
     // Beside the command's first steps: it waits for none of this. One that has ended already needs no note of its start.
     if record.begin(container.id(), false).is_ok() {
         record.write(folder.lock())?;
-        health::watch(folder, &record, &container, environment.runtime_folder().as_deref())?;
+        health::watch(store, folder, &record, &container, environment.runtime_folder().as_deref())?;
     }
     let status = container.wait()?;
     if !folder.is_ephemeral() {

@@ -3,7 +3,8 @@
 use std::io::Write;
 use std::path::Path;
 
-use lrun::state::{Containers, Found, StateError};
+use lrun::health::Health;
+use lrun::state::{Containers, Found, StateError, Status};
 
 use super::PROGRAM;
 use super::args::{One, Which};
@@ -27,16 +28,26 @@ impl Which {
     /// Looks them up; an unknown one is for the caller to tell.
     pub(super) fn select(&self, containers: &Containers) -> Result<Vec<Selected>, Failure> {
         let named = |found: Found| (found.name.clone(), Ok(found));
+        if !self.filters.is_empty() {
+            let wanted = containers.all().into_iter().filter(|found| is_wanted(found, &self.filters));
+            return Ok(wanted.map(named).collect());
+        }
         if self.all {
             return Ok(containers.all().into_iter().map(named).collect());
         }
         if self.latest {
             return Ok(vec![named(latest(containers)?)]);
         }
-        if self.containers.is_empty() {
+        let mut wanted = self.containers.clone();
+        for file in &self.cidfile {
+            let text =
+                std::fs::read_to_string(file).map_err(|error| format!("--cidfile {}: {error}", file.display()))?;
+            wanted.push(text.lines().next().unwrap_or_default().to_owned());
+        }
+        if wanted.is_empty() {
             return Err("name a container, or give --latest or --all".into());
         }
-        Ok(self.containers.iter().map(|wanted| (wanted.clone(), containers.find(wanted))).collect())
+        Ok(wanted.iter().map(|wanted| (wanted.clone(), containers.find(wanted))).collect())
     }
 }
 
@@ -68,4 +79,36 @@ pub(super) fn each(
         }
     }
     failed.map_or(Ok(Exit::SUCCESS), Err)
+}
+
+/// Of several values for one name, one must hold, but all labels; all names must hold.
+pub(super) fn is_wanted(found: &Found, filters: &[(String, String)]) -> bool {
+    let record = &found.record;
+    let holds = |name: &str, value: &str| match name {
+        "id" => record.id.starts_with(value),
+        "name" => found.name.contains(value),
+        "status" => record.status().name() == value || value == "stopped" && record.status() == Status::Exited,
+        "exited" => record.status() == Status::Exited && record.exit().is_some_and(|code| code.to_string() == value),
+        "health" => match &record.health {
+            Some(_) => Health::read(&found.path).status.name() == value,
+            None => value == "none",
+        },
+        "ancestor" => {
+            let id = value.strip_prefix("sha256:").unwrap_or(value);
+            let is_id = id.len() >= 3 && record.image_id.starts_with(id);
+            is_id
+                || record.image == value
+                || record.image.rsplit_once(':').is_some_and(|(repository, _)| repository == value)
+        }
+        _ => match value.split_once('=') {
+            Some((key, wanted)) => record.labels.get(key).is_some_and(|label| label == wanted),
+            None => record.labels.contains_key(value),
+        },
+    };
+    filters.iter().all(|(name, value)| {
+        if name == "label" {
+            return holds(name, value);
+        }
+        filters.iter().filter(|(other, _)| other == name).any(|(name, value)| holds(name, value))
+    })
 }

@@ -22,7 +22,13 @@ use crate::report::Failure;
 pub(super) fn start(global: &Global, arguments: &StartArguments) -> Result<Exit, Failure> {
     let environment = Environment::of_process();
     let store = environment.store(global)?;
-    let which = Which { all: arguments.all, latest: arguments.latest, containers: arguments.containers.clone() };
+    let which = Which {
+        all: arguments.all,
+        latest: arguments.latest,
+        filters: arguments.filters.clone(),
+        containers: arguments.containers.clone(),
+        ..Which::default()
+    };
     let selected = which.select(&containers(&store))?;
     if !arguments.attach {
         return each(selected, |found| begin(global, &environment, &store, &found, None));

@@ -217,7 +217,7 @@ pub(super) fn wait(pidfd: &OwnedFd, patience: Duration) -> Result<bool, Failure>
 }
 
 /// Takes the lock of a container's folder, which its runner and keeper hold as long as it runs; waits for them to let go.
-fn lock(folder: &Path) -> io::Result<File> {
+pub(super) fn lock(folder: &Path) -> io::Result<File> {
     let lock = File::open(folder)?;
     flock(&lock, FlockOperation::LockExclusive)?;
     Ok(lock)

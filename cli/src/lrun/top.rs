@@ -7,7 +7,7 @@ use std::time::Duration;
 use lrun::cgroup::Usage;
 
 use super::args::TopArguments;
-use super::select::containers;
+use super::select::{containers, latest};
 use crate::env::Environment;
 use crate::exit::Exit;
 use crate::global::Global;
@@ -17,9 +17,24 @@ use crate::report::Failure;
 /// Ticks of a second in `/proc`, the same on every architecture.
 const TICKS: u64 = 100;
 
+/// What can be shown of a process, and what is if nothing is said.
+const FIELDS: [&str; 8] = ["user", "pid", "ppid", "hpid", "elapsed", "time", "comm", "args"];
+const DEFAULT: [&str; 6] = ["user", "pid", "ppid", "elapsed", "time", "args"];
+
 pub(super) fn run(global: &Global, arguments: &TopArguments) -> Result<Exit, Failure> {
     let store = Environment::of_process().store(global)?;
-    let found = arguments.one.select(&containers(&store))?;
+    let containers = containers(&store);
+    let (found, fields) = match arguments.words.split_first() {
+        Some((name, fields)) if !arguments.latest => (containers.find(name)?, fields),
+        None if !arguments.latest => return Err("name a container, or give --latest".into()),
+        _ => (latest(&containers)?, arguments.words.as_slice()),
+    };
+    // podman takes them in one word too.
+    let fields: Vec<&str> = fields.iter().flat_map(|field| field.split([',', ' '])).collect();
+    let fields = if fields.is_empty() { DEFAULT.to_vec() } else { fields };
+    if let Some(unknown) = fields.iter().find(|field| !FIELDS.contains(field)) {
+        return Err(format!("unknown field {unknown:?}; known are {}", FIELDS.join(", ")).into());
+    }
     let first = found.record.running().ok_or_else(|| format!("{}: the container is not running", found.name))?;
     let namespace = |id: i32| fs::read_link(format!("/proc/{id}/ns/pid"));
     let own: PathBuf = namespace(first.id)?;
@@ -32,17 +47,22 @@ pub(super) fn run(global: &Global, arguments: &TopArguments) -> Result<Exit, Fai
         .filter_map(|id| Process::read(Path::new(&format!("/proc/{id}"))))
         .collect();
     processes.sort_by_key(|process| process.inner);
-    let mut table = Table::with_header(["USER", "PID", "PPID", "ELAPSED", "TIME", "COMMAND"]);
+    let mut table = Table::with_header(fields.iter().map(|field| match *field {
+        "args" | "comm" => "COMMAND".to_owned(),
+        field => field.to_uppercase(),
+    }));
     for process in &processes {
         let parent = processes.iter().find(|other| other.outer == process.parent).map_or(0, |parent| parent.inner);
-        table.row([
-            inside(&map, process.user).map_or_else(|| "?".to_owned(), |user| user.to_string()),
-            process.inner.to_string(),
-            parent.to_string(),
-            span(uptime.saturating_sub(process.started / TICKS)),
-            span(process.ticks / TICKS),
-            process.command.clone(),
-        ]);
+        table.row(fields.iter().map(|field| match *field {
+            "user" => inside(&map, process.user).map_or_else(|| "?".to_owned(), |user| user.to_string()),
+            "pid" => process.inner.to_string(),
+            "ppid" => parent.to_string(),
+            "hpid" => process.outer.to_string(),
+            "elapsed" => span(uptime.saturating_sub(process.started / TICKS)),
+            "time" => span(process.ticks / TICKS),
+            "comm" => process.name.clone(),
+            _ => process.command.clone(),
+        }));
     }
     let stdout = std::io::stdout();
     let mut output = Output::new(&stdout, std::io::IsTerminal::is_terminal(&stdout));
@@ -96,6 +116,7 @@ struct Process {
     ticks: u64,
     started: u64,
     command: String,
+    name: String,
 }
 
 impl Process {
@@ -119,6 +140,7 @@ impl Process {
             ticks: number(11)? + number(12)?,
             started: number(19)?,
             command: if words.is_empty() { format!("[{name}]") } else { words },
+            name,
         })
     }
 }

@@ -1,5 +1,6 @@
 //! `lrun volume`.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
@@ -15,6 +16,8 @@ use super::args::{
     VolumeRemoveArguments,
 };
 use super::run::label;
+use super::select::containers;
+use super::stop::{lock, stop_one};
 use super::volumes::{remove, users, volumes};
 use crate::env::Environment;
 use crate::exit::Exit;
@@ -146,10 +149,26 @@ fn not_found(name: &str) -> Failure {
 
 fn remove_named(store: &Path, arguments: &VolumeRemoveArguments) -> Result<Exit, Failure> {
     let names = if arguments.all { volumes(store).names() } else { arguments.volumes.clone() };
+    if arguments.force {
+        let users: BTreeSet<String> = names.iter().flat_map(|name| users(store, name)).collect();
+        for user in users {
+            // Another may have been faster.
+            if let Ok(found) = containers(store).find(&user) {
+                stop_one(&found, arguments.time)?;
+            }
+        }
+    }
     // Files of a volume belong to ids that exist in a namespace of the user's alone.
     userns::enter()?;
     let mut exit = Exit::SUCCESS;
     for name in names {
+        if arguments.force {
+            for user in users(store, &name) {
+                let path = containers(store).folder(&user);
+                let _lock = lock(&path)?;
+                lstore::remove_tree(&path)?;
+            }
+        }
         let failed = match volumes(store).take(&name) {
             Ok(Some(volume)) => match users(store, &name).as_slice() {
                 [] => remove(store, &volume).err().map(|failure| (failure, 125)),
@@ -158,6 +177,7 @@ fn remove_named(store: &Path, arguments: &VolumeRemoveArguments) -> Result<Exit,
                     Some((format!("volume {name} is being used by: {users}; remove these first").into(), 2))
                 }
             },
+            Ok(None) if arguments.force => continue,
             Ok(None) => Some((not_found(&name), 1)),
             Err(error) => Some((error.into(), 125)),
         };

@@ -6,7 +6,8 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use lrun::Session;
-use lrun::state::{Found, StateError};
+use lrun::health::Health;
+use lrun::state::{Found, StateError, Status};
 
 use super::args::{ExistsArguments, WaitArguments, Which};
 use super::select::containers;
@@ -18,14 +19,38 @@ use crate::report::Failure;
 
 pub(super) fn run(global: &Global, arguments: &WaitArguments) -> Result<Exit, Failure> {
     let store = Environment::of_process().store(global)?;
-    let which = Which { all: false, latest: arguments.latest, containers: arguments.containers.clone() };
+    let which = Which { latest: arguments.latest, containers: arguments.containers.clone(), ..Which::default() };
     for (_, found) in which.select(&containers(&store))? {
         match found {
             Err(StateError::NotFound(_)) if arguments.ignore => writeln!(std::io::stdout(), "-1")?,
-            found => writeln!(std::io::stdout(), "{}", until_end(&found?)?)?,
+            found if arguments.condition.is_empty() => {
+                writeln!(std::io::stdout(), "{}", until_end(&found?)?)?;
+            }
+            found => writeln!(std::io::stdout(), "{}", until(found?, arguments)?)?,
         }
     }
     Ok(Exit::SUCCESS)
+}
+
+/// Waits until a container is in one of some states; its exit status, -1 for none, as podman has it.
+fn until(mut found: Found, arguments: &WaitArguments) -> Result<i32, Failure> {
+    let holds = |found: &Found, condition: &str| {
+        let status = found.record.status();
+        match condition {
+            "stopped" | "exited" => status == Status::Exited,
+            "healthy" | "unhealthy" => {
+                found.record.health.is_some()
+                    && status == Status::Running
+                    && Health::read(&found.path).status.name() == condition
+            }
+            state => status.name() == state,
+        }
+    };
+    while !arguments.condition.iter().any(|condition| holds(&found, condition)) {
+        std::thread::sleep(arguments.interval);
+        found = found.again()?;
+    }
+    Ok(found.record.exit().map_or(-1, i32::from))
 }
 
 /// Waits for a container's end; its exit status.

@@ -22,6 +22,8 @@ pub struct Mount {
     pub nodev: bool,
     /// Nothing on it can be executed.
     pub noexec: bool,
+    /// Its files are given to the container's user, for good.
+    pub owned: bool,
 }
 
 /// What is mounted.
@@ -154,6 +156,11 @@ pub enum VolumeError {
         /// The part it lacks.
         part: &'static str,
     },
+    /// A map of ids for one mount.
+    #[error(
+        "{0:?}: a mount with ids of its own takes power over its file system, which only root has; U gives the files to the container's user instead, --userns keep-id shows them as yours"
+    )]
+    Idmap(String),
     /// `--mount` of a kind that does not exist here.
     #[error("--mount type {0:?} is not supported; bind, volume and tmpfs are")]
     Type(String),
@@ -259,6 +266,8 @@ fn spec(argument: &str) -> Result<Mount, VolumeError> {
                 None => return Err(VolumeError::value(value, "propagation", argument)),
             },
             ("relabel", Some("shared" | "private")) => options.add("z", argument)?,
+            ("chown" | "U", None | Some("true")) => options.add("U", argument)?,
+            ("idmap", _) => return Err(VolumeError::Idmap(argument.into())),
             ("tmpfs-size", Some(value)) => options.add(&format!("size={value}"), argument)?,
             ("tmpfs-mode", Some(value)) => options.add(&format!("mode={value}"), argument)?,
             ("volume-nocopy", None | Some("true")) => options.add("nocopy", argument)?,
@@ -319,6 +328,7 @@ fn bind(source: &str, target: &str, options: &Options, whole: &str) -> Result<Mo
         nosuid: options.nosuid.unwrap_or(true),
         nodev: options.nodev.unwrap_or(false),
         noexec: options.noexec.unwrap_or(false),
+        owned: options.owned(whole)?,
     })
 }
 
@@ -342,6 +352,7 @@ fn named(name: Option<&str>, target: &str, options: &Options, whole: &str) -> Re
         nosuid: options.nosuid.unwrap_or(true),
         nodev: options.nodev.unwrap_or(true),
         noexec: options.noexec.unwrap_or(false),
+        owned: options.owned(whole)?,
     })
 }
 
@@ -359,6 +370,7 @@ fn tmpfs(target: &str, options: &Options, whole: &str) -> Result<Mount, VolumeEr
         nosuid: options.nosuid.unwrap_or(true),
         nodev: options.nodev.unwrap_or(true),
         noexec: options.noexec.unwrap_or(false),
+        owned: options.owned(whole)?,
     })
 }
 
@@ -468,7 +480,8 @@ mod tests {
     fn bad_options_are_refused_not_ignored() {
         for (argument, expected) in [
             ("/a:/x:bogus", "unknown option \"bogus\""),
-            ("/a:/x:U", "unknown option \"U\""),
+            ("/a:/x:ro,U", "repeats or contradicts"),
+            ("/a:/x:idmap", "only root has"),
             ("/a:/x:O", "unknown option \"O\""),
             ("/a:/x:ro,rw", "repeats or contradicts"),
             ("/a:/x:private,shared", "repeats or contradicts"),
@@ -508,6 +521,7 @@ mod tests {
             nosuid: true,
             nodev: true,
             noexec: false,
+            owned: false,
         };
         assert_eq!(spec("type=tmpfs,dst=/x,tmpfs-size=1m,tmpfs-mode=700").as_ref(), Ok(&expected));
         assert_eq!(memory("/x:size=1m,mode=0700,rw").as_ref(), Ok(&expected));

@@ -18,6 +18,8 @@ pub(super) struct Options {
     pub(super) empty: Option<bool>,
     /// Whether a new volume begins with what the image has there.
     pub(super) copies: Option<bool>,
+    /// Whether the files are given to the container's user.
+    pub(super) owned: Option<bool>,
 }
 
 impl Options {
@@ -40,6 +42,8 @@ impl Options {
             ("rbind", None) => once(&mut self.recursive, true),
             ("bind", None) => once(&mut self.recursive, false),
             ("z" | "Z", None) => once(&mut self.relabel, true),
+            ("U", None) => once(&mut self.owned, true),
+            ("idmap", _) => Err(VolumeError::Idmap(whole.into())),
             ("copy", None) => once(&mut self.copies, true),
             ("nocopy", None) => once(&mut self.copies, false),
             ("notmpcopyup", None) => once(&mut self.empty, true),
@@ -56,6 +60,16 @@ impl Options {
                 None => Err(VolumeError::option(option, whole)),
             },
             _ => Err(VolumeError::option(option, whole)),
+        }
+    }
+}
+
+impl Options {
+    /// Whether the files are given to the container's user: what cannot be changed cannot be given either.
+    pub(super) fn owned(&self, whole: &str) -> Result<bool, VolumeError> {
+        match (self.owned.unwrap_or(false), self.read_only.unwrap_or(false)) {
+            (true, true) => Err(VolumeError::Contradiction { option: "U".into(), whole: whole.into() }),
+            (owned, _) => Ok(owned),
         }
     }
 }

@@ -10,7 +10,7 @@ use lrun::state::Restart;
 
 use super::create::restart;
 use super::resources::ResourceArguments;
-use super::verbs::{One, Which};
+use super::which::{One, Which};
 
 /// `lrun pause` and `lrun unpause`.
 #[derive(Args, Debug)]

@@ -6,6 +6,7 @@ use clap::Args;
 use lrun::state::Restart;
 
 use super::health::HealthArguments;
+use super::secret::SecretArgument;
 
 /// Bytes of a log file where nothing is said; there is an older one beside it.
 const LOG_SIZE: u64 = 10 << 20;
@@ -36,6 +37,10 @@ pub struct CreateArguments {
     /// Signal that asks the container to end [default: that of the image, else SIGTERM]
     #[arg(long, value_name = "SIGNAL", value_parser = signal)]
     pub stop_signal: Option<String>,
+
+    /// Give it a secret, in /run/secrets/NAME or by type=env in a variable; OPTIONS: type=mount|env, target=NAME|PATH, uid=N, gid=N, mode=0444
+    #[arg(long = "secret", value_name = "NAME[,OPTIONS]", value_parser = super::secret::secret)]
+    pub secrets: Vec<SecretArgument>,
 
     /// Whether the container is well, and what if not.
     #[command(flatten)]

@@ -27,6 +27,7 @@ impl Default for RunArguments {
                 restart: Restart::No,
                 log_size: Vec::new(),
                 stop_signal: None,
+                secrets: Vec::new(),
                 health: HealthArguments::default(),
                 stop_timeout: STOP_TIMEOUT,
             },

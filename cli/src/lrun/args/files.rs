@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::verbs::One;
+use super::which::One;
 
 /// `lrun cp`.
 #[derive(Args, Debug)]

@@ -31,6 +31,9 @@ pub(super) fn network(text: &str) -> Result<NetworkArgument, String> {
             let options = options.unwrap_or_default().split(',').filter(|option| !option.is_empty());
             Ok(NetworkArgument::Pasta(options.map(str::to_owned).collect()))
         }
+        ("slirp4netns", _) => {
+            Err("slirp4netns is not used; give 'pasta', which gives the same addresses and ports in its place".into())
+        }
         ("bridge", _) => Err("there are no bridges; give 'pasta' for a network with a way out, 'host' to share the \
                               host's, or 'none'"
             .into()),

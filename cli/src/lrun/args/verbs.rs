@@ -7,39 +7,13 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
 use super::container_name;
 use super::create::signal;
-
-/// Which containers; none said is an error.
-#[derive(Args, Debug, Default)]
-pub struct Which {
-    /// All of them
-    #[arg(short, long, conflicts_with_all = ["latest", "containers"])]
-    pub all: bool,
-
-    /// The one that was made last
-    #[arg(short, long, conflicts_with = "containers")]
-    pub latest: bool,
-
-    /// Names or ids of containers
-    #[arg(value_name = "CONTAINER")]
-    pub containers: Vec<String>,
-}
-
-/// One container.
-#[derive(Args, Debug, Default)]
-pub struct One {
-    /// The one that was made last
-    #[arg(short, long, conflicts_with = "container")]
-    pub latest: bool,
-
-    /// Name or id of the container
-    #[arg(value_name = "CONTAINER", required_unless_present = "latest")]
-    pub container: Option<String>,
-}
+use super::which::{One, Which, filter};
 
 /// `lrun exec`.
 #[derive(Args, Debug)]
@@ -72,12 +46,12 @@ pub struct ExecArguments {
     #[arg(long, value_name = "KEYS", value_parser = no_keys)]
     pub detach_keys: Option<String>,
 
-    /// Name or id of the container
-    #[arg(value_name = "CONTAINER")]
-    pub container: String,
+    /// In the container that was made last, which is then not named
+    #[arg(short, long)]
+    pub latest: bool,
 
-    /// The command and its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND", num_args = 1..)]
+    /// Name or id of the container, the command and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CONTAINER COMMAND", num_args = 1..)]
     pub words: Vec<OsString>,
 }
 
@@ -99,6 +73,10 @@ pub struct StartArguments {
     /// All of them
     #[arg(long, conflicts_with_all = ["latest", "containers", "attach"])]
     pub all: bool,
+
+    /// Those for which NAME is VALUE, as for 'lrun ps'
+    #[arg(short, long = "filter", value_name = "NAME=VALUE", value_parser = filter, conflicts_with_all = ["latest", "containers", "attach"])]
+    pub filters: Vec<(String, String)>,
 
     /// The one that was made last
     #[arg(short, long, conflicts_with = "containers")]
@@ -196,6 +174,14 @@ pub struct WaitArguments {
     #[arg(long)]
     pub ignore: bool,
 
+    /// Wait for a state instead: created, running, stopped, exited, healthy or unhealthy; may be repeated
+    #[arg(long, value_name = "STATE", value_parser = ["created", "running", "stopped", "exited", "healthy", "unhealthy"])]
+    pub condition: Vec<String>,
+
+    /// How often that is looked at: 250ms, or a number of milliseconds
+    #[arg(short, long, value_name = "DURATION", value_parser = interval, default_value = "250ms")]
+    pub interval: Duration,
+
     /// Names or ids of containers
     #[arg(value_name = "CONTAINER")]
     pub containers: Vec<String>,
@@ -239,6 +225,22 @@ pub struct PsArguments {
     /// Only those for which NAME is VALUE: id, name, status, label, ancestor, exited, health
     #[arg(short, long = "filter", value_name = "NAME=VALUE", value_parser = filter)]
     pub filters: Vec<(String, String)>,
+
+    /// Only those that were made last, whatever they do
+    #[arg(short = 'n', long, value_name = "N", conflicts_with = "latest")]
+    pub last: Option<usize>,
+
+    /// In the order of: command, created, id, image, names, runningfor, size or status [default: the youngest first]
+    #[arg(long, value_name = "FIELD", value_parser = ["command", "created", "id", "image", "names", "runningfor", "size", "status"])]
+    pub sort: Option<String>,
+
+    /// Show how much each has changed on disk
+    #[arg(short, long)]
+    pub size: bool,
+
+    /// Show the namespaces of each
+    #[arg(long = "ns", visible_alias = "namespace", conflicts_with = "size")]
+    pub namespaces: bool,
 
     /// Print with a template of Go's, or as json
     #[arg(long, value_name = "FORMAT")]
@@ -300,24 +302,40 @@ pub struct LogsArguments {
     pub until: Option<String>,
 
     /// Only the last lines; -1 for all
-    #[arg(short = 'n', long, value_name = "LINES", allow_negative_numbers = true, default_value_t = -1, hide_default_value = true)]
+    #[arg(long, value_name = "LINES", allow_negative_numbers = true, default_value_t = -1, hide_default_value = true)]
     pub tail: i64,
 
     /// When each line was written
     #[arg(short, long)]
     pub timestamps: bool,
 
-    /// Which.
-    #[command(flatten)]
-    pub one: One,
+    /// Of several containers, show their names instead of their ids
+    #[arg(short, long)]
+    pub names: bool,
+
+    /// Of several containers, show each in a colour of its own
+    #[arg(long)]
+    pub color: bool,
+
+    /// The one that was made last
+    #[arg(short, long, conflicts_with = "containers")]
+    pub latest: bool,
+
+    /// Names or ids of containers
+    #[arg(value_name = "CONTAINER", required_unless_present = "latest")]
+    pub containers: Vec<String>,
 }
 
 /// `lrun top`.
 #[derive(Args, Debug)]
 pub struct TopArguments {
-    /// Which.
-    #[command(flatten)]
-    pub one: One,
+    /// The container that was made last, which is then not named
+    #[arg(short, long)]
+    pub latest: bool,
+
+    /// Name or id of the container, then what to show of each process: user, pid, ppid, hpid, elapsed, time, comm or args
+    #[arg(value_name = "CONTAINER [FIELD]…", num_args = 0..)]
+    pub words: Vec<String>,
 }
 
 /// `lrun rename`.
@@ -338,6 +356,13 @@ pub struct ExistsArguments {
     /// Name or id of the container
     #[arg(value_name = "CONTAINER")]
     pub container: String,
+}
+
+/// A duration of Go's, or a number of milliseconds.
+fn interval(text: &str) -> Result<Duration, String> {
+    let milliseconds = text.parse().ok().map(Duration::from_millis);
+    let parsed = milliseconds.or_else(|| crate::lrun::moment::duration(text)).filter(|parsed| !parsed.is_zero());
+    parsed.ok_or_else(|| "write a duration as 250ms or 2s".into())
 }
 
 fn no_keys(text: &str) -> Result<String, String> {
@@ -369,14 +394,6 @@ fn keys(text: &str) -> Result<Keys, String> {
     keys.map(Keys).ok_or_else(|| "give single characters or ctrl-X, separated by commas".into())
 }
 
-fn filter(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("write it as NAME=VALUE")?;
-    match name {
-        "id" | "name" | "status" | "label" | "ancestor" | "exited" | "health" => Ok((name.into(), value.into())),
-        _ => Err("known are id, name, status, label, ancestor, exited and health".into()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -387,11 +404,5 @@ mod tests {
         assert_eq!(keys("ctrl-@,a,ctrl-["), Ok(Keys(vec![0, b'a', 27])));
         assert_eq!(keys(""), Ok(Keys(vec![])));
         assert!(keys("ctrl-").is_err() && keys("ab").is_err() && keys("ctrl-é").is_err());
-    }
-
-    #[test]
-    fn a_filter_that_is_not_known_is_refused() {
-        assert_eq!(filter("label=a=b"), Ok(("label".to_owned(), "a=b".to_owned())));
-        assert!(filter("name").is_err() && filter("pod=x").is_err());
     }
 }

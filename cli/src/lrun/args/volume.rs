@@ -43,6 +43,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   lrun volume rm data cache
+  lrun volume rm -f data     with the containers that use it
 
 Exit status: 1 if a volume was not there, 2 if one is in use, 125 for other failures.")]
     Rm(VolumeRemoveArguments),
@@ -112,6 +113,14 @@ pub struct VolumeInspectArguments {
 /// `lrun volume rm`.
 #[derive(Args, Debug)]
 pub struct VolumeRemoveArguments {
+    /// Also end and remove the containers that use it; what is not there is no error
+    #[arg(short, long)]
+    pub force: bool,
+
+    /// Seconds to wait before a container is killed, with --force [default: what it was made with, else 10]
+    #[arg(short, long = "time", visible_alias = "timeout", value_name = "SECONDS", requires = "force")]
+    pub time: Option<u64>,
+
     /// All of them
     #[arg(short, long, conflicts_with = "volumes")]
     pub all: bool,
