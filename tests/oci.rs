@@ -233,15 +233,17 @@ fn hooks_run_in_their_order_and_a_failed_one_leaves_nothing() {
             .as_array_mut()
             .unwrap()
             .push(json!({"destination": bundle.folder, "type": "bind", "source": bundle.folder, "options": ["bind"]}));
+        // A hook inside sees the command's variables, those outside do not.
+        bundle.config["process"]["env"] = json!(["PATH=/usr/bin:/bin", "A=b"]);
         bundle.config["hooks"] = json!({
             "prestart": [hook("prestart")], "createRuntime": [hook("createRuntime"), hook("createRuntime2")],
-            "createContainer": [hook("createContainer")], "startContainer": [hook("startContainer")],
-            "poststart": [hook("poststart")], "poststop": [hook("poststop")],
+            "createContainer": [hook("createContainer")], "startContainer": [hook("startContainer$A")],
+            "poststart": [hook("poststart$A")], "poststop": [hook("poststop")],
         });
         bundle.run("true");
         let told = std::fs::read_to_string(&log).unwrap();
         let wanted = "prestart creating\ncreateRuntime creating\ncreateRuntime2 creating\ncreateContainer creating\n\
-            startContainer creating\npoststart running\npoststop stopped\n";
+            startContainerb creating\npoststart running\npoststop stopped\n";
         assert_eq!(told, wanted);
         for point in ["prestart", "createRuntime", "createContainer"] {
             let mut config = bundle.config.clone();
