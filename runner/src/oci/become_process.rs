@@ -15,7 +15,7 @@ use crate::host::Host;
 use crate::identity;
 use crate::limit::Limit;
 use crate::pty;
-use crate::seccomp::{BpfInstruction, NATIVE, capability_bit, compile, oci};
+use crate::seccomp::{BpfInstruction, NATIVE, capability_bit, capability_names, compile, oci};
 use crate::sys::schedule::{Turn, set_disk_turn, set_turn};
 use crate::sys::{process as sys, seccomp};
 use crate::target::Root;
@@ -56,6 +56,10 @@ impl Confinement {
     pub(super) fn of(process: &Process, linux: &Linux) -> Result<Self, Error> {
         let mut warnings = Vec::new();
         let sets = process.capabilities.as_ref().map(|sets| Sets::of(sets, &mut warnings)).unwrap_or_default();
+        // What the specification wants told, and no failure.
+        if sets.inheritable & !sets.bounding != 0 {
+            warnings.push("inheritable capabilities that the bounding set lacks are left out".to_owned());
+        }
         let limits = process.rlimits.iter().map(limit).collect::<Result<_, _>>()?;
         let label = match (process.apparmor_profile.as_str(), process.selinux_label.as_str()) {
             ("", "") => None,
@@ -78,6 +82,20 @@ impl Confinement {
             last_capability: Host::probe().last_capability,
             warnings,
         })
+    }
+}
+
+impl Confinement {
+    /// Notes what a process that is in no new user namespace cannot be granted, since this one has it not.
+    pub(super) fn compare_with_own(&mut self) {
+        let own = rustix::thread::capabilities(None).map_or(u64::MAX, |own| own.permitted.bits());
+        let lacking = self.sets.permitted & !own;
+        let names = capability_names().enumerate().filter(|(number, _)| lacking & (1 << number) != 0);
+        let names: Vec<String> = names.map(|(_, name)| name).collect();
+        if !names.is_empty() {
+            self.warnings
+                .push(format!("capabilities that the runtime itself has not are left out: {}", names.join(", ")));
+        }
     }
 }
 

@@ -89,7 +89,12 @@ pub(super) fn run(orders: Orders<'_>) -> ! {
     drop(channel);
     let Ok(starter) = await_start(&listener) else { process::exit_now(1) };
     drop(listener);
-    let failure = match hooks::run(&config.hooks.start_container, &state.to_string(), None).during(Stage::Hook, "") {
+    // Run among the container's own programs, they see its environment and not the engine's.
+    let mut own = config.hooks.start_container.clone();
+    for hook in &mut own {
+        hook.env.get_or_insert_with(|| way.process.env.clone());
+    }
+    let failure = match hooks::run(&own, &state.to_string(), None).during(Stage::Hook, "") {
         Ok(()) => way.end(&command),
         Err(failure) => failure,
     };

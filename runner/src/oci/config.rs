@@ -209,7 +209,7 @@ pub struct Hook {
     pub path: PathBuf,
     /// Its arguments, its own name first.
     pub args: Vec<String>,
-    /// Its environment; the caller's where none is given.
+    /// Its environment; where none is given the caller's, and in the container the command's.
     pub env: Option<Vec<String>>,
     /// Seconds that it may take.
     pub timeout: Option<u64>,

@@ -98,8 +98,11 @@ pub fn create(containers: &Containers, wish: &Wish<'_>) -> Result<Created, Error
     let rootfs = config.root.as_ref().map(|root| bundle.join(&root.path)).unwrap_or_default();
     let rootfs =
         fs::canonicalize(&rootfs).map_err(|error| refused(&format!("root.path {}: {error}", rootfs.display())))?;
-    let confinement = Confinement::of(process, &config.linux)?;
+    let mut confinement = Confinement::of(process, &config.linux)?;
     let namespaces = Namespaces::of(&config.linux)?;
+    if !namespaces.is_own(libc::CLONE_NEWUSER) {
+        confinement.compare_with_own();
+    }
     let mut orders = mounts::orders(&config, &bundle)?;
     let makes_devices = is_real_root() && !namespaces.is_own(libc::CLONE_NEWUSER);
     let forbids_devices = makes_devices && !devices::allows_all(&config.linux.resources.devices);

@@ -214,10 +214,12 @@ impl Order {
         Ok(Some(tree))
     }
 
-    /// Allows no device nodes on it, but for terminals.
+    /// Allows no device nodes on it, but for terminals, and where they are asked for by name.
     pub(super) fn forbid_devices(&mut self) {
+        let is_asked_for = (self.own.clear | self.all.clear) & libc::MOUNT_ATTR_NODEV != 0;
         match &self.what {
             What::New { kind, .. } if kind == "devpts" => {}
+            _ if is_asked_for => {}
             What::Bind { .. } => self.all.add(libc::MOUNT_ATTR_NODEV, 0),
             What::New { .. } | What::Cgroup => self.own.add(libc::MOUNT_ATTR_NODEV, 0),
         }
@@ -351,6 +353,17 @@ mod tests {
         assert_eq!(said, ["source=here", "size=1k", "sync="]);
         let error = of("bind", &["size=1k"]).unwrap_err().to_string();
         assert!(error.contains("/there") && error.contains("size=1k"), "{error}");
+    }
+
+    #[test]
+    fn devices_are_forbidden_unless_they_are_asked_for() {
+        let of = |kind: &str, options: &[&str]| {
+            let mut order = of(kind, options).unwrap();
+            order.forbid_devices();
+            (order.own.set | order.all.set) & libc::MOUNT_ATTR_NODEV != 0
+        };
+        assert!(of("bind", &["rbind"]) && of("tmpfs", &[]));
+        assert!(!of("bind", &["rbind", "rdev"]) && !of("tmpfs", &["dev"]) && !of("devpts", &[]));
     }
 
     #[test]
