@@ -22,6 +22,7 @@ mod files;
 mod flags;
 mod hostile;
 mod layers;
+mod leaks;
 mod life;
 mod logins;
 mod networks;

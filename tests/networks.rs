@@ -14,7 +14,7 @@ use crate::need;
 use crate::support::{Env, all, has, run, said};
 
 /// A store with a Debian, where every user may open `/dev/net/tun`: for this test alone, since some machines let root only.
-fn connected(program: &str) -> Result<(Env, String), String> {
+pub fn connected(program: &str) -> Result<(Env, String), String> {
     has(program)?;
     let (env, image) = debian()?;
     if std::fs::metadata("/dev/net/tun").is_ok_and(|node| node.permissions().mode() & 0o006 != 0o006) {
