@@ -24,6 +24,7 @@ mod hostile;
 mod layers;
 mod leaks;
 mod life;
+mod lilipod;
 mod logins;
 mod networks;
 mod root;
