@@ -26,6 +26,7 @@ mod leaks;
 mod life;
 mod lilipod;
 mod logins;
+mod nested;
 mod networks;
 mod root;
 mod volumes;
