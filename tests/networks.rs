@@ -14,7 +14,7 @@ use crate::need;
 use crate::support::{Env, all, has, run, said};
 
 /// A store with a Debian, where every user may open `/dev/net/tun`: for this test alone, since some machines let root only.
-fn connected(program: &str) -> Result<(Env, String), String> {
+pub fn connected(program: &str) -> Result<(Env, String), String> {
     has(program)?;
     let (env, image) = debian()?;
     if std::fs::metadata("/dev/net/tun").is_ok_and(|node| node.permissions().mode() & 0o006 != 0o006) {
@@ -190,4 +190,20 @@ fn what_cannot_be_published_or_connected_is_refused() {
         assert!(all(&refused).contains(way_out) && all(&refused).lines().count() == 1, "{}", all(&refused));
     }
     assert_eq!(std::fs::read_dir(Path::new(&env.store).join("containers")).unwrap().count(), 0);
+}
+
+#[test]
+fn without_a_holder_and_after_a_restart_the_network_is_there_again() {
+    let (env, image) = need!("without_a_holder_and_after_a_restart", connected("pasta"));
+    let port = free_port();
+    let publish = format!("127.0.0.1:{port}:80");
+    let flags =
+        ["run", "-d", "--name", "web", "--no-holder", "--restart", "always", "--network", "pasta", "-p", &publish];
+    said(&env.lrun(&[&flags[..], &[&image, "sh", "-c", SERVER]].concat()));
+    eventually("an answer", || asked(port).is_some());
+    said(&env.lrun(&["kill", "web"]));
+    let restarts = || said(&env.lrun(&["inspect", "--format", "{{.RestartCount}}", "web"]));
+    eventually("an answer of the next start", || restarts() == "1\n" && asked(port).is_some());
+    said(&env.lrun(&["rm", "-f", "web"]));
+    assert!(!serves(port), "pasta has gone with it");
 }

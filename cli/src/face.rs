@@ -6,6 +6,8 @@
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
+mod lilipod;
+
 use crate::exit::Exit;
 use crate::lrun::args::{COMMANDS, GLOBAL_WITH_VALUE, with_command};
 
@@ -92,6 +94,9 @@ impl Face {
             }
             (verb, _) if COMMANDS.contains(&verb) => {}
             (verb, _) => return Err(unknown("", verb)),
+        }
+        if self == Self::Lilipod {
+            lilipod::translate(&mut words, at);
         }
         let makes = words.get(at).is_some_and(|verb| verb == "run" || verb == "create");
         // Root is itself already, and has no other that it could be.

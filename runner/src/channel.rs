@@ -13,6 +13,8 @@ use crate::error::Stage;
 
 /// First byte of the message that brings a descriptor.
 const DESCRIPTOR: u8 = 0xfe;
+/// First byte of the message that tells what is weaker than was hoped for.
+const WEAKER: u8 = 0xfd;
 /// First byte of the message that lets the child go on.
 const RELEASE: u8 = 0xff;
 /// Longest message.
@@ -27,6 +29,8 @@ pub(crate) struct Channel(OwnedFd);
 pub(crate) enum Heard {
     /// A descriptor: the outer end of the container's terminal, or its network.
     Descriptor(OwnedFd),
+    /// Something is weaker than was hoped for.
+    Weaker(String),
     /// A step failed.
     Failed(Stage, String, io::Error),
     /// The command runs: exec has closed the child's end.
@@ -80,6 +84,14 @@ impl Channel {
         let _ = send(&self.0, &message, SendFlags::NOSIGNAL);
     }
 
+    /// Tells what is weaker than was hoped for.
+    pub(crate) fn warn(&self, text: &str) -> io::Result<()> {
+        let mut message = vec![WEAKER];
+        message.extend_from_slice(&text.as_bytes()[..text.len().min(LONGEST - 1)]);
+        send(&self.0, &message, SendFlags::NOSIGNAL)?;
+        Ok(())
+    }
+
     /// Hands a descriptor over.
     pub(crate) fn give(&self, descriptor: impl AsFd) -> io::Result<()> {
         let descriptors = [descriptor.as_fd()];
@@ -105,6 +117,7 @@ impl Channel {
         match buffer[..count] {
             [] => Ok(Heard::Closed),
             [RELEASE] => Ok(Heard::Released),
+            [WEAKER, ref text @ ..] => Ok(Heard::Weaker(String::from_utf8_lossy(text).into_owned())),
             [DESCRIPTOR, ..] => {
                 let descriptors = control.drain().filter_map(|message| match message {
                     RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
@@ -145,6 +158,15 @@ mod tests {
         child.fail(Stage::Mount, "/proc", &io::Error::from_raw_os_error(1));
         let Heard::Failed(stage, what, error) = parent.hear().unwrap() else { panic!() };
         assert_eq!((stage, what.as_str(), error.raw_os_error()), (Stage::Mount, "/proc", Some(1)));
+    }
+
+    #[test]
+    fn what_is_weaker_is_told_before_the_end() {
+        let (parent, child) = Channel::pair().unwrap();
+        child.warn("/proc is another's").unwrap();
+        drop(child);
+        assert!(matches!(parent.hear().unwrap(), Heard::Weaker(text) if text == "/proc is another's"));
+        assert!(matches!(parent.hear().unwrap(), Heard::Closed));
     }
 
     #[test]

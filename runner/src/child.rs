@@ -20,7 +20,7 @@ use crate::identity::{self, Identity};
 use crate::idmap::IdMap;
 use crate::plan::{Plan, Refused, Step};
 use crate::rootfs::Rootfs;
-use crate::spec::{LandlockRule, Spec};
+use crate::spec::{LandlockRule, Network, Spec};
 use crate::sys::landlock::Ruleset;
 use crate::sys::{network, process, seccomp};
 use crate::target::{Kind, Root, file_type};
@@ -226,6 +226,9 @@ fn take(
             let mounted = attach::filesystem(root, kind, &options, target, *attributes);
             match (mounted, refused) {
                 (Err(error), Refused::BindHost) if is_refusal(&error) => {
+                    if let Some(text) = weaker(kind, &orders.plan.spec) {
+                        orders.channel.warn(text).during(Stage::Mount, target)?;
+                    }
                     attach::host_folder(root, target, *attributes).during(Stage::Mount, target)
                 }
                 (Err(error), Refused::Skips) if is_refusal(&error) => Ok(()),
@@ -278,11 +281,27 @@ fn label_of_files(spec: &Spec) -> Option<&str> {
     spec.selinux.as_ref().map(|labels| labels.files.as_str())
 }
 
+/// What it means that the /proc or /sys of the outside is bound; `None` where it shows what was asked for.
+fn weaker(kind: &str, spec: &Spec) -> Option<&'static str> {
+    match kind {
+        "proc" if spec.namespaces.pid => Some(
+            "/proc is the one of the outside, and shows its processes instead of the container's: the kernel refuses a new one \
+             where parts of the old are covered, as in a container; start that one with --security-opt unmask=ALL or --privileged",
+        ),
+        "sysfs" if spec.network != Network::Host => Some(
+            "/sys is the one of the outside, and shows its network devices instead of the container's: the kernel refuses a new \
+             one where parts of the old are covered, as in a container; start that one with --security-opt unmask=ALL or \
+             --privileged",
+        ),
+        _ => None,
+    }
+}
+
 fn join_network(keeper: Option<&Channel>) -> io::Result<()> {
     match keeper.ok_or_else(keeper_gone)?.hear()? {
         Heard::Descriptor(network) => Ok(nix::sched::setns(network, CloneFlags::CLONE_NEWNET)?),
         Heard::Failed(_, _, error) => Err(error),
-        Heard::Closed | Heard::Released => Err(keeper_gone()),
+        Heard::Closed | Heard::Released | Heard::Weaker(_) => Err(keeper_gone()),
     }
 }
 
@@ -291,7 +310,7 @@ fn await_uplink(keeper: Option<&Channel>) -> Result<(), Failure> {
     match heard.during(Stage::Uplink, "")? {
         Heard::Released => Ok(()),
         Heard::Failed(stage, what, error) => Err(Failure { stage, what, error }),
-        Heard::Closed | Heard::Descriptor(_) => Err(keeper_gone()).during(Stage::Uplink, ""),
+        Heard::Closed | Heard::Descriptor(_) | Heard::Weaker(_) => Err(keeper_gone()).during(Stage::Uplink, ""),
     }
 }
 

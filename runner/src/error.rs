@@ -19,6 +19,14 @@ pub enum Error {
         /// Why, and what helps, where that is known.
         cause: Option<&'static str>,
     },
+    /// The kernel refuses the other namespaces to root.
+    #[error("cannot make namespaces: {source}{}", reason(*.cause))]
+    Namespaces {
+        /// Its answer.
+        source: io::Error,
+        /// Why, and what helps, where that is known.
+        cause: Option<&'static str>,
+    },
     /// A set-id helper that maps subordinate ids failed.
     #[error(
         "{helper} failed: {reason}; check that the package uidmap is installed and that /etc/subuid and /etc/subgid name you"
@@ -97,6 +105,12 @@ impl Error {
     pub(crate) fn user_namespace(source: io::Error) -> Self {
         let cause = source.raw_os_error().and_then(|errno| Obstacles::probe().cause(errno));
         Self::UserNamespace { source, cause }
+    }
+
+    /// The refusal of namespaces to root.
+    pub(crate) fn namespaces(source: io::Error) -> Self {
+        let cause = source.raw_os_error().and_then(|errno| Obstacles::probe().cause_for_root(errno));
+        Self::Namespaces { source, cause }
     }
 }
 

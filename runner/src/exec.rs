@@ -86,10 +86,10 @@ pub fn exec(plan: &Plan, container: &FirstProcess, runtime: Option<&Path>) -> Re
     let pidfd = match heard? {
         Heard::Descriptor(pidfd) => pidfd,
         Heard::Failed(stage, what, source) => return Err(Error::Child { stage, what, source }),
-        Heard::Closed | Heard::Released => return Err(Error::Died),
+        Heard::Closed | Heard::Released | Heard::Weaker(_) => return Err(Error::Died),
     };
     let id = number(&pidfd).action("look up the command's process")?;
-    let terminal = answer(&parent, plan).inspect_err(|_| {
+    let terminal = answer(&parent, plan, &mut |_| {}).inspect_err(|_| {
         // It has told why, and ends.
         let _ = process::wait_for(id);
     })?;

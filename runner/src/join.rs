@@ -108,7 +108,7 @@ pub(crate) fn first_process(
     match heard? {
         Heard::Descriptor(pidfd) => Ok((number(&pidfd).action("look up the container's process")?, pidfd)),
         Heard::Failed(stage, what, source) => Err(Error::Child { stage, what, source }),
-        Heard::Closed | Heard::Released => Err(Error::Died),
+        Heard::Closed | Heard::Released | Heard::Weaker(_) => Err(Error::Died),
     }
 }
 
@@ -199,7 +199,7 @@ fn shared_memory(container: OwnedFd) -> io::Result<OwnedFd> {
             match heard? {
                 Heard::Descriptor(tree) => Ok(tree),
                 Heard::Failed(_, _, error) => Err(error),
-                Heard::Closed | Heard::Released => Err(io::ErrorKind::UnexpectedEof.into()),
+                Heard::Closed | Heard::Released | Heard::Weaker(_) => Err(io::ErrorKind::UnexpectedEof.into()),
             }
         }
     }

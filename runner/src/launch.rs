@@ -36,8 +36,8 @@ pub fn launch(
     aftermath: Option<Aftermath<'_>>,
     warn: &mut dyn FnMut(&str),
 ) -> Result<Container, Error> {
-    let mut launch = Launch { plan, rootfs, uplink: None, aftermath };
-    launch.run(warn).inspect_err(|_| {
+    let mut launch = Launch { plan, rootfs, uplink: None, aftermath, warn };
+    launch.run().inspect_err(|_| {
         // Not taken by a keeper: nothing of the container is left that could do it.
         if let Some(aftermath) = launch.aftermath.take() {
             (aftermath.work)();
@@ -50,15 +50,16 @@ struct Launch<'a> {
     rootfs: &'a Rootfs,
     uplink: Option<Wish<'a>>,
     aftermath: Option<Aftermath<'a>>,
+    warn: &'a mut dyn FnMut(&str),
 }
 
 impl Launch<'_> {
-    fn run(&mut self, warn: &mut dyn FnMut(&str)) -> Result<Container, Error> {
+    fn run(&mut self) -> Result<Container, Error> {
         let plan = self.plan;
         self.uplink = plan.spec.network.uplink().map(Wish::new).transpose()?;
         let joins = !plan.spec.joined.is_empty();
         // Who lives in another's user namespace has its ids.
-        let maps = if joins { Wanted::None } else { maps(plan, warn)? };
+        let maps = if joins { Wanted::None } else { maps(plan, self.warn)? };
         let (parent, child) = Channel::pair().action("make a channel")?;
         let network = if plan.is_network_apart { Some(Channel::pair().action("make a channel")?) } else { None };
         let (to_child, from_keeper) = network.unzip();
@@ -82,7 +83,7 @@ impl Launch<'_> {
                     Error::Parent { action: "start a process in the control group", source: error }
                 }
                 Some(_) => Error::user_namespace(error),
-                None => Error::Parent { action: "make namespaces", source: error },
+                None => Error::namespaces(error),
             })?;
             let Cloned::Parent { id, pidfd } = cloned else {
                 // With an end of the parent's or the keeper's in its own hands, it would never hear that they have gone.
@@ -95,10 +96,11 @@ impl Launch<'_> {
         };
         drop((child, from_keeper));
         let parent = parent.ok_or(Error::Died)?;
-        self.finish(&maps, id, pidfd, signals, parent, to_child).inspect_err(|_| {
+        let container = self.finish(&maps, id, pidfd, signals, parent, to_child).inspect_err(|_| {
             // The channel is closed by now, and the child goes with it; its mounts are gone once it is.
             let _ = process::wait_for(id);
-        })
+        });
+        container.map_err(|error| self.rootfs.explain(error))
     }
 
     /// From the clone to the running command. The channels end with it.
@@ -137,7 +139,7 @@ impl Launch<'_> {
         };
         let keeper = Keeper::start(orders).action("start the container's keeper")?;
         drop(to_child);
-        let terminal = answer(&parent, plan)?;
+        let terminal = answer(&parent, plan, self.warn)?;
         drop(parent);
         let container = Container::new(id, pidfd, signals, terminal, plan.spec.interactive, Some(keeper));
         Ok(container.in_group(plan.cgroup.clone().map(Group::at)))
@@ -155,13 +157,14 @@ pub(crate) fn watch_signals() -> Result<SignalFd, Error> {
 }
 
 /// Waits until the command runs.
-pub(crate) fn answer(channel: &Channel, plan: &Plan) -> Result<Option<OwnedFd>, Error> {
+pub(crate) fn answer(channel: &Channel, plan: &Plan, warn: &mut dyn FnMut(&str)) -> Result<Option<OwnedFd>, Error> {
     let mut terminal = None;
     loop {
         match channel.hear().action("hear from the child")? {
             Heard::Descriptor(outer) => terminal = Some(outer),
             Heard::Closed if plan.spec.terminal && terminal.is_none() => return Err(Error::Died),
             Heard::Closed => return Ok(terminal),
+            Heard::Weaker(text) => warn(&text),
             // Nobody waits for such a word here.
             Heard::Released => {}
             Heard::Failed(Stage::Exec, command, source) => {

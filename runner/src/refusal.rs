@@ -13,6 +13,8 @@ pub struct Obstacles {
     pub apparmor: Option<u64>,
     /// Whether a seccomp filter is on this process, as on those of a container.
     pub is_filtered: bool,
+    /// Whether this process has CAP_SYS_ADMIN, which root of a container lacks.
+    pub has_power: bool,
     /// Whether the root directory is none of a mount, as after `chroot(2)`.
     pub is_chroot: bool,
 }
@@ -28,6 +30,8 @@ impl Obstacles {
             unprivileged: number("kernel/unprivileged_userns_clone"),
             apparmor: number("kernel/apparmor_restrict_unprivileged_userns"),
             is_filtered: text("status").lines().any(|line| line.starts_with("Seccomp:") && line.ends_with('2')),
+            has_power: rustix::thread::capabilities(None)
+                .is_ok_and(|sets| sets.effective.contains(rustix::thread::CapabilitySet::SYS_ADMIN)),
             is_chroot: !mounts.is_empty() && !mounts.lines().any(|line| line.split(' ').nth(4) == Some("/")),
         }
     }
@@ -60,6 +64,18 @@ impl Obstacles {
             _ => return None,
         })
     }
+
+    /// The same for root, who makes no user namespace.
+    pub fn cause_for_root(&self, errno: i32) -> Option<&'static str> {
+        match errno {
+            libc::EPERM | libc::ENOSYS if !self.has_power => Some(
+                "this root lacks the capability SYS_ADMIN, as in a container; start that one with --privileged, and the store \
+                 on a volume of it",
+            ),
+            libc::EPERM | libc::ENOSYS if self.is_filtered => self.cause(libc::ENOSYS),
+            _ => None,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -81,6 +97,9 @@ mod tests {
             let told = obstacles.cause(errno).unwrap_or_default();
             assert!(told.contains(wanted), "{obstacles:?}: {told}");
         }
+        let filtered = Obstacles { is_filtered: true, has_power: true, ..none.clone() };
+        assert!(filtered.cause_for_root(libc::ENOSYS).unwrap().contains("seccomp=unconfined"));
+        assert!(none.cause_for_root(libc::EPERM).unwrap().contains("--privileged"));
         assert_eq!(none.cause(libc::EPERM), None);
         assert_eq!(Obstacles { apparmor: Some(1), ..none }.cause(libc::EINVAL), None);
     }

@@ -138,6 +138,28 @@ impl Volumes {
         Ok(record.map(|record| Volume { name: name.to_owned(), folder, record, _lock: lock }))
     }
 
+    /// Folders of volumes that were never finished, and that nobody is at: those who were to finish them were killed. Each is
+    /// locked, as by [`Self::take`].
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn unfinished(&self) -> io::Result<Vec<(PathBuf, File)>> {
+        let mut left = Vec::new();
+        for name in self.names() {
+            let folder = self.0.join(name);
+            let lock = match lock(&folder, FlockOperation::NonBlockingLockExclusive) {
+                Ok(Some(lock)) => lock,
+                Ok(None) => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(error) => return Err(error),
+            };
+            if !folder.join(RECORD).exists() {
+                left.push((folder, lock));
+            }
+        }
+        Ok(left)
+    }
+
     /// The names of all, in order.
     pub fn names(&self) -> Vec<String> {
         let Ok(entries) = std::fs::read_dir(&self.0) else { return Vec::new() };

@@ -168,6 +168,7 @@ Examples:
 Examples:
   lrun exec -it web bash
   lrun exec -u 0 -w /tmp -e DEBUG=1 web env
+  lrun exec -d web touch /tmp/reload
 
 Exit status: as for 'lrun run'.",
         override_usage = "lrun exec [OPTIONS] CONTAINER COMMAND…"

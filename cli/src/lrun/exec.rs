@@ -3,9 +3,11 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use lrun::{Host, Plan, Spec};
+use lrun::sys::process::{self, Fork};
+use lrun::{FirstProcess, Host, Plan, Spec};
 
 use super::args::ExecArguments;
+use super::monitor::{failed, hear, runs};
 use super::run::{exit, exit_of};
 use super::secret;
 use super::select::{containers, latest};
@@ -40,7 +42,40 @@ fn enter(global: &Global, arguments: &ExecArguments) -> Result<Exit, Failure> {
     secret::reveal(&record.secrets, &store, &mut own)?;
     let spec = spec(arguments, words, Spec { secrets: Vec::new(), ..own }, &environment)?;
     let plan = Plan { cgroup: record.group, ..Plan::new(spec, Host::probe())? };
-    Ok(exit(lrun::exec(&plan, &first, environment.runtime_folder().as_deref())?.wait()?))
+    let runtime = environment.runtime_folder();
+    if arguments.detach {
+        return in_the_background(&plan, &first, runtime.as_deref());
+    }
+    Ok(exit(lrun::exec(&plan, &first, runtime.as_deref())?.wait()?))
+}
+
+/// Returns when the command runs. A process that stays behind answers for it: the command ends with that one.
+fn in_the_background(plan: &Plan, first: &FirstProcess, runtime: Option<&Path>) -> Result<Exit, Failure> {
+    let (listener, teller) = std::io::pipe()?;
+    if let Fork::Parent(_) = process::fork()? {
+        drop(teller);
+        return hear(listener).map(|()| Exit::SUCCESS);
+    }
+    drop(listener);
+    let begun = settle_down(&teller).and_then(|()| Ok(lrun::exec(plan, first, runtime)?));
+    match begun {
+        Ok(mut command) => {
+            runs(teller, &[]);
+            // Nobody is there who could be told how it ended.
+            let _ = command.wait();
+        }
+        Err(failure) => failed(teller, &Failure { exit: exit_of(&failure), ..failure }),
+    }
+    process::exit_now(0)
+}
+
+/// A session of its own, and nothing of the caller's but the pipe.
+fn settle_down(teller: &std::io::PipeWriter) -> Result<(), Failure> {
+    nix::unistd::setsid()?;
+    process::detach_stdio()?;
+    std::env::set_current_dir("/")?;
+    process::close_all_but([std::os::fd::AsFd::as_fd(teller)].into_iter());
+    Ok(())
 }
 
 /// The container's own spec with the command's differences.
@@ -53,7 +88,7 @@ fn spec(arguments: &ExecArguments, words: &[OsString], own: Spec, environment: &
         cwd: arguments.workdir.as_ref().map_or(own.cwd, |workdir| Path::new("/").join(workdir)),
         user: arguments.user.clone().unwrap_or(own.user),
         terminal: arguments.tty,
-        interactive: arguments.interactive,
+        interactive: arguments.interactive && !arguments.detach,
         init: false,
         ..own
     })

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use lrun::host::find_program;
 use lrun::idmap::Shape;
+use lrun::refusal::Obstacles;
 use lrun::sys::landlock;
 use lrun::userns::{attempt, maps_of_caller};
 use serde_json::json;
@@ -17,7 +18,8 @@ pub(super) fn run(arguments: &ReportArguments) -> Result<Exit, Failure> {
     let host = lrun::Host::probe();
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
     let works = if host.is_root {
-        "not needed (run by root)".to_owned()
+        // A process that lacks power is told why no container starts, rather than that none is needed.
+        Obstacles::probe().cause_for_root(nix::libc::EPERM).unwrap_or("not needed (run by root)").to_owned()
     } else {
         attempt().map_or_else(|error| error.to_string(), |()| "work".to_owned())
     };
@@ -99,5 +101,13 @@ fn cgroups() -> &'static str {
 
 fn nested() -> &'static str {
     let marks = ["/run/.containerenv", "/.dockerenv"];
-    if marks.iter().any(|mark| Path::new(mark).exists()) { "inside a container" } else { "no" }
+    if !marks.iter().any(|mark| Path::new(mark).exists()) {
+        return "no";
+    }
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    if mounts.lines().any(|line| line.split(' ').nth(4).is_some_and(|target| target.starts_with("/proc/"))) {
+        "inside a container, which covers parts of /proc: unless you are its root, containers are given that /proc and /sys"
+    } else {
+        "inside a container"
+    }
 }

@@ -201,19 +201,20 @@ fn at(rootfs: &Rootfs, folder: &Folder) -> Rootfs {
 }
 
 /// What the caller is told: a word and a text in each line, and nothing where the monitor died.
-fn runs(mut teller: PipeWriter, warnings: &[String]) {
+pub(super) fn runs(mut teller: PipeWriter, warnings: &[String]) {
     let weaker = warnings.iter().map(|weaker| format!("weaker {}", weaker.replace('\n', " ")));
     let lines: Vec<String> = weaker.chain(["runs".to_owned()]).collect();
     // A caller that has gone does not care.
     let _ = teller.write_all(format!("{}\n", lines.join("\n")).as_bytes());
 }
 
-fn failed(mut teller: PipeWriter, failure: &Failure) {
+pub(super) fn failed(mut teller: PipeWriter, failure: &Failure) {
     let text = format!("failed {} {}", failure.exit.get(), failure.error);
     let _ = teller.write_all(text.as_bytes());
 }
 
-fn hear(mut listener: PipeReader) -> Result<(), Failure> {
+/// Waits for that word, and warns of what is weaker.
+pub(super) fn hear(mut listener: PipeReader) -> Result<(), Failure> {
     let mut told = String::new();
     listener.read_to_string(&mut told)?;
     for weaker in told.lines().filter_map(|line| line.strip_prefix("weaker ")) {
@@ -226,7 +227,7 @@ fn hear(mut listener: PipeReader) -> Result<(), Failure> {
         Some((code, text)) => {
             Err(Failure { exit: Exit::code(code.parse().unwrap_or(125)), ..Failure::from(text.to_owned()) })
         }
-        None => Err("the container's monitor died while it was started".into()),
+        None => Err("the process in the background died while it was started".into()),
     }
 }
 

@@ -171,7 +171,7 @@ fn remove_named(store: &Path, arguments: &VolumeRemoveArguments) -> Result<Exit,
         }
         let failed = match volumes(store).take(&name) {
             Ok(Some(volume)) => match users(store, &name).as_slice() {
-                [] => remove(store, &volume).err().map(|failure| (failure, 125)),
+                [] => remove(store, &volume.folder).err().map(|failure| (failure, 125)),
                 users => {
                     let users = users.join(", ");
                     Some((format!("volume {name} is being used by: {users}; remove these first").into(), 2))
@@ -207,9 +207,13 @@ fn prune(store: &Path, arguments: &VolumePruneArguments) -> Result<Exit, Failure
         let Some(volume) = volumes(store).take(&name)? else { continue };
         // Used meanwhile.
         if users(store, &name).is_empty() {
-            remove(store, &volume)?;
+            remove(store, &volume.folder)?;
             writeln!(std::io::stdout(), "{name}")?;
         }
+    }
+    // Nobody was ever told of these.
+    for (folder, _lock) in volumes(store).unfinished()? {
+        remove(store, &folder)?;
     }
     Ok(Exit::SUCCESS)
 }

@@ -79,15 +79,16 @@ pub(super) fn discard(store: &Path, names: &[String]) -> Result<(), Failure> {
     for name in names {
         let Some(volume) = volumes(store).take(name)? else { continue };
         if volume.record.anonymous && users(store, name).is_empty() {
-            remove(store, &volume)?;
+            remove(store, &volume.folder)?;
         }
     }
     Ok(())
 }
 
-/// Removes a volume that was taken. Moved away first: half a volume must not be found. What a kill leaves, gc sweeps.
-pub(super) fn remove(store: &Path, volume: &Volume) -> Result<(), Failure> {
+/// Removes the folder of a volume that was taken. Moved away first: half a volume must not be found. What a kill leaves, gc
+/// sweeps.
+pub(super) fn remove(store: &Path, folder: &Path) -> Result<(), Failure> {
     let away = store.join("tmp").join(format!("volume-{}", &random_id()?[..SHORT]));
-    std::fs::rename(&volume.folder, &away)?;
+    std::fs::rename(folder, &away)?;
     Ok(lstore::remove_tree(&away)?)
 }

@@ -220,7 +220,7 @@ fn converse(channel: &Channel, config: &Config, record: &Record) -> Result<Optio
                 channel.release().action("release the child")?;
             }
             Heard::Released => return Ok(terminal),
-            Heard::Closed => return Err(Error::Died),
+            Heard::Closed | Heard::Weaker(_) => return Err(Error::Died),
             Heard::Failed(stage, what, source) => return Err(failure(stage, what, source)),
         }
     }

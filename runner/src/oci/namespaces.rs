@@ -159,7 +159,7 @@ pub(super) fn enter_by(join: impl FnOnce() -> Result<(), Failure>, flags: i32) -
     let pidfd: OwnedFd = match heard? {
         Heard::Descriptor(pidfd) => pidfd,
         Heard::Failed(stage, what, source) => return Err(Error::Child { stage, what, source }),
-        Heard::Closed | Heard::Released => return Err(Error::Died),
+        Heard::Closed | Heard::Released | Heard::Weaker(_) => return Err(Error::Died),
     };
     Ok(Cloned::Parent { id: number(&pidfd).action("look up the container's process")?, pidfd })
 }

@@ -39,7 +39,7 @@ pub fn start(containers: &Containers, id: &str, warn: &mut dyn FnMut(&str)) -> R
         // Exec has closed its end.
         Heard::Closed => {}
         Heard::Failed(stage, what, source) => return Err(failure(stage, what, source)),
-        Heard::Descriptor(_) | Heard::Released => return Err(Error::Died),
+        Heard::Descriptor(_) | Heard::Released | Heard::Weaker(_) => return Err(Error::Died),
     }
     std::fs::remove_file(container.folder.join(SOCKET)).action("note that the container was started")?;
     let state = container.record.state(Status::Running).to_string();

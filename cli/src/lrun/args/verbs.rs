@@ -18,6 +18,10 @@ use super::which::{One, Which, filter};
 /// `lrun exec`.
 #[derive(Args, Debug)]
 pub struct ExecArguments {
+    /// Let the command run in the background, without input, and forget what it writes
+    #[arg(short, long)]
+    pub detach: bool,
+
     /// Keep standard input open
     #[arg(short, long)]
     pub interactive: bool,
@@ -270,7 +274,7 @@ pub enum Kind {
 #[derive(Args, Debug)]
 pub struct InspectArguments {
     /// What it is: container, image or all
-    #[arg(short, long = "type", value_name = "TYPE", default_value = "all", hide_possible_values = true)]
+    #[arg(short = 't', long = "type", value_name = "TYPE", default_value = "all", hide_possible_values = true)]
     pub kind: Kind,
 
     /// Print with a template of Go's, or as json
