@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use lrun::Rootfs;
 use lrun::idmap::Shape;
 use lrun::limit::Limit;
-use lrun::spec::{Mount, MountKind, Namespaces, Propagation, Seccomp, Spec, UserNamespace};
+use lrun::spec::{Mount, MountKind, Namespaces, Network, Propagation, Seccomp, Spec, UserNamespace};
 use lstore::manifest::RunConfig;
 use lstore::{Checkout, IdShift};
 
@@ -46,10 +46,12 @@ pub fn spec(
         return Err("--hostname: with --uts host the host name is the host's; leave out one".into());
     }
     let own_name = || rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let name = if arguments.uts { name.to_owned() } else { own_name() };
+    let network = uplink::network(arguments)?;
+    // In the host's network the container goes by the host's name, as for podman.
+    let has_own_name = arguments.uts && network != Network::Host;
+    let name = if has_own_name { name.to_owned() } else { own_name() };
     let hostname = arguments.hostname.clone().unwrap_or(name);
     let keeps_groups = keeps_groups(arguments)?;
-    let network = uplink::network(arguments)?;
     let working_dir = if config.working_dir.is_empty() { "/" } else { &config.working_dir };
     let cwd = Path::new("/").join(arguments.workdir.clone().unwrap_or_else(|| working_dir.into()));
     let user = user(arguments, config);
