@@ -16,6 +16,7 @@ mod concurrency;
 mod containers;
 mod crashes;
 mod dedup;
+mod differences;
 mod distrobox;
 mod exit_codes;
 mod files;
