@@ -46,6 +46,7 @@ fn users_are_known_by_name_and_have_their_groups() {
     let (env, image) = need!("users", debian());
     let run = |flags: &[&str], script: &str| inside(&env, &image, flags, script);
     assert_eq!(run(&["--group-add", "video,777", "-u", "nobody"], "id -G"), "65534 44 777\n");
+    assert_eq!(run(&["-u", "4242:55"], "grep Groups /proc/self/status"), "Groups:\t55 \n", "its own is among them");
     let kept = run(&["--group-add", "keep-groups"], "grep Groups /proc/self/status");
     assert_eq!(run(&["--annotation", "run.oci.keep_original_groups=1"], "grep Groups /proc/self/status"), kept);
     refused(&env, &image, &["--group-add", "keep-groups", "--group-add", "video"], "no other can be added");

@@ -17,6 +17,7 @@ mod concurrency;
 mod containers;
 mod crashes;
 mod dedup;
+mod differences;
 mod distrobox;
 mod exit_codes;
 mod files;

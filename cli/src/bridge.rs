@@ -10,7 +10,7 @@ use lrun::idmap::Shape;
 use lrun::join::Joined;
 use lrun::limit::Limit;
 use lrun::lsm::Labels;
-use lrun::spec::{Mount, MountKind, Namespaces, Propagation, Seccomp, Spec, UserNamespace};
+use lrun::spec::{Mount, MountKind, Namespaces, Network, Propagation, Seccomp, Spec, UserNamespace};
 use lstore::manifest::RunConfig;
 use lstore::{Checkout, IdShift};
 
@@ -55,10 +55,12 @@ pub fn spec(
         );
     }
     let own_name = || rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let name = if arguments.uts.is_own() { name.to_owned() } else { own_name() };
+    let network = uplink::network(arguments, config)?;
+    // In the host's network the container goes by the host's name, as for podman.
+    let has_own_name = arguments.uts.is_own() && network != Network::Host;
+    let name = if has_own_name { name.to_owned() } else { own_name() };
     let hostname = arguments.hostname.clone().unwrap_or(name);
     let keeps_groups = keeps_groups(arguments)?;
-    let network = uplink::network(arguments, config)?;
     let working_dir = if config.working_dir.is_empty() { "/" } else { &config.working_dir };
     let cwd = Path::new("/").join(arguments.workdir.clone().unwrap_or_else(|| working_dir.into()));
     let user = user(arguments, config);

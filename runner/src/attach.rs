@@ -175,7 +175,7 @@ fn host_null() -> io::Result<OwnedFd> {
 /// Binds a folder of the host's, with all that is mounted below, read-only where that is wished.
 pub(crate) fn host_folder(root: &Root, source: &Path, attributes: Attributes) -> io::Result<()> {
     let mount = clone_tree(source, true)?;
-    let set = flags(Attributes { nodev: false, noexec: false, ..attributes }).bits();
+    let set = flags(attributes).bits();
     sys::set_attributes(&mount, sys::Attributes { set: set.into(), ..private() }, true)?;
     attach(&mount, &own_place(root, source)?)
 }

@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::sched::CloneFlags;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
@@ -55,6 +56,35 @@ impl FirstProcess {
         let is_this = Self::of(self.id).is_ok_and(|now| now == *self) && !has_ended(pidfd.as_fd());
         is_this.then_some(pidfd)
     }
+
+    /// Joins its namespaces; `own` is what [`Self::open`] gave.
+    ///
+    /// The init of `--init` lets nobody in: it is not dumpable, and its memory is of an outer user namespace, in which
+    /// only root may look into it (`ptrace(2)`, access mode checking). Its command is in the same namespaces.
+    ///
+    /// # Errors
+    /// Those of `setns(2)`.
+    pub(crate) fn join(&self, own: &OwnedFd, namespaces: CloneFlags) -> io::Result<()> {
+        match nix::sched::setns(own, namespaces) {
+            Err(Errno::EPERM) => {}
+            joined => return Ok(joined?),
+        }
+        let command = self.command(own)?.ok_or(Errno::EPERM)?;
+        Ok(nix::sched::setns(command, namespaces)?)
+    }
+
+    /// The first of its children, with which an init ends.
+    fn command(&self, own: &OwnedFd) -> io::Result<Option<OwnedFd>> {
+        let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.id))?;
+        let Some(id) = children.split_ascii_whitespace().next().and_then(|id| id.parse().ok()) else { return Ok(None) };
+        let Some(pid) = Pid::from_raw(id) else { return Ok(None) };
+        let command = pidfd_open(pid, PidfdFlags::empty())?;
+        // Looked at with both descriptors in hand: the numbers are theirs while neither has been reaped.
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
+        let parent = stat.rsplit_once(')').and_then(|(_, fields)| fields.split_ascii_whitespace().nth(1)?.parse().ok());
+        let is_its_child = parent == Some(self.id) && !has_ended(command.as_fd()) && !has_ended(own.as_fd());
+        Ok(is_its_child.then_some(command))
+    }
 }
 
 /// Whether a process has ended, reaped or not.
@@ -76,7 +106,7 @@ pub fn exec(plan: &Plan, container: &FirstProcess, runtime: Option<&Path>) -> Re
     let group = cgroup::descriptor(plan.cgroup.as_deref()).action("open the control group")?;
     let Cloned::Parent { id: joiner, .. } = fork_into(group.as_ref(), runtime)? else {
         drop((parent, group));
-        let Err(failure) = join(plan, &target, &child);
+        let Err(failure) = join(plan, container, &target, &child);
         child.fail(failure.stage, &failure.what, &failure.error);
         process::exit_now(1)
     };
@@ -118,7 +148,16 @@ pub(crate) fn number(pidfd: &OwnedFd) -> io::Result<i32> {
 }
 
 /// Enters the namespaces and makes the command's process; comes back in neither.
-fn join(plan: &Plan, target: &OwnedFd, channel: &Channel) -> Result<std::convert::Infallible, Failure> {
+fn join(
+    plan: &Plan,
+    container: &FirstProcess,
+    target: &OwnedFd,
+    channel: &Channel,
+) -> Result<std::convert::Infallible, Failure> {
+    if let Some(score) = plan.spec.oom_score {
+        // Of the namespaces' own /proc there may be none.
+        std::fs::write("/proc/self/oom_score_adj", score.to_string()).during(Stage::OomScore, score.to_string())?;
+    }
     let own = plan.spec.namespaces;
     let mut namespaces = CloneFlags::CLONE_NEWNS;
     let joined = &plan.spec.joined;
@@ -135,7 +174,7 @@ fn join(plan: &Plan, target: &OwnedFd, channel: &Channel) -> Result<std::convert
     if plan.spec.network != Network::Host {
         namespaces |= CloneFlags::CLONE_NEWNET;
     }
-    nix::sched::setns(target, namespaces).during(Stage::Join, "")?;
+    container.join(target, namespaces).during(Stage::Join, "")?;
     match clone3(nix::libc::CLONE_PARENT, None).during(Stage::Join, "")? {
         Cloned::Parent { pidfd, .. } => {
             channel.give(pidfd).during(Stage::Join, "")?;

@@ -28,7 +28,7 @@ pub(crate) struct Identity {
 
 /// Looks up `USER`, `UID`, `USER:GROUP` …; empty is root.
 ///
-/// `further` are groups besides, which the command has in any case.
+/// `further` are groups besides, which the command has in any case. A user that is not root has its own group among them.
 pub(crate) fn look_up(root: &Root, text: &str, further: &[String]) -> io::Result<Identity> {
     let passwd = root.read(Path::new(PASSWD), LARGEST)?.unwrap_or_default();
     let group = root.read(Path::new(GROUP), LARGEST)?.unwrap_or_default();
@@ -39,6 +39,11 @@ pub(crate) fn look_up(root: &Root, text: &str, further: &[String]) -> io::Result
         if !identity.groups.contains(&id) {
             identity.groups.push(id);
         }
+    }
+    // A set-group-id program changes the group of its process. Without its own among the further ones the user could so
+    // leave a group to which a file's mode gives less than to all others (CVE-2022-2989).
+    if identity.uid != 0 && !identity.groups.contains(&identity.gid) {
+        identity.groups.insert(0, identity.gid);
     }
     Ok(identity)
 }

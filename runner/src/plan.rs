@@ -253,7 +253,7 @@ fn kernel_filesystems(spec: &Spec, is_network_apart: bool) -> Vec<Step> {
         steps.push(filesystem("proc", options, "/proc", plain, refused));
     }
     if !taken("/dev") {
-        let dev = Attributes { nodev: false, ..Attributes { nosuid: true, ..Attributes::default() } };
+        let dev = Attributes { nosuid: true, noexec: true, ..Attributes::default() };
         let options = vec![option("mode", "755"), option("size", "65536k")];
         steps.push(filesystem("tmpfs", options, "/dev", dev, Refused::Fails));
         steps.push(Step::Devices);

@@ -102,7 +102,7 @@ fn enter(container: &Visited<'_>) -> io::Result<Root> {
             child::prepare()?;
             let mut namespaces = CloneFlags::CLONE_NEWNS;
             namespaces.set(CloneFlags::CLONE_NEWUSER, shape(spec).is_some());
-            nix::sched::setns(&target, namespaces)?;
+            first.join(&target, namespaces)?;
             if shape(spec).is_some() {
                 let may_set_groups = std::fs::read("/proc/self/setgroups").is_ok_and(|text| text.starts_with(b"allow"));
                 userns::become_root(may_set_groups).or_else(|_| userns::become_root(false))?;
