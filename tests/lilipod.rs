@@ -41,7 +41,13 @@ const CASES: &[(&str, &str, &str, &str)] = &[
     ("create, run", "--pid", "lilipod run --pid private $I sh -c 'echo $$'; shares pid pid", "1\nshared"),
     ("create, run", "--ipc", "shares ipc ipc", "shared"),
     ("create, run", "--cgroupns", "shares cgroupns cgroup", "shared"),
-    ("create, run", "--time host", "shares time time", "shared"),
+    (
+        "create, run",
+        "--time",
+        "lilipod run --rm --time private $I readlink /proc/self/ns/time > t
+         readlink /proc/self/ns/time | cmp -s - t || echo own; shares time time",
+        "own\nshared",
+    ),
     ("create, run", "--entrypoint", "lilipod run --rm --entrypoint echo $I given", "given"),
     ("create, run", "--env", "lilipod run --rm --env A=b $I sh -c 'echo $A'", "b"),
     ("create, run", "-e", "lilipod run --rm -e A=b -e A=c $I sh -c 'echo $A'", "c"),
@@ -115,6 +121,7 @@ const CASES: &[(&str, &str, &str, &str)] = &[
     ("exec", "--detach-keys", "up; lilipod exec --detach-keys= n echo x", "x"),
     ("ps", "", "up; lilipod create $I true > id; lilipod ps | wc -l", "2"),
     ("ps", "-a", "lilipod create $I true > id; lilipod ps -a | wc -l", "2"),
+    ("ps", "-s", "up; lilipod ps -s | grep -c SIZE", "1"),
     ("ps", "--no-trunc", "up; lilipod ps -q --no-trunc | wc -c", "65"),
     ("ps", "--noheading", "up; lilipod ps --noheading | wc -l", "1"),
     ("ps", "-q", "up; lilipod ps -q | wc -c", "13"),

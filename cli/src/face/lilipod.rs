@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 /// Its flags of `run` and `create` that take a value: behind them the next word is no flag.
-const WITH_VALUE: [&str; 18] = [
+const WITH_VALUE: [&str; 17] = [
     "--name",
     "--hostname",
     "-h",
@@ -14,7 +14,6 @@ const WITH_VALUE: [&str; 18] = [
     "--pid",
     "--ipc",
     "--cgroupns",
-    "--time",
     "--entrypoint",
     "--env",
     "-e",
@@ -39,8 +38,8 @@ pub(super) fn translate(words: &mut Vec<OsString>, at: usize) {
     }
 }
 
-/// `--pull` has no value: the image is fetched. `--time host` is what there is without it, and a private network is one with
-/// nothing but lo.
+/// `--pull` has no value: the image is fetched. Clocks have another flag here, and a private network is one with nothing but
+/// lo.
 fn making(words: &mut Vec<OsString>, mut at: usize) {
     while let Some(word) = words.get(at).and_then(|word| word.to_str()) {
         if word == "--pull" {
@@ -48,11 +47,11 @@ fn making(words: &mut Vec<OsString>, mut at: usize) {
         }
         let next = words.get(at + 1).and_then(|value| value.to_str());
         match words[at].to_str().unwrap_or_default() {
-            "--time=host" => {
-                words.remove(at);
-            }
-            "--time" if next == Some("host") => {
-                words.drain(at..at + 2);
+            "--time=host" => words[at] = "--timens=host".into(),
+            "--time=private" => words[at] = "--timens=private".into(),
+            "--time" => {
+                words[at] = "--timens".into();
+                at += 2;
             }
             "--network=private" => words[at] = "--network=none".into(),
             "--network" if next == Some("private") => words[at + 1] = "none".into(),
@@ -96,7 +95,10 @@ mod tests {
     fn flags_have_those_of_lrun_in_their_place() {
         for (line, wanted) in [
             ("create --pull --name --pull -h x i --pull", "create --pull=always --name --pull -h x i --pull"),
-            ("create --time host --time=host --rm i --time host", "create --rm i --time host"),
+            (
+                "create --time host --time=private --rm i --time host",
+                "create --timens host --timens=private --rm i --time host",
+            ),
             ("run --network=private --network private i", "run --network=none --network none i"),
             ("run --unknown --pull i", "run --unknown --pull i"),
             ("start -i -t c", "start --attach --interactive c"),
