@@ -40,7 +40,7 @@ pub(super) fn translate(words: &mut Vec<OsString>, at: usize) {
 
 /// `--pull` has no value: the image is fetched. Clocks have another flag here, and a private network is one with nothing but
 /// lo.
-fn making(words: &mut Vec<OsString>, mut at: usize) {
+fn making(words: &mut [OsString], mut at: usize) {
     while let Some(word) = words.get(at).and_then(|word| word.to_str()) {
         if word == "--pull" {
             words[at] = "--pull=always".into();
