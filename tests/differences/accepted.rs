@@ -27,7 +27,7 @@ use How::{Bits, Values, Words};
 /// CAP_NET_RAW, CAP_MKNOD and CAP_AUDIT_WRITE.
 const MORE_CAPABILITIES: u64 = 1 << 13 | 1 << 27 | 1 << 29;
 
-pub const ACCEPTED: [Accepted; 27] = [
+pub const ACCEPTED: [Accepted; 28] = [
     Accepted {
         names: &["status CapBnd", "status CapEff", "status CapPrm"],
         with: "",
@@ -46,6 +46,12 @@ pub const ACCEPTED: [Accepted; 27] = [
         with: "",
         how: Values("*", "*"),
         reason: "limits are the caller's own; podman raises them to what it may",
+    },
+    Accepted {
+        names: &["status SigIgn"],
+        with: "",
+        how: Values("0000000000000000", "*"),
+        reason: "a container begins with no signal ignored; podman passes on what its caller ignores",
     },
     // The root.
     Accepted {

@@ -27,6 +27,8 @@ pub(super) fn run(global: &Global, arguments: &PsArguments) -> Result<Exit, Fail
     let format = arguments.format.as_deref().map(Format::parse).transpose()?;
     let store = Environment::of_process().store(global)?;
     let mut found = containers(&store).all();
+    // One of --rm that has ended is as good as gone: its files are removed after its status is told.
+    found.retain(|found| !(found.record.spec.ephemeral && found.record.status() == Status::Exited));
     if let Some(last) = arguments.last.or(arguments.latest.then_some(1)) {
         found.truncate(last);
     }
