@@ -1,9 +1,8 @@
 //! Reads a layer's tar once: hashes every byte, takes the contents out into a sink, and records the rest.
 
 use std::io::{self, Read, Write};
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::{panic, thread};
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
+use std::thread;
 
 use super::LayerError;
 use super::entry::EntryKind;
@@ -17,9 +16,9 @@ use crate::digest::{Digest, Hasher};
 use crate::pool::{Ingest, ObjectId};
 use crate::sys::read::fill;
 
-/// Bytes that are read at once, and handed from the reading thread to the hashing one and the parsing one.
+/// Bytes that are read at once, and handed from the reading thread to the parsing one.
 const CHUNK: usize = 512 * 1024;
-/// Chunks under way to each of the two.
+/// Chunks under way between the two.
 const CHUNKS: usize = 4;
 
 /// Takes file contents.
@@ -64,7 +63,7 @@ pub struct Ingested {
     pub objects: Vec<ObjectId>,
 }
 
-/// Reads `tar` to its end. Reading with decompressing, the hash of the whole, and parsing run in a thread each.
+/// Reads `tar` to its end. Reading and decompressing run in a thread of their own beside hashing and parsing.
 ///
 /// # Errors
 /// Those of `tar`, which win over what the parser then finds; what is broken, hostile or too much.
@@ -75,51 +74,42 @@ pub fn ingest(
     limits: &Limits,
 ) -> Result<Ingested, LayerError> {
     thread::scope(|scope| {
-        let (to_parser, chunks) = sync_channel(CHUNKS);
-        let (to_hasher, hashed) = sync_channel::<Arc<Vec<u8>>>(CHUNKS);
-        scope.spawn(move || read(tar, &to_hasher, &to_parser));
-        let hasher = scope.spawn(move || {
-            let mut hasher = Hasher::new();
-            for chunk in hashed {
-                hasher.update(&chunk);
+        let (send, receive) = sync_channel(CHUNKS);
+        // Buffers go round: fresh memory would cost a fault for every page of the tar.
+        let (give_back, spare) = channel::<Vec<u8>>();
+        scope.spawn(move || {
+            loop {
+                let mut chunk = spare.try_recv().unwrap_or_default();
+                chunk.resize(CHUNK, 0);
+                let end = match fill(tar, &mut chunk) {
+                    Ok(count) => {
+                        chunk.truncate(count);
+                        let end = count < CHUNK;
+                        if send.send(Ok(chunk)).is_err() {
+                            return;
+                        }
+                        end
+                    }
+                    Err(error) => {
+                        // A receiver that has gone has an error of its own to tell.
+                        let _ = send.send(Err(error));
+                        return;
+                    }
+                };
+                if end {
+                    return;
+                }
             }
-            hasher.finish()
         });
-        let mut stream = Stream::new(chunks, record, limits)?;
+        let mut stream = Stream::new(receive, give_back, record, limits)?;
         let mut objects = Vec::new();
         members(&mut stream, sink, &mut objects, limits)?;
         stream.drain()?;
         stream.record.finish()?;
         objects.sort_unstable();
         objects.dedup();
-        let diff_id = hasher.join().unwrap_or_else(|cause| panic::resume_unwind(cause));
-        Ok(Ingested { diff_id, size: stream.offset, objects })
+        Ok(Ingested { diff_id: stream.hasher.finish(), size: stream.offset, objects })
     })
-}
-
-/// Hands out `tar` in chunks, until its end, its first error, or until nobody wants more.
-fn read(tar: &mut dyn Read, to_hasher: &SyncSender<Arc<Vec<u8>>>, to_parser: &SyncSender<io::Result<Arc<Vec<u8>>>>) {
-    // Buffers are used again: fresh memory would cost a fault for every page of the tar.
-    let mut buffers: Vec<Arc<Vec<u8>>> = Vec::new();
-    loop {
-        let spare = buffers.iter().position(|buffer| Arc::strong_count(buffer) == 1);
-        let mut buffer = spare.map(|index| buffers.swap_remove(index)).unwrap_or_default();
-        let chunk = Arc::make_mut(&mut buffer);
-        chunk.resize(CHUNK, 0);
-        let count = match fill(tar, chunk) {
-            Ok(count) => count,
-            Err(error) => {
-                // A receiver that has gone has an error of its own to tell.
-                let _ = to_parser.send(Err(error));
-                return;
-            }
-        };
-        chunk.truncate(count);
-        buffers.push(Arc::clone(&buffer));
-        if to_hasher.send(Arc::clone(&buffer)).is_err() || to_parser.send(Ok(buffer)).is_err() || count < CHUNK {
-            return;
-        }
-    }
 }
 
 fn members(
@@ -170,21 +160,29 @@ fn members(
     Ok(())
 }
 
-/// The tar's bytes on their way: counted, and recorded unless they are content.
+/// The tar's bytes on their way: hashed, counted, and recorded unless they are content.
 struct Stream<'a> {
-    chunks: Receiver<io::Result<Arc<Vec<u8>>>>,
-    chunk: Arc<Vec<u8>>,
+    chunks: Receiver<io::Result<Vec<u8>>>,
+    give_back: Sender<Vec<u8>>,
+    chunk: Vec<u8>,
     position: usize,
     ended: bool,
+    hasher: Hasher,
     offset: u64,
     limit: u64,
     record: RecordWriter<&'a mut dyn Write>,
 }
 
 impl<'a> Stream<'a> {
-    fn new(chunks: Receiver<io::Result<Arc<Vec<u8>>>>, record: &'a mut dyn Write, limits: &Limits) -> io::Result<Self> {
+    fn new(
+        chunks: Receiver<io::Result<Vec<u8>>>,
+        give_back: Sender<Vec<u8>>,
+        record: &'a mut dyn Write,
+        limits: &Limits,
+    ) -> io::Result<Self> {
         let record = RecordWriter::new(record)?;
-        Ok(Self { chunks, chunk: Arc::default(), position: 0, ended: false, offset: 0, limit: limits.bytes, record })
+        let (hasher, limit) = (Hasher::new(), limits.bytes);
+        Ok(Self { chunks, give_back, chunk: Vec::new(), position: 0, ended: false, hasher, offset: 0, limit, record })
     }
 
     /// Bytes at hand; none at the end.
@@ -192,8 +190,11 @@ impl<'a> Stream<'a> {
         while self.position == self.chunk.len() && !self.ended {
             match self.chunks.recv() {
                 Ok(chunk) => {
-                    self.chunk = chunk?;
+                    let used = std::mem::replace(&mut self.chunk, chunk?);
+                    // The reading thread may have ended by now, and needs no more.
+                    let _ = self.give_back.send(used);
                     self.position = 0;
+                    self.hasher.update(&self.chunk);
                 }
                 Err(_) => self.ended = true,
             }
