@@ -74,3 +74,17 @@ def cfsctl_words(bench, image):
     path = f"PATH={front}:{bench.environment['PATH']}"
     words = ["env", path, "cfsctl", "--insecure", "--repo", repository, "oci", "pull", f"docker://{bench.name(image)}", "image"]
     return words, repository
+
+
+def memory_of_conmon(bench, private):
+    """The memory of the conmon of an idle container, in MiB."""
+    base = podman_words(bench, "podman-start")
+    words = [*base, "run", "--detach", "--name", "idle", "--cgroups=disabled", "--network=none", bench.image]
+    bench.run([*words, "sleep", "1000"], hybrid=True)
+    try:
+        bench.run([*base, "inspect", "--format", "{{.State.ConmonPid}}", "idle"], hybrid=True)
+        return private(int(bench.said))
+    except ValueError as error:
+        raise Skipped("podman does not tell the id of conmon") from error
+    finally:
+        bench.run([*base, "rm", "--force", "--time", "0", "idle"], hybrid=True)
