@@ -41,10 +41,7 @@ impl FirstProcess {
     /// # Errors
     /// `NotFound` for none.
     pub fn of(id: i32) -> io::Result<Self> {
-        let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
-        // The name, in parentheses, may hold anything; the third field follows the last of them.
-        let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-        let started = fields.split_ascii_whitespace().nth(19).and_then(|field| field.parse().ok());
+        let started = stat(id, 22)?.parse().ok();
         let started = started.ok_or_else(|| io::Error::other(format!("/proc/{id}/stat cannot be understood")))?;
         Ok(Self { id, started })
     }
@@ -80,11 +77,18 @@ impl FirstProcess {
         let Some(pid) = Pid::from_raw(id) else { return Ok(None) };
         let command = pidfd_open(pid, PidfdFlags::empty())?;
         // Looked at with both descriptors in hand: the numbers are theirs while neither has been reaped.
-        let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
-        let parent = stat.rsplit_once(')').and_then(|(_, fields)| fields.split_ascii_whitespace().nth(1)?.parse().ok());
-        let is_its_child = parent == Some(self.id) && !has_ended(command.as_fd()) && !has_ended(own.as_fd());
+        let parent = stat(id, 4)?.parse();
+        let is_its_child = parent == Ok(self.id) && !has_ended(command.as_fd()) && !has_ended(own.as_fd());
         Ok(is_its_child.then_some(command))
     }
+}
+
+/// A field of a process's `stat` (`proc_pid_stat(5)`), of those behind its name; empty where there is none.
+fn stat(id: i32, field: usize) -> io::Result<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
+    // The name, in parentheses, may hold anything; the third field follows the last of them.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    Ok(fields.split_ascii_whitespace().nth(field - 3).unwrap_or_default().to_owned())
 }
 
 /// Whether a process has ended, reaped or not.
@@ -111,14 +115,7 @@ pub fn exec(plan: &Plan, container: &FirstProcess, runtime: Option<&Path>) -> Re
         process::exit_now(1)
     };
     drop((child, target));
-    let heard = parent.hear().action("hear from the child");
-    process::wait_for(joiner).action("wait for a fork")?;
-    let pidfd = match heard? {
-        Heard::Descriptor(pidfd) => pidfd,
-        Heard::Failed(stage, what, source) => return Err(Error::Child { stage, what, source }),
-        Heard::Closed | Heard::Released | Heard::Weaker(_) => return Err(Error::Died),
-    };
-    let id = number(&pidfd).action("look up the command's process")?;
+    let (id, pidfd) = sibling(&parent, joiner)?;
     let terminal = answer(&parent, plan, &mut |_| {}).inspect_err(|_| {
         // It has told why, and ends.
         let _ = process::wait_for(id);
@@ -140,8 +137,19 @@ fn fork_into(group: Option<&OwnedFd>, runtime: Option<&Path>) -> Result<Cloned, 
     }
 }
 
+/// The process that a fork of ours made as its own sibling where it has joined, by number and descriptor; the fork ends.
+pub(crate) fn sibling(channel: &Channel, joiner: i32) -> Result<(i32, OwnedFd), Error> {
+    let heard = channel.hear().action("hear from a fork");
+    process::wait_for(joiner).action("wait for a fork")?;
+    match heard? {
+        Heard::Descriptor(pidfd) => Ok((number(&pidfd).action("look up the number of a process")?, pidfd)),
+        Heard::Failed(stage, what, source) => Err(Error::Child { stage, what, source }),
+        Heard::Closed | Heard::Released | Heard::Weaker(_) => Err(Error::Died),
+    }
+}
+
 /// The number of a descriptor's process (`pidfd_open(2)`, `fdinfo`).
-pub(crate) fn number(pidfd: &OwnedFd) -> io::Result<i32> {
+fn number(pidfd: &OwnedFd) -> io::Result<i32> {
     let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
     let number = text.lines().find_map(|line| line.strip_prefix("Pid:")).and_then(|text| text.trim().parse().ok());
     number.ok_or_else(|| io::Error::other("the kernel tells no number"))

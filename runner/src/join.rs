@@ -17,7 +17,7 @@ use crate::cgroup;
 use crate::channel::{Channel, Heard};
 use crate::child::{During, Failure, Groups};
 use crate::error::{Action, Error, Stage};
-use crate::exec::{FirstProcess, number};
+use crate::exec::{FirstProcess, sibling};
 use crate::idmap::IdMap;
 use crate::plan::Plan;
 use crate::sys::clone::{Cloned, clone3};
@@ -103,13 +103,7 @@ pub(crate) fn first_process(
         }
         process::exit_now(1)
     };
-    let heard = parent.as_ref().map(Channel::hear).ok_or(Error::Died)?.action("hear from a fork");
-    process::wait_for(joiner).action("wait for a fork")?;
-    match heard? {
-        Heard::Descriptor(pidfd) => Ok((number(&pidfd).action("look up the container's process")?, pidfd)),
-        Heard::Failed(stage, what, source) => Err(Error::Child { stage, what, source }),
-        Heard::Closed | Heard::Released | Heard::Weaker(_) => Err(Error::Died),
-    }
+    sibling(parent.as_ref().ok_or(Error::Died)?, joiner)
 }
 
 fn join(plan: &Plan, flags: i32) -> Result<(Cloned, Found), Failure> {

@@ -170,10 +170,7 @@ fn inspect(store: &Path, arguments: &SecretInspectArguments) -> Result<Exit, Fai
     }
     let stdout = std::io::stdout();
     let mut output = Output::new(&stdout, stdout.is_terminal());
-    match format {
-        None | Some(Format::Json) => output.json(&Value::Array(values))?,
-        Some(format) => output.list(&values, &format, &[])?,
-    }
+    output.list(&values, &format.unwrap_or(Format::Json), &[])?;
     output.flush()?;
     Ok(Exit::SUCCESS)
 }

@@ -135,10 +135,7 @@ fn inspect(store: &Path, arguments: &VolumeInspectArguments) -> Result<Exit, Fai
     }
     let stdout = std::io::stdout();
     let mut output = Output::new(&stdout, stdout.is_terminal());
-    match format {
-        None | Some(Format::Json) => output.json(&Value::Array(values))?,
-        Some(format) => output.list(&values, &format, &[])?,
-    }
+    output.list(&values, &format.unwrap_or(Format::Json), &[])?;
     output.flush()?;
     missing.map_or(Ok(Exit::SUCCESS), |name| Err(not_found(&name)))
 }

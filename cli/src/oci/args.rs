@@ -127,6 +127,22 @@ pub struct OneArguments {
     pub id: String,
 }
 
+/// What a process shares with its caller.
+#[derive(Args, Debug)]
+pub struct SharedArguments {
+    /// Unix socket that the terminal is sent to
+    #[arg(long, value_name = "SOCKET")]
+    pub console_socket: Option<PathBuf>,
+
+    /// File to write the number of its process to
+    #[arg(long, value_name = "FILE")]
+    pub pid_file: Option<PathBuf>,
+
+    /// Let it inherit so many descriptors from 3 on
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub preserve_fds: u16,
+}
+
 /// How a container is made.
 #[derive(Args, Debug)]
 pub struct CreateArguments {
@@ -138,17 +154,9 @@ pub struct CreateArguments {
     #[arg(short = 'f', long, value_name = "FILE", default_value = "config.json")]
     pub config: PathBuf,
 
-    /// Unix socket that the terminal is sent to
-    #[arg(long, value_name = "SOCKET")]
-    pub console_socket: Option<PathBuf>,
-
-    /// File to write the number of the container's process to
-    #[arg(long, value_name = "FILE")]
-    pub pid_file: Option<PathBuf>,
-
-    /// Let it inherit so many descriptors from 3 on
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub preserve_fds: u16,
+    /// What it shares with its caller.
+    #[command(flatten)]
+    pub shared: SharedArguments,
 
     /// Leave it the session keyring of the caller
     #[arg(long)]
@@ -218,17 +226,9 @@ pub struct ExecArguments {
     #[arg(short, long)]
     pub detach: bool,
 
-    /// Unix socket that the terminal is sent to
-    #[arg(long, value_name = "SOCKET")]
-    pub console_socket: Option<PathBuf>,
-
-    /// File to write the number of its process to
-    #[arg(long, value_name = "FILE")]
-    pub pid_file: Option<PathBuf>,
-
-    /// Let it inherit so many descriptors from 3 on
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub preserve_fds: u16,
+    /// What it shares with its caller.
+    #[command(flatten)]
+    pub shared: SharedArguments,
 
     /// Working directory
     #[arg(long, value_name = "DIR")]

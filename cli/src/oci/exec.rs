@@ -25,16 +25,16 @@ pub(super) fn run(
         }
         None => of_words(container.process()?, arguments)?,
     };
-    if arguments.detach && process.terminal && arguments.console_socket.is_none() {
+    if arguments.detach && process.terminal && arguments.shared.console_socket.is_none() {
         return Err("a terminal without anybody at it; give --console-socket, or leave out --detach".into());
     }
     let running = exec::exec(
         &container,
         &Wish {
             process: &process,
-            console: arguments.console_socket.as_deref(),
-            pid_file: arguments.pid_file.as_deref(),
-            preserved: arguments.preserve_fds.into(),
+            console: arguments.shared.console_socket.as_deref(),
+            pid_file: arguments.shared.pid_file.as_deref(),
+            preserved: arguments.shared.preserve_fds.into(),
             group: arguments.cgroup.as_deref(),
             ignores_pause: arguments.ignore_paused,
         },

@@ -3,17 +3,16 @@
 use std::fmt::Write;
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use nix::libc;
 use nix::sched::CloneFlags;
 
 use super::config::{Linux, Namespace};
-use crate::channel::{Channel, Heard};
+use crate::channel::Channel;
 use crate::child::{During, Failure};
 use crate::error::{Action, Error, Stage};
-use crate::exec::number;
+use crate::exec::sibling;
 use crate::sys::clone::{Cloned, clone3};
 use crate::sys::process;
 
@@ -154,14 +153,8 @@ pub(super) fn enter_by(join: impl FnOnce() -> Result<(), Failure>, flags: i32) -
         process::exit_now(0)
     };
     drop(child);
-    let heard = parent.hear().action("hear from the child");
-    process::wait_for(joiner).action("wait for a fork")?;
-    let pidfd: OwnedFd = match heard? {
-        Heard::Descriptor(pidfd) => pidfd,
-        Heard::Failed(stage, what, source) => return Err(Error::Child { stage, what, source }),
-        Heard::Closed | Heard::Released | Heard::Weaker(_) => return Err(Error::Died),
-    };
-    Ok(Cloned::Parent { id: number(&pidfd).action("look up the container's process")?, pidfd })
+    let (id, pidfd) = sibling(&parent, joiner)?;
+    Ok(Cloned::Parent { id, pidfd })
 }
 
 #[cfg(test)]
