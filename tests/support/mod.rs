@@ -63,7 +63,10 @@ fn make_user() -> Result<User, String> {
         let others = text.lines().filter(|line| !line.starts_with(&format!("{USER}:")));
         let own = format!("{USER}:{}:{}", RANGE.0, RANGE.1);
         let wanted: Vec<&str> = others.chain([own.as_str()]).collect();
-        std::fs::write(file, wanted.join("\n") + "\n").map_err(|error| error.to_string())?;
+        let wanted = wanted.join("\n") + "\n";
+        if wanted != text {
+            std::fs::write(file, wanted).map_err(|error| error.to_string())?;
+        }
     }
     known_user().ok_or_else(|| "useradd made no user".to_owned())
 }
