@@ -24,6 +24,7 @@ mod files;
 mod flags;
 mod health;
 mod hostile;
+mod image_mounts;
 mod layers;
 mod leaks;
 mod life;

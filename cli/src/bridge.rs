@@ -10,7 +10,7 @@ use lrun::idmap::Shape;
 use lrun::join::Joined;
 use lrun::limit::Limit;
 use lrun::lsm::Labels;
-use lrun::spec::{Mount, MountKind, Namespaces, Network, Propagation, Seccomp, Spec, UserNamespace};
+use lrun::spec::{ImageMount, Lower, Mount, MountKind, Namespaces, Network, Propagation, Seccomp, Spec, UserNamespace};
 use lstore::manifest::RunConfig;
 use lstore::{Checkout, IdShift};
 
@@ -123,11 +123,20 @@ pub fn spec(
     })
 }
 
+/// Where a checkout is.
+pub fn lower(store: &Path, checkout: &Checkout) -> Lower {
+    Lower {
+        root: store.join("trees").join(checkout.id.to_string()).join("root"),
+        data: checkout.data().map(|_| store.join("objects")),
+    }
+}
+
 /// The container's root: the checkout, with changes in the container's own folder.
 pub fn overlay(store: &Path, checkout: &Checkout, folder: &Path) -> Rootfs {
+    let Lower { root, data } = lower(store, checkout);
     Rootfs::Overlay {
-        lower: store.join("trees").join(checkout.id.to_string()).join("root"),
-        data: checkout.data().map(|_| store.join("objects")),
+        lower: root,
+        data,
         upper: folder.join("upper"),
         work: folder.join("work"),
         // In the container's own mounts, and there for a moment: what it hides was opened before.
@@ -326,6 +335,10 @@ pub fn mount(mount: volume::Mount) -> Result<Mount, Failure> {
     let volume::Mount { kind, target, read_only, nosuid, nodev, noexec, owned: _ } = mount;
     let kind = match kind {
         volume::MountKind::Tmpfs { size, mode } => MountKind::Tmpfs { size, mode: mode.unwrap_or(0o1777) },
+        // Which it is becomes known when it is looked up.
+        volume::MountKind::Image { name, subpath } => {
+            MountKind::Image(ImageMount { name, id: String::new(), subpath, number: 0, checkout: None })
+        }
         // Where it is becomes known when it is made.
         volume::MountKind::Volume { name, copies, relabel } => {
             refuse_labels(relabel, &target)?;

@@ -20,6 +20,7 @@ mod exec;
 mod export;
 mod folder;
 mod health;
+mod images;
 mod info;
 mod inspect;
 mod join;

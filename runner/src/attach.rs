@@ -16,7 +16,7 @@ use crate::rootfs::Rootfs;
 use crate::spec::{Mount, MountKind, Propagation, SecretFile};
 use crate::sys::mount as sys;
 use crate::target::{Kind, Root, file_type};
-use crate::volumes;
+use crate::{image_mount, volumes};
 
 /// The mount option that gives all files of a file system an SELinux label (`mount(8)`).
 pub(crate) const CONTEXT: &str = "context";
@@ -25,25 +25,13 @@ pub(crate) const CONTEXT: &str = "context";
 pub(crate) fn rootfs(rootfs: &Rootfs, ephemeral: bool, label: Option<&str>) -> io::Result<Root> {
     let mount = match rootfs {
         Rootfs::Overlay { lower, data, upper, work, .. } => {
-            let overlay = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-            fsconfig_set_flag(&overlay, "userxattr")?;
             let mut layers = vec![("lowerdir+", Root::open(lower)?)];
             if let Some(data) = data {
                 layers.push(("datadir+", Root::open(data)?));
             }
             layers.push(("upperdir", Root::open(upper)?));
             layers.push(("workdir", Root::open(work)?));
-            for (key, folder) in &layers {
-                layer(&overlay, key, folder)?;
-            }
-            if ephemeral {
-                fsconfig_set_flag(&overlay, "volatile")?;
-            }
-            if let Some(label) = label {
-                fsconfig_set_string(&overlay, CONTEXT, label)?;
-            }
-            fsconfig_create(&overlay)?;
-            fsmount(&overlay, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?
+            overlay(&layers, ephemeral, label)?
         }
         Rootfs::Directory(directory) => clone_tree(directory, true)?,
     };
@@ -54,6 +42,23 @@ pub(crate) fn rootfs(rootfs: &Rootfs, ephemeral: bool, label: Option<&str>) -> i
     attach(&mount, &place)?;
     // The descriptor from before the mount still means what lies below it.
     Root::open(rootfs.mountpoint())
+}
+
+/// An overlay of layers, by the names of the options that they are given with; mounted nowhere yet.
+pub(crate) fn overlay(layers: &[(&str, Root)], ephemeral: bool, label: Option<&str>) -> io::Result<OwnedFd> {
+    let overlay = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_flag(&overlay, "userxattr")?;
+    for (key, folder) in layers {
+        layer(&overlay, key, folder)?;
+    }
+    if ephemeral {
+        fsconfig_set_flag(&overlay, "volatile")?;
+    }
+    if let Some(label) = label {
+        fsconfig_set_string(&overlay, CONTEXT, label)?;
+    }
+    fsconfig_create(&overlay)?;
+    Ok(fsmount(&overlay, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?)
 }
 
 /// Makes a folder of the caller's belong to root inside.
@@ -202,11 +207,19 @@ pub(crate) fn devices(root: &Root) -> io::Result<()> {
     Ok(())
 }
 
-/// What a mount of the caller's binds, if it does. To be opened before the root is mounted, which waits in a folder of the
-/// host's: bound with all that is mounted below it, that folder would show the container within itself.
-pub(crate) fn source(mount: &Mount) -> io::Result<Option<OwnedFd>> {
-    let MountKind::Bind { source, recursive, .. } = &mount.kind else { return Ok(None) };
-    open_source(source, *recursive).map(Some)
+/// What a mount of the caller's shows, if it is there before the root is. To be opened before that is mounted, which waits in
+/// a folder of the host's: bound with all that is mounted below it, that folder would show the container within itself.
+pub(crate) fn source(
+    mount: &Mount,
+    rootfs: &Rootfs,
+    ephemeral: bool,
+    label: Option<&str>,
+) -> io::Result<Option<OwnedFd>> {
+    match &mount.kind {
+        MountKind::Bind { source, recursive, .. } => open_source(source, *recursive).map(Some),
+        MountKind::Image(image) => image_mount::tree(image, rootfs, ephemeral, label).map(Some),
+        MountKind::Volume { .. } | MountKind::Tmpfs { .. } => Ok(None),
+    }
 }
 
 fn open_source(source: &Path, recursive: bool) -> io::Result<OwnedFd> {
@@ -215,12 +228,12 @@ fn open_source(source: &Path, recursive: bool) -> io::Result<OwnedFd> {
         .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", source.display())))
 }
 
-/// A mount of the caller's, whose source is open if it is a bind.
+/// A mount of the caller's, whose source is open if it has one.
 pub(crate) fn volume(root: &Root, mount: &Mount, source: Option<OwnedFd>, label: Option<&str>) -> io::Result<()> {
+    let opened = || source.ok_or_else(|| io::Error::other("its source was not opened"));
     let (tree, propagation) = match &mount.kind {
-        MountKind::Bind { propagation, .. } => {
-            (source.ok_or_else(|| io::Error::other("its source was not opened"))?, *propagation)
-        }
+        MountKind::Bind { propagation, .. } => (opened()?, *propagation),
+        MountKind::Image(_) => (opened()?, Propagation::Private),
         MountKind::Volume { folder, copies, .. } => {
             let place = volume_place(root, &mount.target, Kind::Directory)?;
             volumes::begin(folder, *copies, root, &place)

@@ -20,7 +20,7 @@ use crate::identity::{self, Identity};
 use crate::idmap::IdMap;
 use crate::plan::{Plan, Refused, Step};
 use crate::rootfs::Rootfs;
-use crate::spec::{LandlockRule, Network, Spec};
+use crate::spec::{LandlockRule, Mount, Network, Spec};
 use crate::sys::landlock::Ruleset;
 use crate::sys::{network, process, seccomp};
 use crate::target::{Kind, Root, file_type};
@@ -115,7 +115,7 @@ fn become_container(orders: &Orders<'_>) -> Result<std::convert::Infallible, Fai
         Rootfs::Overlay { lower, upper, .. } => upper::seed(lower, upper, &spec.files).during(Stage::File, "")?,
         Rootfs::Directory(_) => Vec::new(),
     };
-    let mut sources = sources(&plan.steps)?.into_iter();
+    let mut sources = sources(plan, rootfs)?.into_iter();
     let mut root = attach::rootfs(rootfs, spec.ephemeral, label_of_files(spec)).during(Stage::Rootfs, "")?;
     for (path, content) in left {
         root.write(path, content).during(Stage::File, path)?;
@@ -197,10 +197,12 @@ fn die_with_parent() -> rustix::io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
 }
 
-/// What the caller's mounts bind, in their order.
-fn sources(steps: &[Step]) -> Result<Vec<Option<OwnedFd>>, Failure> {
-    let mounts = steps.iter().filter_map(|step| if let Step::Mount(mount) = step { Some(mount) } else { None });
-    mounts.map(|mount| attach::source(mount).during(Stage::Mount, &mount.target)).collect()
+/// What the caller's mounts show, in their order.
+fn sources(plan: &Plan, rootfs: &Rootfs) -> Result<Vec<Option<OwnedFd>>, Failure> {
+    let mounts = plan.steps.iter().filter_map(|step| if let Step::Mount(mount) = step { Some(mount) } else { None });
+    let (ephemeral, label) = (plan.spec.ephemeral, label_of_files(&plan.spec));
+    let source = |mount: &Mount| attach::source(mount, rootfs, ephemeral, label).during(Stage::Mount, &mount.target);
+    mounts.map(source).collect()
 }
 
 fn take(

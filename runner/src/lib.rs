@@ -44,6 +44,7 @@ mod channel;
 mod child;
 mod copy;
 mod identity;
+mod image_mount;
 mod init;
 mod keeper;
 mod owner;

@@ -345,6 +345,8 @@ pub enum MountKind {
         /// Whether it begins with what the image has there, if nobody has used it yet.
         copies: bool,
     },
+    /// The files of an image, as the container may change them.
+    Image(ImageMount),
     /// An empty file system in memory.
     Tmpfs {
         /// Most bytes; the kernel's default is half of the memory.
@@ -352,6 +354,31 @@ pub enum MountKind {
         /// Mode of its root.
         mode: u32,
     },
+}
+
+/// An image that is mounted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageMount {
+    /// As it was named.
+    pub name: String,
+    /// Its id, `sha256:…`; empty until it is looked up.
+    pub id: String,
+    /// What of it is shown, a path from its root on; empty for all.
+    pub subpath: PathBuf,
+    /// Tells its changes from those of other images that the container has mounted.
+    pub number: usize,
+    /// Its checkout. Looked up for each start.
+    #[serde(skip)]
+    pub checkout: Option<Lower>,
+}
+
+/// A checkout, as an overlay has it below.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lower {
+    /// Its root.
+    pub root: PathBuf,
+    /// The pool, for a checkout of stubs.
+    pub data: Option<PathBuf>,
 }
 
 /// How mounts travel (`mount_namespaces(7)`).

@@ -282,7 +282,7 @@ impl Record {
     pub fn volumes(&self) -> impl Iterator<Item = &str> {
         self.spec.mounts.iter().filter_map(|mount| match &mount.kind {
             MountKind::Volume { name, .. } => Some(name.as_str()),
-            MountKind::Bind { .. } | MountKind::Tmpfs { .. } => None,
+            MountKind::Bind { .. } | MountKind::Image(_) | MountKind::Tmpfs { .. } => None,
         })
     }
 

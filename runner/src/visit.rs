@@ -128,7 +128,10 @@ fn enter(container: &Visited<'_>) -> io::Result<Root> {
             let at = |mount: &Mount, error: io::Error| {
                 io::Error::new(error.kind(), format!("{}: {error}", mount.target.display()))
             };
-            let opened = |mount| attach::source(mount).map(|source| (mount, source)).map_err(|error| at(mount, error));
+            let opened = |mount| {
+                let source = attach::source(mount, rootfs, false, None);
+                source.map(|source| (mount, source)).map_err(|error| at(mount, error))
+            };
             let shown: Vec<_> = shown.filter(|_| *with_mounts).map(opened).collect::<io::Result<_>>()?;
             let root = attach::rootfs(rootfs, false, None)?;
             for (mount, source) in shown {

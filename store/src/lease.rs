@@ -27,7 +27,7 @@ pub struct Checkout {
     pub placement: Placement,
     /// What it lacks.
     pub lost: Lost,
-    root: Dir,
+    folder: Dir,
     data: Option<Dir>,
     lease: File,
 }
@@ -54,18 +54,21 @@ impl Checkout {
         if !still {
             return Ok(None);
         }
-        let root = folder.open_dir(ROOT).context("open", &name)?;
         let data = match tree.placement {
             Placement::Stub => Some(objects.try_clone().context("open", "objects")?),
             _ => None,
         };
         let lost = serde_json::from_str(&tree.lost).unwrap_or_default();
-        Ok(Some(Self { id: tree.id, placement: tree.placement, lost, root, data, lease }))
+        Ok(Some(Self { id: tree.id, placement: tree.placement, lost, folder, data, lease }))
     }
 
-    /// The checkout's root: the lowest layer of a container's overlay.
-    pub fn root(&self) -> &Dir {
-        &self.root
+    /// Opens the checkout's root, the lowest layer of a container's overlay: for those whose it is, or who may look into what
+    /// is closed to others.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn root(&self) -> io::Result<Dir> {
+        self.folder.open_dir(ROOT)
     }
 
     /// The data-only layer below it, for stubs.

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use lrun::cgroup::Resources;
 use lrun::health::{Health, HealthCheck};
 use lrun::join::Other;
-use lrun::spec::{Mount, MountKind, Network, Port, Propagation, Spec};
+use lrun::spec::{ImageMount, Mount, MountKind, Network, Port, Propagation, Spec};
 use lrun::state::{Found, Moment, Record, Restart, Status};
 use serde_json::{Value, json};
 
@@ -259,6 +259,7 @@ fn mount(mount: &Mount) -> Option<Value> {
     let (source, recursive, propagation) = match &mount.kind {
         MountKind::Bind { source, recursive, propagation } => (source, recursive, propagation),
         MountKind::Volume { name, folder, .. } => return Some(volume(mount, name, folder)),
+        MountKind::Image(image) => return Some(self::image(mount, image)),
         MountKind::Tmpfs { .. } => return None,
     };
     let propagation = match propagation {
@@ -278,6 +279,18 @@ fn volume(mount: &Mount, name: &str, folder: &Path) -> Value {
         "Type": "volume", "Name": name, "Source": folder.join("data"), "Destination": mount.target, "Driver": "local",
         "Mode": "", "Options": options(mount, "bind"), "RW": !mount.read_only, "Propagation": "rprivate",
     })
+}
+
+/// podman tells the image as it was named, and of the options only whether it can be written to.
+fn image(mount: &Mount, image: &ImageMount) -> Value {
+    let mut value = json!({
+        "Type": "image", "Source": image.name, "Destination": mount.target, "Driver": "", "Mode": "", "Options": null,
+        "RW": !mount.read_only, "Propagation": "",
+    });
+    if !image.subpath.as_os_str().is_empty() {
+        value["SubPath"] = json!(image.subpath);
+    }
+    value
 }
 
 fn options(mount: &Mount, first: &'static str) -> Vec<&'static str> {

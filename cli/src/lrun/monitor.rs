@@ -40,8 +40,8 @@ pub(super) struct Job<'a> {
     pub(super) record: Record,
     /// Its root.
     pub(super) rootfs: Rootfs,
-    /// What keeps its checkout.
-    pub(super) lease: OwnedFd,
+    /// What keeps its checkout, and those of other images that it mounts.
+    pub(super) leases: Vec<OwnedFd>,
     /// The variables of the caller.
     pub(super) environment: &'a Environment,
     /// Whether it goes if it cannot be started, since the same command has made it.
@@ -74,9 +74,9 @@ impl Job<'_> {
         nix::unistd::setsid()?;
         process::detach_stdio()?;
         std::env::set_current_dir("/")?;
-        let own = [self.folder.lock(), self.lease.as_fd()];
+        let own = self.leases.iter().map(AsFd::as_fd).chain([self.folder.lock()]);
         let others = attached.map(AsFd::as_fd).into_iter().chain(teller.map(AsFd::as_fd));
-        process::close_all_but(own.into_iter().chain(others));
+        process::close_all_but(own.chain(others));
         Ok(())
     }
 
@@ -117,7 +117,8 @@ impl Job<'_> {
         let folder = &self.folder;
         let volumes = named_by(&self.record);
         let work = Box::new(|| clear_up(&self.store, folder, &volumes, group.as_ref()));
-        let aftermath = Aftermath { work, keep: vec![folder.lock(), self.lease.as_fd()] };
+        let keep = self.leases.iter().map(AsFd::as_fd).chain([folder.lock()]).collect();
+        let aftermath = Aftermath { work, keep };
         let mut warnings = Vec::new();
         let warn = &mut |weaker: &str| warnings.push(weaker.to_owned());
         let means = (self.record.holder, self.environment);

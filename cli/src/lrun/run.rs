@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Write;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -22,6 +22,7 @@ use super::control;
 use super::etc;
 use super::folder::Folder;
 use super::health;
+use super::images;
 use super::join;
 use super::monitor::Job;
 use super::publish::exposed;
@@ -74,6 +75,9 @@ fn start_and_wait(global: &Global, arguments: &RunArguments) -> Result<Exit, Fai
         if volumes::is_wanted(&spec) {
             return Err("--rootfs: volumes are for containers of images; bind a directory".into());
         }
+        if images::is_wanted(&spec) {
+            return Err("--rootfs: other images are for containers of images; give an image instead".into());
+        }
         let warn = &mut |weaker: &str| report::warn(PROGRAM, weaker, &mut std::io::stderr());
         let rootfs = Rootfs::Directory(directory);
         let holder = !arguments.no_holder;
@@ -91,17 +95,17 @@ fn start_and_wait(global: &Global, arguments: &RunArguments) -> Result<Exit, Fai
         return Ok(exit(container.wait()?));
     }
     let store = environment.store(global)?;
-    let Made { folder, path, record, checkout } = make(global, arguments, &store, &environment)?;
+    let Made { folder, path, record, checkout, mut leases } = make(global, arguments, &store, &environment)?;
     let rootfs = bridge::overlay(&store, &checkout, &path);
-    let lease = checkout.into_lease();
+    leases.push(checkout.into_lease());
     if arguments.detach {
         let id = record.id.clone();
-        let job = Job { store, folder, record, rootfs, lease, environment: &environment, is_new: true };
+        let job = Job { store, folder, record, rootfs, leases, environment: &environment, is_new: true };
         job.start(None)?;
         writeln!(std::io::stdout(), "{id}")?;
         return Ok(Exit::SUCCESS);
     }
-    in_the_foreground(&store, &folder, record, &rootfs, lease.as_fd(), &environment)
+    in_the_foreground(&store, &folder, record, &rootfs, &leases, &environment)
 }
 
 /// A container that is there and does not run.
@@ -114,6 +118,8 @@ pub(super) struct Made {
     pub(super) record: Record,
     /// Its checkout.
     pub(super) checkout: Checkout,
+    /// What keeps those of other images that it mounts.
+    pub(super) leases: Vec<OwnedFd>,
 }
 
 /// Makes the container of a command line.
@@ -131,7 +137,8 @@ pub(super) fn make(
     let arguments = adopted.as_ref().unwrap_or(arguments);
     let id = random_id()?;
     let name = arguments.name.clone().unwrap_or_else(|| id[..SHORT].to_owned());
-    let Start { image, config, checkout } = provide(global, arguments, store)?;
+    let own = arguments.image().to_str().ok_or("the image's name is not UTF-8")?;
+    let Start { image, config, checkout } = provide(global, arguments, store, own)?;
     let mut spec = bridge::spec(arguments, &config, &name, environment)?;
     if let Some(wish) = &mut spec.cgroup {
         wish.name.clone_from(&id);
@@ -143,6 +150,7 @@ pub(super) fn make(
         etc::introduce(&mut spec, &name, &id, &arguments.image().to_string_lossy(), &image);
     }
     volumes::declare(&mut spec, &config.volumes)?;
+    let leases = images::look_up(global, arguments, store, &mut spec)?;
     let health = health::wanted(&arguments.create.health, config.healthcheck.as_ref())?;
     let secrets = secret::wanted(&arguments.create.secrets, store)?;
     let exposed = exposed(arguments, &config.exposed_ports)?;
@@ -180,7 +188,7 @@ pub(super) fn make(
         holder: !arguments.no_holder,
         ..Record::new(id, arguments.image().to_string_lossy().into_owned(), image_id, spec)
     };
-    let mut made = Made { folder, path: Folder::place(store, &name), record, checkout };
+    let mut made = Made { folder, path: Folder::place(store, &name), record, checkout, leases };
     if volumes::is_wanted(&made.record.spec) {
         make_volumes(store, &mut made).inspect_err(|_| {
             let _ = lstore::remove_tree(&made.path);
@@ -227,7 +235,7 @@ fn in_the_foreground(
     folder: &Folder,
     mut record: Record,
     rootfs: &Rootfs,
-    lease: BorrowedFd<'_>,
+    leases: &[OwnedFd],
     environment: &Environment,
 ) -> Result<Exit, Failure> {
     let volumes = volumes::named_by(&record);
@@ -235,7 +243,8 @@ fn in_the_foreground(
         remove_with_volumes(store, &folder.path(), &volumes);
     })?;
     let work = Box::new(|| clear_up(store, folder, &volumes, group.as_ref()));
-    let aftermath = Aftermath { work, keep: vec![folder.lock(), lease] };
+    let keep = leases.iter().map(AsFd::as_fd).chain([folder.lock()]).collect();
+    let aftermath = Aftermath { work, keep };
     let warn = &mut |weaker: &str| report::warn(PROGRAM, weaker, &mut std::io::stderr());
     let mut spec = record.spec.clone();
     if let Err(failure) = secret::reveal(&record.secrets, store, &mut spec) {
@@ -287,10 +296,9 @@ pub(super) fn exit(status: ExitStatus) -> Exit {
     }
 }
 
-/// The image's wishes and its checkout, leased. What is missing is made by running `lstore`, which has the network and
+/// An image's wishes and its checkout, leased. What is missing is made by running `lstore`, which has the network and
 /// the ids.
-fn provide(global: &Global, arguments: &RunArguments, path: &Path) -> Result<Start, Failure> {
-    let name = arguments.image().to_str().ok_or("the image's name is not UTF-8")?;
+pub(super) fn provide(global: &Global, arguments: &RunArguments, path: &Path, name: &str) -> Result<Start, Failure> {
     let wanted = global.placement.map(placement);
     let shift = bridge::shift(arguments);
     if arguments.pull == PullPolicy::Always {
@@ -322,21 +330,30 @@ fn provide(global: &Global, arguments: &RunArguments, path: &Path) -> Result<Sta
 /// The checkout of the image that a container was made from, by its id.
 pub(super) fn provide_again(global: &Global, path: &Path, record: &Record) -> Result<Start, Failure> {
     let id = format!("sha256:{}", record.image_id);
-    let wanted = global.placement.map(placement);
-    let shift = bridge::shift_of(match record.spec.user_namespace {
+    again(global, path, (&id, &record.image), shape(&record.spec))
+}
+
+/// How the ids of a container relate to those of its caller.
+pub(super) fn shape(spec: &Spec) -> Shape {
+    match spec.user_namespace {
         UserNamespace::Own(shape) => shape,
         UserNamespace::Host => Shape::Auto,
-    });
-    if let Some(start) = Start::recall(path, &id, wanted, shift) {
+    }
+}
+
+/// The checkout of an image that a container was made with, by its id; `name` is what it was called then.
+pub(super) fn again(global: &Global, path: &Path, (id, name): (&str, &str), shape: Shape) -> Result<Start, Failure> {
+    let (wanted, shift) = (global.placement.map(placement), bridge::shift_of(shape));
+    if let Some(start) = Start::recall(path, id, wanted, shift) {
         return Ok(start);
     }
-    let gone = || format!("the image {} of the container has been removed; pull it again", record.image);
-    let store = look(path, &id)?.ok_or_else(gone)?;
-    if let Some(start) = store.start(&id, wanted, shift)? {
+    let gone = || format!("the image {name} of the container has been removed; pull it again");
+    let store = look(path, id)?.ok_or_else(gone)?;
+    if let Some(start) = store.start(id, wanted, shift)? {
         return Ok(start);
     }
-    lstore_command(global, path, &["prepare", &format!("--caller={shift}"), &id])?;
-    Ok(store.start(&id, wanted, shift)?.ok_or_else(|| format!("{}: no checkout could be made", record.image))?)
+    lstore_command(global, path, &["prepare", &format!("--caller={shift}"), id])?;
+    Ok(store.start(id, wanted, shift)?.ok_or_else(|| format!("{name}: no checkout could be made"))?)
 }
 
 /// The store, if it is there and has the image.

@@ -9,6 +9,7 @@ use lrun::state::Found;
 use super::args::{RestartArguments, StartArguments, Which};
 use super::attach;
 use super::folder::Folder;
+use super::images;
 use super::monitor::Job;
 use super::run::{exit_of, provide_again};
 use super::select::{containers, each};
@@ -96,13 +97,14 @@ fn begin(
         };
     };
     // Under the lock, since another may have started it meanwhile.
-    let found = found.again()?;
+    let mut found = found.again()?;
     let start = provide_again(global, store, &found.record)?;
+    let mut leases = images::look_up_again(global, store, &mut found.record.spec)?;
     if is_ephemeral {
         folder.keep(false)?;
     }
     let rootfs = bridge::overlay(store, &start.checkout, &folder.path());
-    let lease = start.checkout.into_lease();
-    let job = Job { store: store.to_owned(), folder, record: found.record, rootfs, lease, environment, is_new: false };
+    leases.push(start.checkout.into_lease());
+    let job = Job { store: store.to_owned(), folder, record: found.record, rootfs, leases, environment, is_new: false };
     job.start(attached)
 }

@@ -8,6 +8,7 @@ use lrun::state::Found;
 use lrun::visit::Visited;
 
 use super::folder::Folder;
+use super::images;
 use super::run::provide_again;
 use crate::bridge;
 use crate::global::Global;
@@ -27,7 +28,8 @@ pub(super) fn visit<T>(
     }
     let busy = || format!("{}: the container is being started, stopped or removed; try again", found.name);
     let folder = Folder::take(&found.path, found.record.spec.ephemeral)?.ok_or_else(busy)?;
-    let found = found.again()?;
+    let mut found = found.again()?;
+    let _leases = if with_mounts { images::look_up_again(global, store, &mut found.record.spec)? } else { Vec::new() };
     let start = provide_again(global, store, &found.record)?;
     let rootfs = bridge::overlay(store, &start.checkout, &folder.path());
     let _lease = start.checkout.into_lease();

@@ -50,6 +50,13 @@ pub enum MountKind {
         /// As for a bind.
         relabel: bool,
     },
+    /// The files of an image.
+    Image {
+        /// Its name.
+        name: String,
+        /// What of it, a path from its root on; empty for all.
+        subpath: PathBuf,
+    },
     /// An empty file system in memory. Unlike podman's it does not start with a copy of what the image has there.
     Tmpfs {
         /// Its greatest size in bytes; the kernel's default is half of the memory.
@@ -148,7 +155,7 @@ pub enum VolumeError {
     },
     /// `--mount` without what it needs.
     #[error(
-        "--mount {whole:?} lacks {part}; write type=bind|volume,source=SOURCE,target=PATH or type=tmpfs,target=PATH"
+        "--mount {whole:?} lacks {part}; write type=bind|volume|image,source=SOURCE,target=PATH or type=tmpfs,target=PATH"
     )]
     Incomplete {
         /// The argument.
@@ -162,7 +169,7 @@ pub enum VolumeError {
     )]
     Idmap(String),
     /// `--mount` of a kind that does not exist here.
-    #[error("--mount type {0:?} is not supported; bind, volume and tmpfs are")]
+    #[error("--mount type {0:?} is not supported; bind, volume, image and tmpfs are")]
     Type(String),
 }
 
@@ -246,7 +253,7 @@ fn volume(argument: &str) -> Result<Mount, VolumeError> {
 fn spec(argument: &str) -> Result<Mount, VolumeError> {
     let incomplete = |part| VolumeError::Incomplete { whole: argument.into(), part };
     let fields = csv::fields(argument).ok_or_else(|| VolumeError::value(argument, "list", argument))?;
-    let (mut kind, mut source, mut target) = (None, None, None);
+    let (mut kind, mut source, mut target, mut subpath) = (None, None, None, None);
     let mut options = Options::default();
     for field in &fields {
         let (name, value) = match field.split_once('=') {
@@ -258,6 +265,8 @@ fn spec(argument: &str) -> Result<Mount, VolumeError> {
             ("source" | "src", Some(value)) => source = Some(value),
             ("target" | "destination" | "dst", Some(value)) => target = Some(value),
             ("readonly" | "ro", _) => options.add(flag(value, "ro", "rw", argument)?, argument)?,
+            ("rw" | "readwrite", _) => options.add(flag(value, "rw", "ro", argument)?, argument)?,
+            ("subpath", Some(value)) => subpath = Some(value),
             ("bind-nonrecursive", _) => {
                 options.add(flag(value, "bind", "rbind", argument)?, argument)?;
             }
@@ -277,7 +286,14 @@ fn spec(argument: &str) -> Result<Mount, VolumeError> {
     }
     let kind = kind.ok_or_else(|| incomplete("a type"))?;
     let target = target.ok_or_else(|| incomplete("a target"))?;
+    if let (Some(subpath), true) = (subpath, kind != "image") {
+        return Err(VolumeError::option(&format!("subpath={subpath}"), argument));
+    }
     match kind {
+        "image" => {
+            let name = source.filter(|name| !name.is_empty()).ok_or_else(|| incomplete("a source"))?;
+            image(name, subpath.unwrap_or_default(), target, &options, argument)
+        }
         "bind" => {
             let source = source.filter(|source| !source.is_empty()).ok_or_else(|| incomplete("a source"))?;
             bind(source, target, &options, argument)
@@ -356,6 +372,28 @@ fn named(name: Option<&str>, target: &str, options: &Options, whole: &str) -> Re
     })
 }
 
+/// An image. Its files are not the container's to give away, and it has no mounts that could be bound with it.
+fn image(name: &str, subpath: &str, target: &str, options: &Options, whole: &str) -> Result<Mount, VolumeError> {
+    if options.size.is_some() || options.mode.is_some() || options.empty.is_some() || options.copies.is_some() {
+        return Err(VolumeError::option("size, mode, copy or notmpcopyup", whole));
+    }
+    if options.recursive.is_some() || options.propagation.is_some() || options.relabel.is_some() {
+        return Err(VolumeError::option("bind, propagation or z", whole));
+    }
+    if options.owned.is_some() {
+        return Err(VolumeError::option("U", whole));
+    }
+    Ok(Mount {
+        kind: MountKind::Image { name: name.into(), subpath: subpath.into() },
+        target: normal(target)?,
+        read_only: options.read_only.unwrap_or(true),
+        nosuid: options.nosuid.unwrap_or(true),
+        nodev: options.nodev.unwrap_or(true),
+        noexec: options.noexec.unwrap_or(false),
+        owned: false,
+    })
+}
+
 fn tmpfs(target: &str, options: &Options, whole: &str) -> Result<Mount, VolumeError> {
     if options.recursive.is_some() || options.propagation.is_some() || options.relabel.is_some() {
         return Err(VolumeError::option("bind, propagation or z", whole));
@@ -407,7 +445,7 @@ mod tests {
     fn bound(mount: &Mount) -> (&Path, bool, Propagation, bool) {
         match &mount.kind {
             MountKind::Bind { source, recursive, propagation, relabel } => (source, *recursive, *propagation, *relabel),
-            MountKind::Volume { .. } | MountKind::Tmpfs { .. } => panic!("not a bind mount"),
+            other => panic!("{other:?} is not a bind mount"),
         }
     }
 
@@ -513,6 +551,23 @@ mod tests {
     }
 
     #[test]
+    fn an_image_is_read_only_unless_that_is_lifted() {
+        for (more, read_only, subpath) in [
+            ("", true, ""),
+            (",ro", true, ""),
+            (",rw=false", true, ""),
+            (",rw=true,subpath=usr/share", false, "usr/share"),
+            (",readwrite=true", false, ""),
+            (",rw", false, ""),
+        ] {
+            let mount = spec(&format!("type=image,source=debian:12,destination=/x{more}")).unwrap();
+            let kind = MountKind::Image { name: "debian:12".into(), subpath: subpath.into() };
+            assert_eq!((mount.kind, mount.read_only), (kind, read_only), "{more}");
+            assert!(mount.nosuid && mount.nodev && !mount.noexec);
+        }
+    }
+
+    #[test]
     fn memory_can_be_mounted_in_two_ways() {
         let expected = Mount {
             kind: MountKind::Tmpfs { size: Some(1 << 20), mode: Some(0o700) },
@@ -536,7 +591,12 @@ mod tests {
             ("type=bind,dst=/x", "lacks a source"),
             ("type=tmpfs,dst=/x,src=/y", "unknown option \"source=/y\""),
             ("type=tmpfs,dst=/x,size=1m", "unknown option \"size=1m\""),
-            ("type=image,src=i,dst=/x", "type \"image\" is not supported"),
+            ("type=glob,src=/i*,dst=/x", "type \"glob\" is not supported"),
+            ("type=image,dst=/x", "lacks a source"),
+            ("type=image,src=i,dst=/x,U", "unknown option \"U\""),
+            ("type=image,src=i,dst=/x,rw=maybe", "no true or false"),
+            ("type=image,src=i,dst=/x,rslave", "unknown option"),
+            ("type=bind,src=/i,dst=/x,subpath=y", "unknown option \"subpath=y\""),
             ("type=volume,src=v,dst=/x,rslave", "unknown option"),
             ("type=volume,src=a/b,dst=/x", "no name of a volume"),
             ("type=bind,src=/a,dst=/x,bogus=1", "unknown option \"bogus=1\""),

@@ -18,7 +18,7 @@ const MOST_PROBLEMS: usize = 20;
 pub fn verify(tree: &Tree, checkout: &Checkout, owners: &Owners) -> Vec<String> {
     let mut problems = Vec::new();
     let mut stack = Vec::new();
-    match checkout.root().try_clone() {
+    match checkout.root() {
         Ok(root) => stack.push((root, Tree::ROOT, Vec::new())),
         Err(error) => problems.push(error.to_string()),
     }

@@ -56,7 +56,7 @@ pub struct RunArguments {
     #[arg(short, long = "volume", value_name = "[SOURCE:]TARGET[:OPTIONS]")]
     pub volumes: Vec<String>,
 
-    /// Mount type=bind,source=PATH,target=PATH[,ro], type=volume,source=NAME,target=PATH or type=tmpfs,target=PATH[,tmpfs-size=64m]
+    /// Mount type=bind,source=PATH,target=PATH[,ro], type=volume,source=NAME,target=PATH, type=image,source=IMAGE,target=PATH[,subpath=PATH][,rw=true] (the files of an image, and with rw changes that go with the container) or type=tmpfs,target=PATH[,tmpfs-size=64m]
     #[arg(long = "mount", value_name = "SPEC")]
     pub mounts: Vec<String>,
 
