@@ -141,6 +141,9 @@ pub struct Plan {
     pub seccomp: Vec<BpfInstruction>,
     /// The control group that it is born in; the caller's without.
     pub cgroup: Option<PathBuf>,
+    /// A folder of the caller's alone, made where it is missing, for a socket that is there during a start; only some
+    /// [uplinks](crate::spec::Uplink::needs_folder) need one.
+    pub folder: Option<PathBuf>,
 }
 
 impl Plan {
@@ -180,7 +183,7 @@ impl Plan {
         let is_network_apart = spec.network.uplink().is_some()
             || spec.network == Network::None && user_namespace.is_some() && host.holder.is_some();
         let steps = steps(&spec, is_network_apart)?;
-        Ok(Self { spec, host, user_namespace, steps, is_network_apart, seccomp, cgroup: None })
+        Ok(Self { spec, host, user_namespace, steps, is_network_apart, seccomp, cgroup: None, folder: None })
     }
 }
 
