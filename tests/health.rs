@@ -72,18 +72,21 @@ fn a_check_that_is_asked_for_tells_by_its_exit_status() {
     assert_eq!((ask("web").0, ask("web").1.contains("is not running")), (Some(125), true));
     run(&env, &image, "plain", &["--no-healthcheck"]);
     assert_eq!((ask("plain").0, ask("plain").1.contains("has no defined healthcheck")), (Some(125), true));
-    run(
-        &env,
-        &image,
-        "slow",
-        &["--health-cmd", "exec sleep 100", "--health-timeout", "200ms", "--health-interval", "disable"],
-    );
-    assert_eq!(ask("slow").0, Some(1));
+    // Whatever came of it: in its group, in a session of its own, without a parent.
+    let slow = "sleep 100 & setsid sh -c 'sleep 101 & (setsid sleep 102 &) ; sleep 103' & (setsid sleep 104 &) ; exec sleep 105";
+    run(&env, &image, "slow", &["--health-cmd", slow, "--health-timeout", "1s", "--health-interval", "disable"]);
+    let left = |name: &str| ok(&env, &["top", name]).lines().filter(|line| line.contains("sleep 10")).count();
+    assert_eq!((ask("slow").0, left("slow")), (Some(1), 1), "all but the container's own sleep has been ended");
     assert!(health(&env, "slow", "Log | json").contains("exceeded timeout"));
-    assert!(!ok(&env, &["top", "slow"]).contains("sleep 100\n"), "it has been ended");
+    run(&env, &image, "long", &["--health-cmd", slow, "--health-interval", "disable"]);
+    let mut killed = env.spawn("lrun", &["healthcheck", "run", "long"]);
+    eventually("all of the check", || left("long") == 8);
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    eventually("the end of it with who asked", || left("long") == 1);
     let refused = env.lrun(&["run", "--rm", "--health-retries", "2", &image, "true"]);
     assert_eq!((refused.status.code(), all(&refused).contains("add --health-cmd")), (Some(125), true));
-    ok(&env, &["rm", "-f", "web", "plain", "slow"]);
+    ok(&env, &["rm", "-f", "web", "plain", "slow", "long"]);
 }
 
 #[test]

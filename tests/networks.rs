@@ -1,4 +1,4 @@
-//! The network of a container: a way out by pasta, ports of the host that lead in, and the end of both.
+//! The network of a container: a way out by pasta or slirp4netns, ports of the host that lead in, and the end of both.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -206,4 +206,98 @@ fn without_a_holder_and_after_a_restart_the_network_is_there_again() {
     eventually("an answer of the next start", || restarts() == "1\n" && asked(port).is_some());
     said(&env.lrun(&["rm", "-f", "web"]));
     assert!(!serves(port), "pasta has gone with it");
+}
+
+/// Whether a slirp4netns of a user still runs.
+fn slirp_runs(uid: u32) -> bool {
+    let is_it = |entry: std::fs::DirEntry| {
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let owner = std::fs::metadata(entry.path()).map(|found| std::os::unix::fs::MetadataExt::uid(&found));
+        line.starts_with(b"/usr/bin/slirp4netns") && owner.is_ok_and(|owner| owner == uid || owner == 0)
+    };
+    std::fs::read_dir("/proc").unwrap().flatten().any(is_it)
+}
+
+#[test]
+fn slirp4netns_connects_lets_ports_in_and_ends_with_the_container() {
+    let (env, image) = need!("slirp4netns_connects", connected("slirp4netns"));
+    let uid = env.user.as_ref().unwrap().uid;
+    let (port, udp) = (free_port(), free_port());
+    // Only on the loopback device, and on all of them.
+    let listeners = [TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("0.0.0.0:0").unwrap()];
+    let [near, far] = [0, 1].map(|at: usize| listeners[at].local_addr().unwrap().port());
+    for listener in listeners {
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let _ = stream.and_then(|mut stream| stream.write_all(b"from outside\n"));
+            }
+        });
+    }
+    let web = format!("{port}:80");
+    let echo = format!("127.0.0.1:{udp}:{udp}/udp");
+    let server =
+        "(exec perl -MIO::Socket::INET -e '$s = IO::Socket::INET->new(LocalPort => PORT, Proto => \"udp\") or die; \
+        while ($s->recv($m, 99)) { $s->send(\"echo $m\") }') & "
+            .replace("PORT", &udp.to_string())
+            + SERVER;
+    let network = ["--network", "slirp4netns:allow_host_loopback=true,cidr=10.7.0.0/16", "-p", &web, "-p", &echo];
+    said(&env.lrun(&[&["run", "-d", "--name", "web"], &network[..], &[&image, "sh", "-c", &server]].concat()));
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.set_read_timeout(Some(std::time::Duration::from_millis(200))).unwrap();
+    let answers = || {
+        let mut answer = [0; 99];
+        let _ = client.send_to(b"hi", ("127.0.0.1", udp));
+        asked(port).as_deref() == Some("hello\n")
+            && client.recv(&mut answer).is_ok_and(|count| &answer[..count] == b"echo hi")
+    };
+    eventually("an answer and an echo", answers);
+    let told = format!("{udp}/udp -> 127.0.0.1:{udp}\n");
+    assert!(said(&env.lrun(&["port", "web"])).contains(&told), "{told}");
+    assert_eq!(said(&env.lrun(&["inspect", "--format", "{{.HostConfig.NetworkMode}}", "web"])), "slirp4netns\n");
+    let reach = |port: u16| format!("cat /etc/hosts /etc/resolv.conf; cat < /dev/tcp/host.containers.internal/{port}");
+    let told = said(&env.lrun(&["exec", "web", "bash", "-c", &reach(near)]));
+    assert!(told.contains("10.7.0.2\thost.containers.internal") && told.contains("nameserver 10.7.0.3\n"), "{told}");
+    assert!(told.ends_with("from outside\n"), "the host's loopback device was asked for: {told}");
+    let left = std::fs::read_dir(env.scratch.join("run/lrun")).unwrap().flatten();
+    let left: Vec<_> = left.map(|entry| entry.file_name()).collect();
+    assert!(
+        !left.iter().any(|name| name.to_string_lossy().starts_with("ports-")),
+        "nobody else lets ports in: {left:?}"
+    );
+
+    let second = env.lrun(&["run", "--rm", "--network", "slirp4netns", "-p", &web, &image, "true"]);
+    assert_eq!(second.status.code(), Some(125), "{}", all(&second));
+    let why = format!("with slirp4netns: the host's port {port}/tcp cannot be had: it is in use");
+    assert!(all(&second).contains(&why), "{}", all(&second));
+    // Its ports are free at once, and its own again at the next start.
+    said(&env.lrun(&["stop", "-t", "0", "web"]));
+    drop(TcpListener::bind(("0.0.0.0", port)).unwrap());
+    said(&env.lrun(&["start", "web"]));
+    eventually("an answer and an echo again", answers);
+    let first = said(&env.lrun(&["inspect", "--format", "{{.State.Pid}}", "web"]));
+    let status = std::fs::read_to_string(format!("/proc/{}/status", first.trim())).unwrap();
+    let monitor = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().to_owned();
+    run(std::process::Command::new("kill").args(["-9", &monitor])).unwrap();
+    eventually("the end of slirp4netns with its runner", || !slirp_runs(uid));
+
+    // Where the caller is not root inside, the program changes its ids; and the loopback device is nobody's unasked.
+    let script = format!("{}; ! cat < /dev/tcp/10.0.2.2/{near}", reach(far));
+    let flags = ["run", "--rm", "--userns", "keep-id", "--network", "slirp4netns", "-p", &web, "-h", "box"];
+    let told = said(&env.lrun(&[&flags[..], &[&image, "bash", "-c", &script]].concat()));
+    assert!(told.contains("10.0.2.100\tbox\n") && told.contains("from outside\n"), "{told}");
+    let runner = ["run", "--userns", "keep-id", "--network", "slirp4netns", "-p", &web, &image, "sleep", "1000"];
+    let mut runner = env.spawn("lrun", &runner);
+    eventually("slirp4netns", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+    runner.kill().unwrap();
+    runner.wait().unwrap();
+    eventually("the end of slirp4netns with its runner", || !slirp_runs(uid));
+    for (flags, way_out) in [
+        (&["--network", "slirp4netns:port_handler=rootlesskit"][..], "leave it out"),
+        (&["--network", "slirp4netns", "-p", "[::1]:8080:80"], "give --network pasta"),
+        (&["--network", "slirp4netns:outbound_addr=no-such-device"], "with slirp4netns: "),
+    ] {
+        let refused = env.lrun(&[&["run", "--rm"], flags, &[&image, "true"]].concat());
+        assert_eq!(refused.status.code(), Some(125), "{flags:?}");
+        assert!(all(&refused).contains(way_out) && all(&refused).lines().count() == 1, "{}", all(&refused));
+    }
 }

@@ -24,7 +24,7 @@ use crate::spec::{LandlockRule, Mount, Network, Spec};
 use crate::sys::landlock::Ruleset;
 use crate::sys::{network, process, seccomp};
 use crate::target::{Kind, Root, file_type};
-use crate::{attach, init, lsm, owner, pty, upper, userns};
+use crate::{attach, guard, init, lsm, owner, pty, upper, userns};
 
 /// A failed step.
 pub(crate) struct Failure {
@@ -186,6 +186,9 @@ pub(crate) fn run_command(
     process::cloexec_from(3).during(Stage::Exec, "")?;
     if spec.init {
         init::split(channel).during(Stage::Init, "")?;
+    }
+    if plan.is_guarded {
+        guard::split(channel).during(Stage::Guard, "")?;
     }
     die_with_parent().during(Stage::Identity, "")?;
     let error = command.execute();

@@ -190,12 +190,14 @@ pub enum Stage {
     Seccomp,
     /// The init process.
     Init,
+    /// The process that ends all that comes of the command.
+    Guard,
     /// `execve(2)`.
     Exec,
 }
 
 impl Stage {
-    const ALL: [Self; 33] = [
+    const ALL: [Self; 34] = [
         Self::Identity,
         Self::Keyring,
         Self::Cgroup,
@@ -228,6 +230,7 @@ impl Stage {
         Self::Capabilities,
         Self::Seccomp,
         Self::Init,
+        Self::Guard,
         Self::Exec,
     ];
 
@@ -272,6 +275,7 @@ impl fmt::Display for Stage {
             Self::Capabilities => "drop capabilities",
             Self::Seccomp => "install the seccomp program",
             Self::Init => "start the init process",
+            Self::Guard => "watch over the command",
             Self::Exec => "execute",
         })
     }

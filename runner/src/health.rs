@@ -27,6 +27,8 @@ const REMEMBERED: usize = 5;
 const LONGEST: usize = 500;
 /// What a check ended with that took too long.
 pub const TIMED_OUT: i32 = -1;
+/// How long the end of one that took too long may take.
+const PATIENCE: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 
 /// How the health of a container is checked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -159,17 +161,21 @@ impl Health {
     }
 }
 
-/// Runs a check, which is the plan's command, in a container. `runtime` as for [`exec`].
+/// Runs a check, which is the plan's command, in a container. `runtime` as for [`exec`]. One that takes too long is ended,
+/// and so are all processes that came of it.
 ///
 /// # Errors
 /// Those of the kernel. A command that cannot be executed is a check that failed.
 pub fn check(plan: &Plan, container: &FirstProcess, timeout: Duration, runtime: Option<&Path>) -> Result<Check, Error> {
     let start = now();
+    let plan = &Plan { is_guarded: true, ..plan.clone() };
     let (mut output, write) = io::pipe().action("make a pipe")?;
     let id = match process::fork().action("fork")? {
         Fork::Child => {
             drop(output);
             let run = || -> io::Result<i32> {
+                // The guard of the command is told so by this process, and by its end.
+                rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
                 rustix::stdio::dup2_stdout(&write)?;
                 rustix::stdio::dup2_stderr(&write)?;
                 drop(write);
@@ -207,7 +213,9 @@ pub fn check(plan: &Plan, container: &FirstProcess, timeout: Duration, runtime: 
         let fds = &mut fds[..=usize::from(is_open)];
         match rustix::event::poll(fds, Some(&patience)) {
             Ok(0) => {
-                // The command ends with the process that asked for it.
+                // Passed on to the guard of the command, with which the child ends.
+                let _ = pidfd_send_signal(&child, Signal::TERM);
+                let _ = rustix::event::poll(&mut [PollFd::new(&child, PollFlags::IN)], Some(&PATIENCE));
                 let _ = pidfd_send_signal(&child, Signal::KILL);
                 process::wait_for(id).action("wait for the check")?;
                 let words = format!("Healthcheck command exceeded timeout of {timeout:?}\n");

@@ -234,7 +234,7 @@ fn start(folder: &Path) -> Result<(), Error> {
 }
 
 /// Makes the folder; one that somebody else can write to is refused, as is a link to elsewhere.
-fn make_private(folder: &Path) -> io::Result<()> {
+pub(crate) fn make_private(folder: &Path) -> io::Result<()> {
     match std::fs::DirBuilder::new().mode(0o700).create(folder) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         other => other?,

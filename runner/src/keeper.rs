@@ -116,7 +116,7 @@ fn keep(orders: Orders<'_>, mut end: PipeReader, plug: Option<PipeWriter>) {
     }
     let mut kept = vec![container, end.as_fd()];
     kept.extend(plug.as_ref().map(AsFd::as_fd));
-    kept.extend(running.as_ref().map(AsFd::as_fd));
+    kept.extend(running.iter().flat_map(Running::kept));
     kept.extend(aftermath.iter().flat_map(|aftermath| aftermath.keep.iter().copied()));
     process::close_all_but(kept.into_iter());
     if let Some(running) = running {
@@ -144,7 +144,7 @@ fn keep(orders: Orders<'_>, mut end: PipeReader, plug: Option<PipeWriter>) {
 
 /// Has the uplink started, and tells the child how that went.
 fn connect(
-    prepared: io::Result<Prepared>,
+    prepared: io::Result<Prepared<'_>>,
     channel: &Channel,
     end: &PipeReader,
     has_user_namespace: bool,

@@ -56,7 +56,10 @@ struct Launch<'a> {
 impl Launch<'_> {
     fn run(&mut self) -> Result<Container, Error> {
         let plan = self.plan;
-        self.uplink = plan.spec.network.uplink().map(Wish::new).transpose()?;
+        self.uplink = {
+            let wish = |uplink| Wish::new(uplink, plan.folder.as_deref());
+            plan.spec.network.uplink().map(wish).transpose()?
+        };
         let joins = !plan.spec.joined.is_empty();
         // Who lives in another's user namespace has its ids.
         let maps = if joins { Wanted::None } else { maps(plan, self.warn)? };

@@ -43,6 +43,7 @@ mod attach;
 mod channel;
 mod child;
 mod copy;
+mod guard;
 mod identity;
 mod image_mount;
 mod init;

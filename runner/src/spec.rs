@@ -252,6 +252,8 @@ pub struct Uplink {
 pub enum Program {
     /// `pasta(1)`.
     Pasta,
+    /// `slirp4netns(1)`.
+    Slirp4netns,
 }
 
 /// Ports of the host that lead to ports of a container.

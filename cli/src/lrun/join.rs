@@ -116,7 +116,7 @@ impl Wanted {
 /// The containers that a spec joins, as they are now: all must run. What the network of one knows of the host, this has too.
 pub(super) fn others(store: &Path, spec: &mut Spec) -> Result<Vec<(String, FirstProcess)>, Failure> {
     let mut others = Vec::new();
-    let mut names_host = false;
+    let mut names_host = None;
     for other in spec.joined.others() {
         let Other::Container(id) = other else { continue };
         let gone = |why: &str| {
@@ -130,11 +130,14 @@ pub(super) fn others(store: &Path, spec: &mut Spec) -> Result<Vec<(String, First
         };
         let name = &found.name;
         let first = first.ok_or_else(|| gone(&format!("does not run; `lrun start {name}` first")))?;
-        names_host |= spec.joined.network.as_ref() == Some(other) && found.record.spec.network.uplink().is_some();
+        if let (true, Some(uplink)) = (spec.joined.network.as_ref() == Some(other), found.record.spec.network.uplink())
+        {
+            names_host = Some(uplink.addresses().host);
+        }
         others.push((id.clone(), first));
     }
-    if names_host {
-        uplink::add_host(spec);
+    if let Some(loopback) = names_host {
+        uplink::add_host(spec, loopback);
     }
     Ok(others)
 }

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 use lrun::cgroup::Group;
 use lrun::idmap::Shape;
-use lrun::spec::UserNamespace;
+use lrun::spec::{Uplink, UserNamespace};
 use lrun::state::{Record, Restart, random_id};
 use lrun::userns::maps_of_caller;
 use lrun::{Aftermath, Container, Error, ExitStatus, Host, Plan, Rootfs, Spec, launch};
@@ -284,7 +284,9 @@ pub(super) fn launch_spec(
     let holder = with_holder.then(|| lrun::holder::folder(environment.runtime_folder().as_deref()));
     uplink::name_host(&mut spec);
     let others = join::others(store, &mut spec)?;
+    let needs_folder = spec.network.uplink().is_some_and(Uplink::needs_folder);
     let mut plan = Plan::new(spec, Host { holder, others, ..Host::probe() })?;
+    plan.folder = needs_folder.then(|| lrun::holder::folder(environment.runtime_folder().as_deref()));
     plan.cgroup = group.map(|group| group.path().to_path_buf());
     Ok(launch(&plan, rootfs, aftermath, warn)?)
 }

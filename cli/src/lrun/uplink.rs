@@ -3,7 +3,7 @@
 use std::net::{IpAddr, UdpSocket};
 use std::path::Path;
 
-use lrun::spec::{Network, Spec, Uplink};
+use lrun::spec::{Network, Program, Spec, Uplink};
 use lstore::manifest::RunConfig;
 
 use super::args::{NetworkArgument, RunArguments};
@@ -31,9 +31,28 @@ pub fn network(arguments: &RunArguments, config: &RunConfig) -> Result<Network, 
         NetworkArgument::Other(_) => return Ok(Network::Joined),
         NetworkArgument::Host => return Ok(Network::Host),
         NetworkArgument::None => return Ok(Network::None),
+        NetworkArgument::Private if only_slirp4netns() => slirp4netns(&[])?,
+        NetworkArgument::Private => pasta(&[])?,
         NetworkArgument::Pasta(options) => pasta(options)?,
+        NetworkArgument::Slirp4netns(options) => slirp4netns(options)?,
     };
-    Ok(Network::Uplink(Uplink { ports: published(arguments, &config.exposed_ports)?, ..uplink }))
+    let ports = published(arguments, &config.exposed_ports)?;
+    let over_6 = ports.iter().filter_map(|port| port.address).find(IpAddr::is_ipv6);
+    if let (Program::Slirp4netns, Some(address)) = (uplink.program, over_6) {
+        return Err(format!(
+            "--publish {address}: slirp4netns lets in what comes over IPv4 alone; give --network pasta"
+        )
+        .into());
+    }
+    Ok(Network::Uplink(Uplink { ports, ..uplink }))
+}
+
+fn only_slirp4netns() -> bool {
+    Program::Pasta.find().is_none() && Program::Slirp4netns.find().is_some()
+}
+
+fn slirp4netns(options: &[String]) -> Result<Uplink, Failure> {
+    Ok(Uplink::slirp4netns(options.to_vec()).map_err(|why| format!("--network slirp4netns: {why}"))?)
 }
 
 fn pasta(options: &[String]) -> Result<Uplink, Failure> {
@@ -43,15 +62,16 @@ fn pasta(options: &[String]) -> Result<Uplink, Failure> {
 
 /// Gives the container's `/etc/hosts` the host's address, which may be another at each start.
 pub(super) fn name_host(spec: &mut Spec) {
-    if spec.network.uplink().is_some() {
-        add_host(spec);
+    if let Some(uplink) = spec.network.uplink() {
+        let loopback = uplink.addresses().host;
+        add_host(spec, loopback);
     }
 }
 
-/// See above.
-pub(super) fn add_host(spec: &mut Spec) {
+/// See above; `loopback` is where its loopback device is, if that can be reached.
+pub(super) fn add_host(spec: &mut Spec, loopback: Option<IpAddr>) {
     let hosts = spec.files.iter_mut().find(|(path, _)| path == Path::new("/etc/hosts"));
-    if let (Some((_, text)), Some(address)) = (hosts, host_address()) {
+    if let (Some((_, text)), Some(address)) = (hosts, loopback.or_else(host_address)) {
         text.extend_from_slice(format!("{address}\t{HOST}\n").as_bytes());
     }
 }

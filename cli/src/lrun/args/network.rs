@@ -16,8 +16,12 @@ pub enum NetworkArgument {
     Host,
     /// One of its own with nothing but the loopback device.
     None,
+    /// One of its own with a way out, by what is installed.
+    Private,
     /// One of its own with a way out by pasta, which gets these options.
     Pasta(Vec<String>),
+    /// The same by slirp4netns, with podman's options for it.
+    Slirp4netns(Vec<String>),
     /// That of a container or a file.
     Other(NamespaceArgument),
 }
@@ -26,14 +30,9 @@ pub(super) fn network(text: &str) -> Result<NetworkArgument, String> {
     match text.split_once(':').map_or((text, None), |(mode, options)| (mode, Some(options))) {
         ("host", None) => Ok(NetworkArgument::Host),
         ("none", None) => Ok(NetworkArgument::None),
-        ("private", None) => Ok(NetworkArgument::Pasta(Vec::new())),
-        ("pasta", options) => {
-            let options = options.unwrap_or_default().split(',').filter(|option| !option.is_empty());
-            Ok(NetworkArgument::Pasta(options.map(str::to_owned).collect()))
-        }
-        ("slirp4netns", _) => {
-            Err("slirp4netns is not used; give 'pasta', which gives the same addresses and ports in its place".into())
-        }
+        ("private", None) => Ok(NetworkArgument::Private),
+        ("pasta", options) => Ok(NetworkArgument::Pasta(listed(options))),
+        ("slirp4netns", options) => Ok(NetworkArgument::Slirp4netns(listed(options))),
         ("bridge", _) => Err("there are no bridges; give 'pasta' for a network with a way out, 'host' to share the \
                               host's, or 'none'"
             .into()),
@@ -44,6 +43,11 @@ pub(super) fn network(text: &str) -> Result<NetworkArgument, String> {
                 .into()),
         },
     }
+}
+
+fn listed(options: Option<&str>) -> Vec<String> {
+    let options = options.unwrap_or_default().split(',').filter(|option| !option.is_empty());
+    options.map(str::to_owned).collect()
 }
 
 /// `[[IP:][HOSTPORT]:]PORT[/PROTOCOL]`, as podman has it. Without a port of the host that is 0: one will be chosen.
@@ -124,7 +128,9 @@ mod tests {
         let options = |words: &[&str]| NetworkArgument::Pasta(words.iter().map(|&word| word.to_owned()).collect());
         assert_eq!(network("pasta"), Ok(options(&[])));
         assert_eq!(network("pasta:-T,auto,--mtu=1500"), Ok(options(&["-T", "auto", "--mtu=1500"])));
-        assert_eq!(network("private"), Ok(options(&[])));
-        assert!(network("host:x").is_err() && network("slirp4netns").is_err() && network("").is_err());
+        assert_eq!(network("private"), Ok(NetworkArgument::Private));
+        let slirp = network("slirp4netns:mtu=1500,cidr=10.1.0.0/24");
+        assert_eq!(slirp, Ok(NetworkArgument::Slirp4netns(vec!["mtu=1500".into(), "cidr=10.1.0.0/24".into()])));
+        assert!(network("host:x").is_err() && network("private:x").is_err() && network("").is_err());
     }
 }

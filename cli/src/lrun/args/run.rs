@@ -88,11 +88,11 @@ pub struct RunArguments {
     #[arg(long)]
     pub read_only: bool,
 
-    /// none: nothing but lo; host: the host's; pasta[:OPTION,…]: one with a way out, OPTIONs are pasta's own; private: the same; container:NAME: that of a container that runs; ns:PATH: that of a file such as /run/netns/NAME
+    /// none: nothing but lo; host: the host's; pasta[:OPTION,…]: one with a way out, OPTIONs are pasta's own; slirp4netns[:OPTION,…]: the same, OPTIONs are podman's for it, as mtu=1500; private: by pasta, or slirp4netns where only that is installed; container:NAME: that of a container that runs; ns:PATH: that of a file such as /run/netns/NAME
     #[arg(long, visible_alias = "net", value_name = "MODE", value_parser = network::network, default_value = "none", hide_default_value = false)]
     pub network: NetworkArgument,
 
-    /// Let ports of the host lead to ports of the container, with --network pasta; each may be a range FIRST-LAST; without HOSTPORT free ones are taken, which 'lrun port' tells
+    /// Let ports of the host lead to ports of the container, with --network pasta or slirp4netns; each may be a range FIRST-LAST; without HOSTPORT free ones are taken, which 'lrun port' tells
     #[arg(short, long, value_name = "[[IP:][HOSTPORT]:]PORT[/PROTOCOL]", value_parser = network::publish)]
     pub publish: Vec<Port>,
 
