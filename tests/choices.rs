@@ -36,6 +36,13 @@ fn containers_are_chosen_by_filter_by_file_or_as_the_last() {
     assert_eq!(ok(&env, &["ps", "--last", "2", "--format", "{{.Names}}"]), "three\ntwo\n");
     let first = |flag: &str| ok(&env, &["ps", flag]).lines().next().unwrap().to_owned();
     assert!(first("--size").ends_with("SIZE") && first("--ns").contains("USERNS"));
+    // All that it wrote, also where only another of its ids may look; nothing for one that wrote nothing.
+    let write =
+        "mkdir -m 700 /srv/own && head -c 1000000 /dev/zero | tr '\\0' x > /srv/own/f && chown -R 33:33 /srv/own";
+    ok(&env, &["exec", "three", "sh", "-c", write]);
+    let sizes = ["ps", "-a", "--size", "--sort", "size", "--format", "{{.Names}} {{.Size}}"];
+    assert_eq!(ok(&env, &sizes).lines().last(), Some("three 1 MB"));
+    assert_eq!(ok(&env, &sizes).matches(" 0 B").count(), 2);
     let namespaces = ok(&env, &["ps", "--ns", "--noheading"]);
     let own = ok(&env, &["exec", "three", "readlink", "/proc/self/ns/net"]);
     assert!(namespaces.contains(own.trim().trim_matches(|letter: char| !letter.is_ascii_digit())), "{namespaces}");

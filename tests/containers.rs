@@ -144,6 +144,15 @@ fn flags_do_what_podmans_do() {
     assert_eq!(run(&["--hostname", "box"], "hostname; cat /etc/hostname"), "box\nbox\n");
     assert_eq!(run(&["--read-only"], "touch /x 2>/dev/null || echo refused"), "refused\n");
     assert_eq!(run(&["--read-only", "--tmpfs", "/t:size=1m"], "touch /t/x && echo written"), "written\n");
+    // What programs need to write to is in memory, and begins with what the image has there.
+    let script = "for at in /run /tmp /var/tmp /dev/shm; do touch $at/x 2>/dev/null && stat -fc %T $at; done; \
+                  stat -c '%n %a' /run/* /run/.containerenv";
+    let told = "tmpfs\ntmpfs\ntmpfs\ntmpfs\n/run/lock 1777\n/run/x 644\n/run/.containerenv 644\n";
+    assert_eq!(run(&["--read-only"], script), told);
+    let told = "tmpfs\n/run/lock 1777\n/run/.containerenv 644\n";
+    assert_eq!(run(&["--read-only", "--read-only-tmpfs=false"], script), told);
+    let read_only = ["--tmpfs", "/etc:tmpcopyup,ro,nosuid,noexec"];
+    assert_eq!(run(&read_only, "touch /etc/x 2>/dev/null || grep -c . /etc/debian_version"), "1\n");
     assert_eq!(run(&["--cap-drop", "ALL"], "grep CapBnd /proc/1/status"), "CapBnd:\t0000000000000000\n");
     assert_eq!(
         run(&["--cap-drop", "all", "--cap-add", "chown"], "grep CapEff /proc/1/status"),

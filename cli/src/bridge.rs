@@ -105,7 +105,7 @@ pub fn spec(
         writable_sys: arguments.privileged,
         proc_options: security.proc_options,
         masks: security.mask,
-        mounts: mounts(arguments)?,
+        mounts: mounts(arguments, config)?,
         owned: owned(arguments)?,
         unmask: match security.unmask {
             _ if arguments.privileged => vec![PathBuf::from("ALL")],
@@ -252,11 +252,31 @@ fn seccomp(option: &SeccompOption, kept: u64) -> Result<Seccomp, Failure> {
     Ok(Seccomp::Program(compile(&parsed.profile, NATIVE, kept)?))
 }
 
-fn mounts(arguments: &RunArguments) -> Result<Vec<Mount>, Failure> {
+/// What stays writable in a read-only container, in memory.
+const WRITABLE: [&str; 3] = ["/run", "/tmp", "/var/tmp"];
+
+fn mounts(arguments: &RunArguments, config: &RunConfig) -> Result<Vec<Mount>, Failure> {
     let parsed = volume::mounts(&arguments.volumes, &arguments.mounts, &arguments.tmpfs)?;
     let mut mounts: Vec<Mount> = parsed.into_iter().map(mount).collect::<Result<_, _>>()?;
     for (source, target) in &arguments.device {
         mounts.push(device::device(source, target)?);
+    }
+    if arguments.read_only && arguments.read_only_tmpfs {
+        let is_taken = |target: &&str| {
+            mounts.iter().any(|mount| mount.target == Path::new(target))
+                || config.volumes.iter().any(|declared| Path::new(declared) == Path::new(target))
+        };
+        let targets: Vec<&str> = WRITABLE.into_iter().filter(|target| !is_taken(target)).collect();
+        mounts.extend(targets.into_iter().map(|target| Mount {
+            kind: MountKind::Tmpfs { size: None, mode: 0o1777, copies: true },
+            target: target.into(),
+            read_only: false,
+            nosuid: true,
+            nodev: true,
+            noexec: false,
+        }));
+        // Below a folder that the caller mounts, and above what is mounted in one of these.
+        mounts.sort_by_key(|mount| mount.target.components().count());
     }
     // What the caller may not open stays closed: a bound node keeps its owner and mode.
     if arguments.privileged && !mounts.iter().any(|mount| mount.target == Path::new("/dev")) {
@@ -334,7 +354,9 @@ pub fn mount(mount: volume::Mount) -> Result<Mount, Failure> {
     use volume::Propagation as Said;
     let volume::Mount { kind, target, read_only, nosuid, nodev, noexec, owned: _ } = mount;
     let kind = match kind {
-        volume::MountKind::Tmpfs { size, mode } => MountKind::Tmpfs { size, mode: mode.unwrap_or(0o1777) },
+        volume::MountKind::Tmpfs { size, mode, copies } => {
+            MountKind::Tmpfs { size, mode: mode.unwrap_or(0o1777), copies }
+        }
         // Which it is becomes known when it is looked up.
         volume::MountKind::Image { name, subpath } => {
             MountKind::Image(ImageMount { name, id: String::new(), subpath, number: 0, checkout: None })

@@ -11,6 +11,7 @@ use rustix::mount::{
     fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 
+use crate::copy::{Copier, Owner};
 use crate::plan::{Attributes, DEVICE_LINKS, DEVICES};
 use crate::rootfs::Rootfs;
 use crate::spec::{Mount, MountKind, Propagation, SecretFile};
@@ -240,12 +241,22 @@ pub(crate) fn volume(root: &Root, mount: &Mount, source: Option<OwnedFd>, label:
                 .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", folder.display())))?;
             (open_source(&folder.join(volumes::DATA), false)?, Propagation::Private)
         }
-        MountKind::Tmpfs { size, mode } => {
+        MountKind::Tmpfs { size, mode, copies } => {
             let mut options = vec![("mode".to_owned(), format!("{mode:o}"))];
             options.extend(size.map(|size| ("size".to_owned(), size.to_string())));
             options.extend(label.map(|label| (CONTEXT.to_owned(), label.to_owned())));
-            let tmpfs = detached("tmpfs", &options, flags(mount.attributes()))?;
-            return attach(&tmpfs, &volume_place(root, &mount.target, Kind::Directory)?);
+            let place = volume_place(root, &mount.target, Kind::Directory)?;
+            if !copies {
+                return attach(&detached("tmpfs", &options, flags(mount.attributes()))?, &place);
+            }
+            let tmpfs = detached("tmpfs", &options, MountAttrFlags::empty())?;
+            copy_up(root, &place, &tmpfs).map_err(|error| {
+                io::Error::new(error.kind(), format!("cannot copy what the image has there: {error}"))
+            })?;
+            // Not before, or nothing could be put into a read-only one.
+            let set = flags(mount.attributes()).bits().into();
+            sys::set_attributes(&tmpfs, sys::Attributes { set, ..sys::Attributes::default() }, false)?;
+            return attach(&tmpfs, &place);
         }
     };
     let propagation = match propagation {
@@ -257,6 +268,17 @@ pub(crate) fn volume(root: &Root, mount: &Mount, source: Option<OwnedFd>, label:
     sys::set_attributes(&tree, attributes, true)?;
     let kind = if file_type(&tree)? == FileType::Directory { Kind::Directory } else { Kind::File };
     attach(&tree, &volume_place(root, &mount.target, kind)?)
+}
+
+/// Puts what the image has at a place into a file system that is to cover it.
+fn copy_up(root: &Root, place: &OwnedFd, tmpfs: &OwnedFd) -> io::Result<()> {
+    // What other mounts have there is not the image's.
+    if fstat(place)?.st_dev != fstat(root)?.st_dev {
+        return Ok(());
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let open = |folder: &OwnedFd| openat(folder, ".", flags, Mode::empty());
+    Copier::new(Owner::Kept, false, false).contents(open(place)?, open(tmpfs)?, false)
 }
 
 /// Where secrets are shown.

@@ -31,6 +31,7 @@ pub mod rootfs;
 pub mod seccomp;
 pub mod secrets;
 pub mod session;
+pub mod size;
 pub mod spec;
 pub mod state;
 pub mod transfer;

@@ -355,6 +355,9 @@ pub enum MountKind {
         size: Option<u64>,
         /// Mode of its root.
         mode: u32,
+        /// Whether it begins with what the image has there.
+        #[serde(default)]
+        copies: bool,
     },
 }
 

@@ -27,7 +27,7 @@ use How::{Bits, Values, Words};
 /// CAP_NET_RAW, CAP_MKNOD and CAP_AUDIT_WRITE.
 const MORE_CAPABILITIES: u64 = 1 << 13 | 1 << 27 | 1 << 29;
 
-pub const ACCEPTED: [Accepted; 28] = [
+pub const ACCEPTED: [Accepted; 26] = [
     Accepted {
         names: &["status CapBnd", "status CapEff", "status CapPrm"],
         with: "",
@@ -77,18 +77,6 @@ pub const ACCEPTED: [Accepted; 28] = [
         with: "--cap-drop ALL",
         how: Values("is writable", "is not writable"),
         reason: "the root has the image's mode, 755; podman makes it 555",
-    },
-    Accepted {
-        names: &["mount /run *", "mount /tmp *", "mount /var/tmp *"],
-        with: "--read-only",
-        how: Values("-", "*"),
-        reason: "read-only means all of the image; podman mounts empty folders over three",
-    },
-    Accepted {
-        names: &["value /run", "value /tmp", "value /var/tmp"],
-        with: "--read-only",
-        how: Values("is not writable", "is writable"),
-        reason: "the same; --tmpfs /tmp gives one",
     },
     // Volumes.
     Accepted {

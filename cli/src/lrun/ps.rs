@@ -1,9 +1,10 @@
 //! `lrun ps`.
 
+use std::collections::HashMap;
 use std::time::SystemTime;
 
 use lrun::state::{Found, Status};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::args::PsArguments;
 use super::describe::{command, id, listed, ports, shown, status, time};
@@ -42,14 +43,30 @@ pub(super) fn run(global: &Global, arguments: &PsArguments) -> Result<Exit, Fail
             && is_wanted(found, &arguments.filters)
     });
 
-    sort(&mut found, arguments.sort.as_deref());
+    let sizes = sizes(&found, arguments)?;
+    sort(&mut found, arguments.sort.as_deref(), &sizes);
+    let size_of = |found: &Found| sizes.get(&found.record.id).copied().filter(|_| arguments.size);
     let stdout = std::io::stdout();
     let mut output = Output::new(&stdout, std::io::IsTerminal::is_terminal(&stdout));
     let whole = arguments.no_trunc;
     match format {
-        Some(Format::Json) => output.json(&Value::Array(found.iter().map(listed).collect()))?,
+        Some(Format::Json) => {
+            let one = |found| {
+                let mut value = listed(found);
+                if let Some(bytes) = size_of(found) {
+                    value["Size"] = json!({ "rwSize": bytes });
+                }
+                value
+            };
+            output.json(&Value::Array(found.iter().map(one).collect()))?;
+        }
         Some(format) => {
-            let rows: Vec<Value> = found.iter().map(|found| shown(found, whole)).collect();
+            let one = |found| {
+                let mut value = shown(found, whole);
+                value["Size"] = size_of(found).map(size).unwrap_or_default().into();
+                value
+            };
+            let rows: Vec<Value> = found.iter().map(one).collect();
             match format {
                 Format::Table(template) if arguments.noheading => {
                     output.list(&rows, &Format::Template(template), &TITLES)?;
@@ -63,13 +80,13 @@ pub(super) fn run(global: &Global, arguments: &PsArguments) -> Result<Exit, Fail
             }
         }
         None if arguments.namespaces => output.table(&namespaces(&found, arguments))?,
-        None => output.table(&table(&found, arguments))?,
+        None => output.table(&table(&found, arguments, size_of))?,
     }
     output.flush()?;
     Ok(Exit::SUCCESS)
 }
 
-fn table(found: &[Found], arguments: &PsArguments) -> Table {
+fn table(found: &[Found], arguments: &PsArguments, size_of: impl Fn(&Found) -> Option<u64>) -> Table {
     let header = ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES", "SIZE"];
     let header = &header[..7 + usize::from(arguments.size)];
     let mut table = if arguments.noheading { Table::default() } else { Table::with_header(header) };
@@ -85,7 +102,7 @@ fn table(found: &[Found], arguments: &PsArguments) -> Table {
             ports(record),
             name.clone(),
         ];
-        row.extend(arguments.size.then(|| size(changed(one))));
+        row.extend(size_of(one).map(size));
         table.row(row);
     }
     table
@@ -108,26 +125,17 @@ fn namespaces(found: &[Found], arguments: &PsArguments) -> Table {
     table
 }
 
-/// Bytes on disk of what a container has changed, as far as the caller may look.
-fn changed(found: &Found) -> u64 {
-    use std::os::unix::fs::MetadataExt;
-    let mut stack = vec![found.path.join("upper")];
-    let mut bytes = 0;
-    while let Some(folder) = stack.pop() {
-        let Ok(entries) = std::fs::read_dir(folder) else { continue };
-        for entry in entries.flatten() {
-            let Ok(metadata) = entry.metadata() else { continue };
-            if metadata.is_dir() {
-                stack.push(entry.path());
-            } else {
-                bytes += metadata.blocks() * 512;
-            }
-        }
+/// Bytes on disk of what each container has changed, by id; none where they are not asked for.
+fn sizes(found: &[Found], arguments: &PsArguments) -> Result<HashMap<String, u64>, Failure> {
+    if found.is_empty() || !arguments.size && arguments.sort.as_deref() != Some("size") {
+        return Ok(HashMap::new());
     }
-    bytes
+    let uppers: Vec<_> = found.iter().map(|found| (found.path.join("upper"), &found.record.spec)).collect();
+    let sizes = lrun::size::sizes(&uppers)?;
+    Ok(found.iter().map(|found| found.record.id.clone()).zip(sizes).collect())
 }
 
-fn sort(found: &mut [Found], field: Option<&str>) {
+fn sort(found: &mut [Found], field: Option<&str>, sizes: &HashMap<String, u64>) {
     let now = SystemTime::now();
     match field {
         Some("command") => found.sort_by_key(|found| command(&found.record, true)),
@@ -135,7 +143,7 @@ fn sort(found: &mut [Found], field: Option<&str>) {
         Some("id") => found.sort_by(|one, other| one.record.id.cmp(&other.record.id)),
         Some("image") => found.sort_by(|one, other| one.record.image.cmp(&other.record.image)),
         Some("names") => found.sort_by(|one, other| one.name.cmp(&other.name)),
-        Some("size") => found.sort_by_cached_key(changed),
+        Some("size") => found.sort_by_key(|found| sizes.get(&found.record.id).copied()),
         Some("status") => found.sort_by_cached_key(|found| status(found, now)),
         _ => {}
     }

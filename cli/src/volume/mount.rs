@@ -57,12 +57,14 @@ pub enum MountKind {
         /// What of it, a path from its root on; empty for all.
         subpath: PathBuf,
     },
-    /// An empty file system in memory. Unlike podman's it does not start with a copy of what the image has there.
+    /// A file system in memory.
     Tmpfs {
         /// Its greatest size in bytes; the kernel's default is half of the memory.
         size: Option<u64>,
         /// The mode of its root; the default is 1777.
         mode: Option<u32>,
+        /// Whether it begins with what the image has there. Unlike podman's it does so only where that is asked for.
+        copies: bool,
     },
 }
 
@@ -327,8 +329,8 @@ fn flag<'a>(value: Option<&str>, yes: &'a str, no: &'a str, whole: &str) -> Resu
 }
 
 fn bind(source: &str, target: &str, options: &Options, whole: &str) -> Result<Mount, VolumeError> {
-    if options.size.is_some() || options.mode.is_some() || options.empty.is_some() || options.copies.is_some() {
-        return Err(VolumeError::option("size, mode, copy or notmpcopyup", whole));
+    if options.size.is_some() || options.mode.is_some() || options.copies_up.is_some() || options.copies.is_some() {
+        return Err(VolumeError::option("size, mode, copy or tmpcopyup", whole));
     }
     Ok(Mount {
         kind: MountKind::Bind {
@@ -350,8 +352,8 @@ fn bind(source: &str, target: &str, options: &Options, whole: &str) -> Result<Mo
 
 /// A volume. No mounts are below it, so that it has no propagation and nothing to recurse into.
 fn named(name: Option<&str>, target: &str, options: &Options, whole: &str) -> Result<Mount, VolumeError> {
-    if options.size.is_some() || options.mode.is_some() || options.empty.is_some() {
-        return Err(VolumeError::option("size, mode or notmpcopyup", whole));
+    if options.size.is_some() || options.mode.is_some() || options.copies_up.is_some() {
+        return Err(VolumeError::option("size, mode or tmpcopyup", whole));
     }
     if options.recursive.is_some() || options.propagation.is_some() {
         return Err(VolumeError::option("bind or propagation", whole));
@@ -374,8 +376,8 @@ fn named(name: Option<&str>, target: &str, options: &Options, whole: &str) -> Re
 
 /// An image. Its files are not the container's to give away, and it has no mounts that could be bound with it.
 fn image(name: &str, subpath: &str, target: &str, options: &Options, whole: &str) -> Result<Mount, VolumeError> {
-    if options.size.is_some() || options.mode.is_some() || options.empty.is_some() || options.copies.is_some() {
-        return Err(VolumeError::option("size, mode, copy or notmpcopyup", whole));
+    if options.size.is_some() || options.mode.is_some() || options.copies_up.is_some() || options.copies.is_some() {
+        return Err(VolumeError::option("size, mode, copy or tmpcopyup", whole));
     }
     if options.recursive.is_some() || options.propagation.is_some() || options.relabel.is_some() {
         return Err(VolumeError::option("bind, propagation or z", whole));
@@ -402,7 +404,7 @@ fn tmpfs(target: &str, options: &Options, whole: &str) -> Result<Mount, VolumeEr
         return Err(VolumeError::option("copy or nocopy", whole));
     }
     Ok(Mount {
-        kind: MountKind::Tmpfs { size: options.size, mode: options.mode },
+        kind: MountKind::Tmpfs { size: options.size, mode: options.mode, copies: options.copies_up.unwrap_or(false) },
         target: normal(target)?,
         read_only: options.read_only.unwrap_or(false),
         nosuid: options.nosuid.unwrap_or(true),
@@ -570,7 +572,7 @@ mod tests {
     #[test]
     fn memory_can_be_mounted_in_two_ways() {
         let expected = Mount {
-            kind: MountKind::Tmpfs { size: Some(1 << 20), mode: Some(0o700) },
+            kind: MountKind::Tmpfs { size: Some(1 << 20), mode: Some(0o700), copies: false },
             target: "/x".into(),
             read_only: false,
             nosuid: true,
@@ -606,7 +608,8 @@ mod tests {
             let error = spec(argument).unwrap_err().to_string();
             assert!(error.contains(expected), "{argument}: {error}");
         }
-        for argument in ["x", "/x:bogus", "/x:size=50%", "/x:tmpcopyup", "/x:rshared"] {
+        assert!(matches!(memory("/x:tmpcopyup").unwrap().kind, MountKind::Tmpfs { copies: true, .. }));
+        for argument in ["x", "/x:bogus", "/x:size=50%", "/x:tmpcopyup,notmpcopyup", "/x:rshared"] {
             assert!(memory(argument).is_err(), "{argument}");
         }
     }

@@ -14,8 +14,8 @@ pub(super) struct Options {
     pub(super) relabel: Option<bool>,
     pub(super) size: Option<u64>,
     pub(super) mode: Option<u32>,
-    /// `notmpcopyup`, which is what happens anyway.
-    pub(super) empty: Option<bool>,
+    /// Whether a file system in memory begins with what the image has there.
+    pub(super) copies_up: Option<bool>,
     /// Whether a new volume begins with what the image has there.
     pub(super) copies: Option<bool>,
     /// Whether the files are given to the container's user.
@@ -46,7 +46,8 @@ impl Options {
             ("idmap", _) => Err(VolumeError::Idmap(whole.into())),
             ("copy", None) => once(&mut self.copies, true),
             ("nocopy", None) => once(&mut self.copies, false),
-            ("notmpcopyup", None) => once(&mut self.empty, true),
+            ("tmpcopyup", None) => once(&mut self.copies_up, true),
+            ("notmpcopyup", None) => once(&mut self.copies_up, false),
             ("size", Some(value)) => {
                 let size = size(value).ok_or_else(|| VolumeError::size(value, whole))?;
                 set(&mut self.size, size, option, whole)

@@ -91,7 +91,7 @@ fn run(args: &[String]) -> i32 {
                 spec.mounts.push(Mount { kind, target, read_only, nosuid: true, nodev: true, noexec: false });
             }
             "--tmpfs" => {
-                let kind = MountKind::Tmpfs { size: Some(1 << 20), mode: 0o1777 };
+                let kind = MountKind::Tmpfs { size: Some(1 << 20), mode: 0o1777, copies: false };
                 let target = next().into();
                 spec.mounts.push(Mount { kind, target, read_only: false, nosuid: true, nodev: true, noexec: true });
             }

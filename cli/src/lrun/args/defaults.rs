@@ -45,6 +45,7 @@ impl Default for RunArguments {
             hostname: None,
             entrypoint: None,
             read_only: false,
+            read_only_tmpfs: true,
             network: NetworkArgument::None,
             publish: Vec::new(),
             publish_all: false,

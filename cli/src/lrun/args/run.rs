@@ -60,7 +60,7 @@ pub struct RunArguments {
     #[arg(long = "mount", value_name = "SPEC")]
     pub mounts: Vec<String>,
 
-    /// Mount an empty file system in memory; OPTIONS: size=64m, mode=1777, ro, noexec, exec, suid, dev
+    /// Mount an empty file system in memory; OPTIONS: size=64m, mode=1777, ro, noexec, exec, suid, dev, tmpcopyup (begin with what the image has there)
     #[arg(long, value_name = "TARGET[:OPTIONS]")]
     pub tmpfs: Vec<String>,
 
@@ -84,9 +84,13 @@ pub struct RunArguments {
     #[arg(long, value_name = "PROGRAM")]
     pub entrypoint: Option<OsString>,
 
-    /// Make the image's files read-only
+    /// Make the image's files read-only; /run, /tmp and /var/tmp are then in memory, with what the image has there
     #[arg(long)]
     pub read_only: bool,
+
+    /// With --read-only: whether /run, /tmp and /var/tmp can be written to
+    #[arg(long, value_name = "BOOL", default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set, hide_default_value = true)]
+    pub read_only_tmpfs: bool,
 
     /// none: nothing but lo; host: the host's; pasta[:OPTION,…]: one with a way out, OPTIONs are pasta's own; slirp4netns[:OPTION,…]: the same, OPTIONs are podman's for it, as mtu=1500; private: by pasta, or slirp4netns where only that is installed; container:NAME: that of a container that runs; ns:PATH: that of a file such as /run/netns/NAME
     #[arg(long, visible_alias = "net", value_name = "MODE", value_parser = network::network, default_value = "none", hide_default_value = false)]
