@@ -240,6 +240,10 @@ fn take(
                 (mounted, _) => mounted.during(Stage::Mount, target),
             }
         }
+        Step::HostFolder(path, attributes) => match attach::host_folder(root, path, *attributes) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            bound => bound.during(Stage::Mount, path),
+        },
         Step::SharedMemory => {
             let gone = || io::Error::other("that of the other container was not opened");
             let tree = orders.shared_memory.ok_or_else(gone).during(Stage::Mount, "/dev/shm")?;

@@ -68,6 +68,8 @@ pub enum Step {
         /// What to do where the kernel refuses it.
         refused: Refused,
     },
+    /// A folder of the host's at its own place, with all that is mounted below it, if the host has it.
+    HostFolder(PathBuf, Attributes),
     /// The nodes and links of `/dev`.
     Devices,
     /// `/dev/shm` of the container whose IPC namespace is joined.
@@ -293,7 +295,12 @@ fn kernel_filesystems(spec: &Spec, is_network_apart: bool) -> Vec<Step> {
     if !taken("/sys") {
         // sysfs shows a network namespace, and only its owner may mount it: the host's is bound with the host's network.
         steps.push(filesystem("sysfs", vec![], "/sys", sys, Refused::BindHost));
-        steps.push(filesystem("cgroup2", vec![], "/sys/fs/cgroup", sys, Refused::Skips));
+        steps.push(if spec.namespaces.cgroup || spec.joined.cgroup.is_some() {
+            filesystem("cgroup2", vec![], "/sys/fs/cgroup", sys, Refused::Skips)
+        } else {
+            // The host's groups in the host's view, of whichever version: a new mount may be made only by who owns the view.
+            Step::HostFolder("/sys/fs/cgroup".into(), sys)
+        });
     }
     steps
 }
@@ -383,6 +390,14 @@ mod tests {
         let spec = Spec { args: vec!["true".into()], capabilities: u64::MAX, granted: u64::MAX, ..Spec::default() };
         let plan = Plan::new(spec, Host { last_capability: 37, ..host() }).unwrap();
         assert_eq!((plan.spec.capabilities, plan.spec.granted), ((1 << 38) - 1, (1 << 38) - 1));
+    }
+
+    #[test]
+    fn control_groups_are_the_hosts_where_the_view_of_them_is() {
+        let read_only = Attributes { read_only: true, nosuid: true, nodev: true, noexec: true };
+        let wanted = Step::HostFolder("/sys/fs/cgroup".into(), read_only);
+        assert!(plan(|spec| spec.namespaces.cgroup = false).contains(&wanted));
+        assert!(!plan(|_| {}).contains(&wanted));
     }
 
     #[test]

@@ -27,7 +27,7 @@ use How::{Bits, Values, Words};
 /// CAP_NET_RAW, CAP_MKNOD and CAP_AUDIT_WRITE.
 const MORE_CAPABILITIES: u64 = 1 << 13 | 1 << 27 | 1 << 29;
 
-pub const ACCEPTED: [Accepted; 26] = [
+pub const ACCEPTED: [Accepted; 25] = [
     Accepted {
         names: &["status CapBnd", "status CapEff", "status CapPrm"],
         with: "",
@@ -185,12 +185,6 @@ pub const ACCEPTED: [Accepted; 26] = [
         with: "--network host",
         how: Values("* + *", "*"),
         reason: "over the host's control groups, which came along with /sys, lie the container's, read-only",
-    },
-    Accepted {
-        names: &["mount /sys/fs/cgroup *"],
-        with: "--cgroupns host",
-        how: Values("-", "*"),
-        reason: "the host's control groups are not shown",
     },
     Accepted {
         names: &["mount /sys/fs/cgroup options"],

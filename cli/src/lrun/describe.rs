@@ -148,6 +148,8 @@ fn limits(config: &mut Value, spec: &Spec) {
     for (name, value) in numbers {
         config[name] = value;
     }
+    let files: std::collections::BTreeMap<_, _> = wish.resources.files.into_iter().collect();
+    config["CgroupConf"] = if files.is_empty() { Value::Null } else { json!(files) };
 }
 
 /// What the checks of a container found, as podman has it: an empty status where there are none.

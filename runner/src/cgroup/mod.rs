@@ -28,7 +28,7 @@ mod resources;
 mod scope;
 mod usage;
 
-pub use resources::{IoLimit, Rate, Resources};
+pub use resources::{IoLimit, Rate, Resources, controller_of};
 pub use usage::Usage;
 
 use crate::sys::process;
@@ -91,7 +91,7 @@ pub enum GroupError {
     #[error("cannot set {file} to {value:?}: {source}")]
     Setting {
         /// Which.
-        file: &'static str,
+        file: String,
         /// The value.
         value: String,
         /// The kernel's answer.
@@ -99,7 +99,7 @@ pub enum GroupError {
     },
     /// The kernel has no such file.
     #[error("the kernel has no {0} in this control group; leave the limit out")]
-    Missing(&'static str),
+    Missing(String),
     /// A file cannot be read, written or made.
     #[error("{}: {source}", path.display())]
     File {
@@ -170,9 +170,7 @@ impl Group {
     /// [`GroupError`]: nothing is left behind.
     pub fn make(wish: &Wish, runtime: Option<&Path>) -> Result<Self, GroupError> {
         let settings = wish.resources.settings().map_err(GroupError::Device)?;
-        let mut controllers: Vec<&str> = settings.iter().map(|setting| setting.controller).collect();
-        controllers.sort_unstable();
-        controllers.dedup();
+        let controllers = resources::controllers(&settings);
         let (base, name) = Self::base(wish, &controllers, runtime)?;
         let group = Self::below(&base, &name)?;
         match group.write(&settings) {
@@ -242,32 +240,32 @@ impl Group {
         if settings.iter().any(|setting| !setting.files.iter().any(|file| self.0.join(file).exists()))
             && let Some(parent) = self.0.parent()
         {
-            let mut controllers: Vec<&str> = settings.iter().map(|setting| setting.controller).collect();
-            controllers.dedup();
-            Hierarchy::find()?.enable(parent, &controllers)?;
+            Hierarchy::find()?.enable(parent, &resources::controllers(&settings))?;
         }
         self.write(&settings)
     }
 
     fn write(&self, settings: &[resources::Setting]) -> Result<(), GroupError> {
         for setting in settings {
-            let Some(&file) = setting.files.iter().find(|file| self.0.join(file).exists()) else {
+            let Some(file) = setting.files.iter().find(|file| self.0.join(file).exists()) else {
                 if setting.is_implied {
                     continue;
                 }
-                let first = setting.files.last().copied().unwrap_or_default();
+                let first = setting.files.last().cloned().unwrap_or_default();
                 // Made before the controller was asked for.
-                return Err(if self.0.join(format!("{}.stat", setting.controller)).exists() {
+                let controller = &setting.controller;
+                return Err(if controller.is_empty() || self.0.join(format!("{controller}.stat")).exists() {
                     GroupError::Missing(first)
                 } else {
-                    GroupError::NotDelegated { controller: setting.controller.to_owned(), folder: self.0.clone() }
+                    GroupError::NotDelegated { controller: controller.clone(), folder: self.0.clone() }
                 });
             };
             // In the units of the file: bfq's are podman's own.
-            let value = if file == "io.weight" { scaled(&setting.value) } else { setting.value.clone() };
+            let is_ours = setting.files.len() > 1;
+            let value = if is_ours && file == "io.weight" { scaled(&setting.value) } else { setting.value.clone() };
             let written =
                 File::options().write(true).open(self.0.join(file)).and_then(|mut to| to.write_all(value.as_bytes()));
-            written.map_err(|source| GroupError::Setting { file, value, source })?;
+            written.map_err(|source| GroupError::Setting { file: file.clone(), value, source })?;
         }
         Ok(())
     }

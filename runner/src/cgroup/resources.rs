@@ -39,6 +39,8 @@ pub struct Resources {
     pub io_weights: Vec<(PathBuf, u64)>,
     /// Limits for single devices.
     pub io_limits: Vec<IoLimit>,
+    /// Files of the group and what is written into them after all else, as it is.
+    pub files: Vec<(String, String)>,
 }
 
 /// Most bytes or operations of a device in each second.
@@ -69,9 +71,9 @@ pub enum Rate {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {
     /// Which controller it belongs to.
-    pub controller: &'static str,
+    pub controller: String,
     /// Its names; the first that is there is written to.
-    pub files: &'static [&'static str],
+    pub files: Vec<String>,
     /// What is written.
     pub value: String,
     /// Whether the kernel may lack it: it was not asked for, but follows from what was.
@@ -94,6 +96,9 @@ impl Resources {
         let mut io_weights = self.io_weights.clone();
         io_weights.retain(|(device, _)| !later.io_weights.iter().any(|(other, _)| other == device));
         io_weights.extend(later.io_weights.iter().cloned());
+        let mut files = self.files.clone();
+        files.retain(|(file, _)| !later.files.iter().any(|(other, _)| other == file));
+        files.extend(later.files.iter().cloned());
         // Either unit of the share replaces the other.
         let has_share = later.cpu_shares.is_some() || later.cpu_weight.is_some();
         Self {
@@ -110,6 +115,7 @@ impl Resources {
             io_weight: later.io_weight.or(self.io_weight),
             io_weights,
             io_limits,
+            files,
         }
     }
 
@@ -119,8 +125,8 @@ impl Resources {
     /// A device that is not there, or no device.
     pub fn settings(&self) -> io::Result<Vec<Setting>> {
         let mut settings = Vec::new();
-        let mut add = |controller, files: &'static [&'static str], value: String| {
-            settings.push(Setting { controller, files, value, is_implied: false });
+        let mut add = |controller: &str, files: &[&str], value: String| {
+            settings.push(Setting::new(controller, files, value, false));
         };
         if let Some(memory) = self.memory {
             add("memory", &["memory.max"], bytes(memory));
@@ -172,9 +178,42 @@ impl Resources {
         if let (Some(memory), None) = (self.memory, self.memory_swap) {
             // podman's: as much swap as memory. A kernel without swap in its groups has none to give.
             let value = bytes(memory);
-            settings.push(Setting { controller: "memory", files: &["memory.swap.max"], value, is_implied: true });
+            settings.push(Setting::new("memory", &["memory.swap.max"], value, true));
+        }
+        for (file, value) in &self.files {
+            let controller = controller_of(file).map_err(|why| io::Error::other(format!("{file}: {why}")))?;
+            settings.push(Setting::new(controller, &[file], value.clone(), false));
         }
         Ok(settings)
+    }
+}
+
+impl Setting {
+    fn new(controller: &str, files: &[&str], value: String, is_implied: bool) -> Self {
+        let files = files.iter().map(|&file| file.to_owned()).collect();
+        Self { controller: controller.to_owned(), files, value, is_implied }
+    }
+}
+
+/// The controllers of settings, each once.
+pub(super) fn controllers(settings: &[Setting]) -> Vec<&str> {
+    let named = settings.iter().map(|setting| setting.controller.as_str()).filter(|name| !name.is_empty());
+    named.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+}
+
+/// The controller that a file of a group belongs to; empty for those that every group has.
+///
+/// # Errors
+/// Why it is no file that can be set.
+pub fn controller_of(file: &str) -> Result<&str, &'static str> {
+    let is_plain = file.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+    match file.split_once('.') {
+        Some(("cgroup", rest)) if is_plain && rest.starts_with("max.") => Ok(""),
+        Some(("cgroup", _)) => {
+            Err("by this file the runner leads the group; there are cgroup.max.depth and .descendants")
+        }
+        Some((controller, rest)) if is_plain && !controller.is_empty() && !rest.is_empty() => Ok(controller),
+        _ => Err("no file of a control group, which is written as memory.high"),
     }
 }
 
@@ -246,8 +285,23 @@ mod tests {
     #[test]
     fn memory_alone_brings_as_much_swap_where_there_is_any() {
         let settings = Resources { memory: Some(4096), ..Resources::default() }.settings().unwrap();
-        assert_eq!((settings[1].files, settings[1].value.as_str()), (&["memory.swap.max"][..], "4096"));
+        assert_eq!((settings[1].files[0].as_str(), settings[1].value.as_str()), ("memory.swap.max", "4096"));
         assert!(settings[1].is_implied && !settings[0].is_implied);
+    }
+
+    #[test]
+    fn files_are_written_last_and_as_they_are() {
+        let file = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let first =
+            Resources { memory_reservation: Some(1), files: vec![file("memory.low", "2")], ..Resources::default() };
+        let later = Resources { files: vec![file("memory.low", "3")], ..Resources::default() };
+        assert_eq!(written(&first.changed_by(&later)), ["memory.low=1", "memory.low=3"]);
+        assert_eq!((controller_of("hugetlb.2MB.max"), controller_of("cgroup.max.depth")), (Ok("hugetlb"), Ok("")));
+        for wrong in
+            ["", "memory", "memory.", ".high", "../memory.high", "cgroup.procs", "cgroup.kill", "cgroup.max./x"]
+        {
+            assert!(controller_of(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use lrun::cgroup::{IoLimit, Rate, Resources};
+use lrun::cgroup::{IoLimit, Rate, Resources, controller_of};
 
 use super::limits;
 
@@ -29,6 +29,14 @@ pub struct ResourceArguments {
     /// Memory that is taken away last when it is short
     #[arg(long, value_name = "SIZE", value_parser = memory)]
     pub memory_reservation: Option<u64>,
+
+    /// Leaning to swap, of control groups of version 1 alone; only -1, which leaves it as it is
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = swappiness, hide = true)]
+    pub memory_swappiness: Option<i64>,
+
+    /// Write a value into a file of the container's control group, after all limits: memory.high=1073741824
+    #[arg(long, value_name = "FILE=VALUE", value_parser = file)]
+    pub cgroup_conf: Vec<(String, String)>,
 
     /// Most processors at a time, as 1.5
     #[arg(long, value_name = "NUMBER", value_parser = cpus, conflicts_with_all = ["cpu_period", "cpu_quota"])]
@@ -127,6 +135,7 @@ impl ResourceArguments {
             io_weight: self.blkio_weight,
             io_weights: self.blkio_weight_device.clone(),
             io_limits: io_limits.concat(),
+            files: self.cgroup_conf.clone(),
         })
     }
 }
@@ -155,6 +164,19 @@ fn swap(text: &str) -> Result<i64, String> {
         return Ok(-1);
     }
     i64::try_from(memory(text)?).map_err(|_| "more than there can be".into())
+}
+
+fn swappiness(text: &str) -> Result<i64, String> {
+    match text {
+        "-1" => Ok(-1),
+        _ => Err("only control groups of version 1 have it; leave it out, or set vm.swappiness of the machine".into()),
+    }
+}
+
+fn file(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write it as memory.high=1073741824")?;
+    controller_of(name)?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn cpus(text: &str) -> Result<f64, String> {
@@ -218,6 +240,15 @@ mod tests {
         assert!(cpus("0.001").is_err() && cpus("x").is_err() && quota("5").is_err() && swap("-2").is_err());
         assert!(rate("sda:1").is_err() && rate("/dev/sda").is_err() && weight("/dev/sda:5").is_err());
         assert!(list("0-3,7").is_ok() && list("").is_err() && list("0-").is_err() && list("a").is_err());
+    }
+
+    #[test]
+    fn files_of_the_group_are_named_and_swappiness_is_of_no_use() {
+        assert_eq!(file("memory.high=1G"), Ok(("memory.high".to_owned(), "1G".to_owned())));
+        assert_eq!(file("io.max=8:0 rbps=1"), Ok(("io.max".to_owned(), "8:0 rbps=1".to_owned())));
+        assert!(file("memory.high").is_err() && file("cgroup.procs=1").is_err());
+        assert_eq!(swappiness("-1"), Ok(-1));
+        assert!(swappiness("60").unwrap_err().contains("version 1"));
     }
 
     #[test]
