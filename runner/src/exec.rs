@@ -84,7 +84,7 @@ impl FirstProcess {
 }
 
 /// A field of a process's `stat` (`proc_pid_stat(5)`), of those behind its name; empty where there is none.
-fn stat(id: i32, field: usize) -> io::Result<String> {
+pub(crate) fn stat(id: i32, field: usize) -> io::Result<String> {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
     // The name, in parentheses, may hold anything; the third field follows the last of them.
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);

@@ -25,7 +25,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use serde::{Deserialize, Serialize};
 
-use crate::amendment::Amendment;
+use crate::amendment::{Amendment, Gathered};
 use crate::cgroup::Group;
 use crate::container::ExitStatus;
 use crate::exec::FirstProcess;
@@ -275,7 +275,9 @@ impl Record {
     /// What the folder of a container says of it, looked at once: for one that nobody answers for.
     pub fn left_in(folder: &Path) -> Option<Self> {
         let text = std::fs::read(folder.join(STATE)).ok()?;
-        serde_json::from_slice(&text).ok().filter(|record: &Self| record.form == FORM)
+        let mut record = serde_json::from_slice(&text).ok().filter(|record: &Self| record.form == FORM)?;
+        record.take_changes(folder);
+        Some(record)
     }
 
     /// The volumes that it is started with, by name.
@@ -294,6 +296,17 @@ impl Record {
             self.spec.cgroup = Some(wish.clone());
         }
         self.amendment = amendment;
+        if let Some(path) = self.gathered().map(|gathered| gathered.path.clone()) {
+            self.group = Some(path);
+        }
+    }
+
+    /// The control group that was made while the last start ran.
+    pub fn gathered(&self) -> Option<&Gathered> {
+        self.amendment
+            .group
+            .as_ref()
+            .filter(|gathered| self.run.as_ref().is_some_and(|run| run.first == gathered.first))
     }
 
     fn read(folder: &Path, name: &str) -> Result<Self, StateError> {

@@ -265,7 +265,8 @@ Examples:
   lrun pause web
   lrun pause --all
 
-A container can be paused that has a control group of its own: one with a limit, or of --cgroups=enabled.")]
+A container is paused by its control group. One that was started without gets it now: from your systemd, or below a group in
+which you may make others.")]
     Pause(PauseArguments),
 
     /// Let paused containers go on
@@ -281,8 +282,8 @@ Examples:
   lrun update --memory 1g --cpus 2 web
   lrun update --restart on-failure:3 web
 
-Limits of one that runs need its control group: it was started with a limit, or with --cgroups=enabled.
-What is not said stays.")]
+Limits of one that runs are set in its control group. One that was started without gets it now, and memory that it took
+before is not counted there. What is not said stays.")]
     Update(Box<UpdateArguments>),
 
     /// Show what containers use

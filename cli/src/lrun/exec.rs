@@ -3,10 +3,12 @@
 use std::ffi::OsString;
 use std::path::Path;
 
+use lrun::state::Found;
 use lrun::sys::process::{self, Fork};
-use lrun::{FirstProcess, Host, Plan, Spec};
+use lrun::{Container, Host, Plan, Spec};
 
 use super::args::ExecArguments;
+use super::control;
 use super::monitor::{failed, hear, runs};
 use super::run::{exit, exit_of};
 use super::secret;
@@ -32,32 +34,34 @@ fn enter(global: &Global, arguments: &ExecArguments) -> Result<Exit, Failure> {
     if words.is_empty() {
         return Err("no command: give one after the container".into());
     }
-    let (name, record) = (found.name, found.record);
+    let Found { name, path, record } = found;
     if record.group().is_some_and(|group| group.is_frozen()) {
         return Err(format!("{name}: the container is paused; `lrun unpause {name}` first").into());
     }
     let first = record.running().ok_or_else(|| format!("{name}: the container is not running"))?;
-    let mut own = record.spec;
+    let mut own = record.spec.clone();
     // Those in files are there already.
     secret::reveal(&record.secrets, &store, &mut own)?;
     let spec = spec(arguments, words, Spec { secrets: Vec::new(), ..own }, &environment)?;
-    let plan = Plan { cgroup: record.group, ..Plan::new(spec, Host::probe())? };
+    let plan = Plan { cgroup: record.group.clone(), ..Plan::new(spec, Host::probe())? };
     let runtime = environment.runtime_folder();
-    if arguments.detach {
-        return in_the_background(&plan, &first, runtime.as_deref());
-    }
-    Ok(exit(lrun::exec(&plan, &first, runtime.as_deref())?.wait()?))
+    let join = || {
+        let command = lrun::exec(&plan, &first, runtime.as_deref())?;
+        control::follow(&record, &path, &first, runtime.as_deref())?;
+        Ok(command)
+    };
+    if arguments.detach { in_the_background(join) } else { Ok(exit(join()?.wait()?)) }
 }
 
 /// Returns when the command runs. A process that stays behind answers for it: the command ends with that one.
-fn in_the_background(plan: &Plan, first: &FirstProcess, runtime: Option<&Path>) -> Result<Exit, Failure> {
+fn in_the_background(join: impl FnOnce() -> Result<Container, Failure>) -> Result<Exit, Failure> {
     let (listener, teller) = std::io::pipe()?;
     if let Fork::Parent(_) = process::fork()? {
         drop(teller);
         return hear(listener).map(|()| Exit::SUCCESS);
     }
     drop(listener);
-    let begun = settle_down(&teller).and_then(|()| Ok(lrun::exec(plan, first, runtime)?));
+    let begun = settle_down(&teller).and_then(|()| join());
     match begun {
         Ok(mut command) => {
             runs(teller, &[]);

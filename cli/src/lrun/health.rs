@@ -121,10 +121,15 @@ pub(super) fn watch(
         && nix::unistd::setsid().is_ok()
     {
         process::close_all_but([open.as_fd(), pidfd.as_fd()].into_iter());
+        let mut record = record.clone();
         loop {
+            if let Some(path) = place(&open) {
+                // Of a group that was made meanwhile.
+                record.take_changes(&path);
+            }
             // What is stopped cannot answer, and is not ill for it.
             if record.status() != Status::Paused {
-                let Ok(checked) = once(store, record, wanted, &first, runtime) else { break };
+                let Ok(checked) = once(store, &record, wanted, &first, runtime) else { break };
                 if stop::wait(&pidfd, Duration::ZERO).unwrap_or(true) {
                     break;
                 }
@@ -157,10 +162,14 @@ fn once(
     Ok(check(&plan, first, wanted.timeout, runtime)?)
 }
 
+/// Where a container's folder is now.
+fn place(folder: &File) -> Option<std::path::PathBuf> {
+    std::fs::read_link(format!("/proc/self/fd/{}", folder.as_raw_fd())).ok()
+}
+
 /// Writes down what a check found; how the container is now.
 fn note(folder: &File, wanted: &HealthCheck, checked: Check, started: u64) -> Option<HealthStatus> {
-    let path = std::fs::read_link(format!("/proc/self/fd/{}", folder.as_raw_fd())).ok()?;
-    let health = Health::read(&path).after(checked, wanted, started);
+    let health = Health::read(&place(folder)?).after(checked, wanted, started);
     health.write(folder).ok()?;
     Some(health.status)
 }

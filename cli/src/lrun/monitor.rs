@@ -141,7 +141,7 @@ impl Job<'_> {
             runs(teller, &warnings);
         }
         let status = monitor.serve(&mut container, streams)?;
-        self.record.end(status, container.had_no_memory());
+        self.record.end(status, container.had_no_memory() || control::had_no_memory(folder, status));
         // A full disk must not keep those who wait from being told.
         let written = self.record.write(folder.lock());
         monitor.announce(status);

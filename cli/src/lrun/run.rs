@@ -265,7 +265,7 @@ fn in_the_foreground(
     }
     let status = container.wait()?;
     if !folder.is_ephemeral() {
-        record.end(status, container.had_no_memory());
+        record.end(status, container.had_no_memory() || control::had_no_memory(folder, status));
         record.write(folder.lock())?;
     }
     Ok(exit(status))
@@ -430,9 +430,7 @@ fn lstore_command(global: &Global, path: &Path, words: &[&str]) -> Result<(), Fa
 /// Removes the files of a container that has ended, unless they are to stay, and those of others that were left behind.
 /// `own` are the volumes of the one that has ended, `group` is its control group.
 pub(super) fn clear_up(store: &Path, folder: &Folder, own: &[String], group: Option<&Group>) {
-    if let Some(group) = group {
-        group.remove();
-    }
+    control::dissolve(folder, group);
     if folder.is_ephemeral() {
         remove_with_volumes(store, &folder.path(), own);
     }

@@ -95,7 +95,9 @@ impl<'a> Row<'a> {
             return Self { found, usage: Usage::default(), share: None, average: None };
         };
         let of_group = record.group().map(|group| group.usage()).unwrap_or_default();
-        let mut usage = of_group.or(top::usage(first.id));
+        let of_processes = top::usage(first.id);
+        // A group that was made while it ran knows nothing of before.
+        let mut usage = if record.gathered().is_some() { of_processes.or(of_group) } else { of_group.or(of_processes) };
         usage.network = Usage::of_network(first.id);
         let now = Instant::now();
         let started = record.run.as_ref().map(|run| time(run.started));

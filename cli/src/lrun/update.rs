@@ -6,7 +6,7 @@ use lrun::amendment::Amendment;
 use lrun::cgroup::{Resources, Wish};
 
 use super::args::UpdateArguments;
-use super::pause::group;
+use super::control;
 use super::select::containers;
 use crate::env::Environment;
 use crate::exit::Exit;
@@ -14,8 +14,9 @@ use crate::global::Global;
 use crate::report::Failure;
 
 pub(super) fn run(global: &Global, arguments: &UpdateArguments) -> Result<Exit, Failure> {
-    let store = Environment::of_process().store(global)?;
-    let found = arguments.one.select(&containers(&store))?;
+    let environment = Environment::of_process();
+    let containers = containers(&environment.store(global)?);
+    let found = arguments.one.select(&containers)?;
     let wish = found.record.spec.cgroup.clone();
     let had = wish.as_ref().map_or_else(Resources::default, |wish| wish.resources.clone());
     let said = arguments.resources.resources(had.memory)?;
@@ -35,13 +36,15 @@ pub(super) fn run(global: &Global, arguments: &UpdateArguments) -> Result<Exit, 
             Wish { resources: wanted.clone(), ..wish }
         }),
         restart: arguments.restart.or(found.record.amendment.restart),
+        group: None,
     };
     if found.record.running().is_some() && !said.is_empty() {
         // All of them, since one file can hold several.
-        group(&found)?.set(&wanted).map_err(lrun::Error::from)?;
+        control::demand(&found, &containers, &environment)?.group.set(&wanted).map_err(lrun::Error::from)?;
     }
-    let kept = found.record.amendment.cgroup.clone();
-    Amendment { cgroup: amendment.cgroup.or(kept), ..amendment }.write(&found.path)?;
+    // As it is now, with a group that was just made.
+    let kept = Amendment::read(&found.path).unwrap_or_default();
+    Amendment { cgroup: amendment.cgroup.or(kept.cgroup), group: kept.group, ..amendment }.write(&found.path)?;
     writeln!(std::io::stdout(), "{}", found.record.id)?;
     Ok(Exit::SUCCESS)
 }

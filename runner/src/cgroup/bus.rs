@@ -73,9 +73,16 @@ impl Bus {
             }
         });
         body.array(8, |_| {});
-        let manager = "org.freedesktop.systemd1.Manager";
-        let object = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1", manager, "StartTransientUnit");
-        self.call(object, "ssa(sv)a(sa(sv))", body)
+        self.call(manager("StartTransientUnit"), "ssa(sv)a(sa(sv))", body)
+    }
+
+    /// `AttachProcessesToUnit`: moves processes to a group below that of a unit.
+    pub(super) fn attach(&mut self, unit: &str, group: &str, processes: &[u32]) -> io::Result<()> {
+        let mut body = Body::default();
+        body.text(unit);
+        body.text(group);
+        body.array(4, |body| processes.iter().for_each(|&process| body.number(process)));
+        self.call(manager("AttachProcessesToUnit"), "ssau", body)
     }
 
     fn line(&mut self) -> io::Result<String> {
@@ -164,6 +171,11 @@ impl Bus {
             _ => None,
         })
     }
+}
+
+/// A method of systemd's manager.
+fn manager(method: &str) -> (&str, &str, &str, &str) {
+    ("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager", method)
 }
 
 /// What a message holds, as it is written.

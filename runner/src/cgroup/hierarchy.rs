@@ -19,6 +19,8 @@ pub(super) struct Hierarchy {
     pub(super) own: PathBuf,
     /// Controllers that version 1 holds.
     pub(super) held: Vec<String>,
+    /// Which part of the whole tree the mount shows.
+    root: String,
 }
 
 impl Hierarchy {
@@ -37,10 +39,7 @@ impl Hierarchy {
             kind.starts_with("cgroup2 ").then(|| (root.to_owned(), PathBuf::from(point)))
         });
         let (root, mount) = mount?;
-        let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
-        // A mount that shows a part of the tree only.
-        let group = group.strip_prefix(root.trim_end_matches('/')).unwrap_or(group);
-        let own = mount.join(group.trim_start_matches('/'));
+        let own = place_of(groups, &root, &mount)?;
         let held = groups
             .lines()
             .filter_map(|line| line.split(':').nth(1))
@@ -48,7 +47,12 @@ impl Hierarchy {
             .filter(|name| !name.is_empty() && !name.contains('='))
             .map(|name| if name == "blkio" { "io".to_owned() } else { name.to_owned() })
             .collect();
-        Some(Self { mount, own, held })
+        Some(Self { mount, own, held, root })
+    }
+
+    /// The group of another process, or of a thread by its folder in `/proc`; `None` if it has gone.
+    pub(super) fn group_of(&self, folder: &Path) -> Option<PathBuf> {
+        place_of(&std::fs::read_to_string(folder.join("cgroup")).ok()?, &self.root, &self.mount)
     }
 
     /// Makes these controllers work in the groups below one.
@@ -84,10 +88,10 @@ impl Hierarchy {
         Ok(there)
     }
 
-    /// The nearest group from this process's own upwards in which a group with these controllers can be made.
-    pub(super) fn place(&self, controllers: &[&str]) -> Result<PathBuf, GroupError> {
+    /// The nearest group from one upwards in which a group with these controllers can be made.
+    pub(super) fn place(&self, from: &Path, controllers: &[&str]) -> Result<PathBuf, GroupError> {
         let mut refused = None;
-        for folder in self.own.ancestors().take_while(|folder| folder.starts_with(&self.mount)) {
+        for folder in from.ancestors().take_while(|folder| folder.starts_with(&self.mount)) {
             // Who is made elsewhere must be let in from here: what lies above is writable, or nothing is.
             if !may_write(folder) {
                 break;
@@ -98,8 +102,23 @@ impl Hierarchy {
                 Err(error) => refused = refused.or(Some(error)),
             }
         }
-        Err(refused.unwrap_or_else(|| GroupError::NotWritable(self.own.clone())))
+        Err(refused.unwrap_or_else(|| GroupError::NotWritable(from.to_path_buf())))
     }
+}
+
+#[cfg(test)]
+impl Hierarchy {
+    /// One for tests, which need not be mounted.
+    pub(super) fn of_test(mount: &Path) -> Self {
+        Self { mount: mount.into(), own: mount.into(), held: vec!["cpu".into()], root: "/".into() }
+    }
+}
+
+/// The group that a process's `cgroup` file names, below a mount that may show a part of the tree only.
+fn place_of(groups: &str, root: &str, mount: &Path) -> Option<PathBuf> {
+    let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let group = group.strip_prefix(root.trim_end_matches('/')).unwrap_or(group);
+    Some(mount.join(group.trim_start_matches('/')))
 }
 
 /// Whether groups can be made in this one, and processes put there.
@@ -148,7 +167,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("cgroup.controllers"), "pids memory\n").unwrap();
         std::fs::write(folder.path().join("cgroup.subtree_control"), "pids\n").unwrap();
-        let hierarchy = Hierarchy { mount: folder.path().into(), own: folder.path().into(), held: vec!["cpu".into()] };
+        let hierarchy = Hierarchy::of_test(folder.path());
         hierarchy.enable(folder.path(), &["pids"]).unwrap();
         hierarchy.enable(folder.path(), &["pids", "memory"]).unwrap();
         let written = std::fs::read_to_string(folder.path().join("cgroup.subtree_control")).unwrap();

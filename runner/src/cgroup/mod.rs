@@ -10,7 +10,8 @@
 //! PARENT/lrun-ID/                      where one was named
 //! ```
 //!
-//! A container without limits has none of this: it stays in the caller's group.
+//! A container without limits has none of this: it stays in the caller's group, until a command wants one for it
+//! (`gather.rs`).
 
 use std::fmt;
 use std::fs::File;
@@ -23,6 +24,7 @@ use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 mod bus;
+mod gather;
 mod hierarchy;
 mod resources;
 mod scope;
@@ -111,6 +113,32 @@ pub enum GroupError {
     /// A device of a limit is not there.
     #[error("{0}")]
     Device(io::Error),
+    /// A process that systemd lets nobody move.
+    #[error(
+        "process {process} of the container has the id {uid}, and out of a login's session systemd moves only what has yours; start the container with --cgroups=enabled or a limit, or from within `systemd-run --user --scope`"
+    )]
+    Foreign {
+        /// Its number.
+        process: i32,
+        /// Its user id on the host.
+        uid: u32,
+    },
+    /// A process that cannot be moved.
+    #[error("cannot move process {process} of the container to {}: {source}", path.display())]
+    Move {
+        /// Its number.
+        process: i32,
+        /// To which group.
+        path: PathBuf,
+        /// The answer of the kernel or systemd.
+        source: io::Error,
+    },
+    /// There is always one more.
+    #[error("{}: the container makes processes faster than they can be moved here; try again", .0.display())]
+    Restless(PathBuf),
+    /// The container has ended.
+    #[error("the container is not running")]
+    Ended,
     /// A thing takes too long.
     #[error("{}: {what} within 2 s", path.display())]
     Late {
@@ -187,10 +215,7 @@ impl Group {
         let hierarchy = Hierarchy::find()?;
         let unit = format!("{PREFIX}{}", wish.name);
         let of_scope = |scope: &Path| {
-            hierarchy.enable(scope, controllers)?;
-            // The others too, so that limits can be changed and use be told later; the scope is this container's alone.
-            let available = Hierarchy::available(scope)?;
-            hierarchy.enable(scope, &available.iter().map(String::as_str).collect::<Vec<_>>())?;
+            enable_all(&hierarchy, scope, controllers)?;
             Ok((scope.to_path_buf(), CONTAINER.to_owned()))
         };
         // A monitor that starts its container again is there already.
@@ -209,13 +234,10 @@ impl Group {
         }
         if slice.is_some() || !wish.keeps_runner && !scope::sockets(runtime).is_empty() {
             let scope = scope::enter(&unit, slice, runtime)?;
-            let monitor = scope.join(MONITOR);
-            std::fs::create_dir(&monitor).map_err(GroupError::at(&monitor))?;
-            let procs = monitor.join("cgroup.procs");
-            std::fs::write(&procs, process::own_id().to_string()).map_err(GroupError::at(procs))?;
+            set_apart(&scope, process::own_id())?;
             return of_scope(&scope);
         }
-        Ok((hierarchy.place(controllers)?, unit))
+        Ok((hierarchy.place(&hierarchy.own, controllers)?, unit))
     }
 
     /// A new one. A number tells it from one of the last start that is about to be removed.
@@ -321,11 +343,30 @@ impl Group {
     }
 
     /// Whether a process in it was killed for want of memory.
-    pub(crate) fn had_no_memory(&self) -> bool {
+    pub fn had_no_memory(&self) -> bool {
         let text = self.text("memory.events").unwrap_or_default();
         let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
         count.is_some_and(|count| count.trim() != "0")
     }
+}
+
+/// Moves a runner out of the way of what is to have limits: a group that has such below it has no processes itself.
+fn set_apart(scope: &Path, runner: i32) -> Result<(), GroupError> {
+    let monitor = scope.join(MONITOR);
+    match std::fs::create_dir(&monitor) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        made => made.map_err(GroupError::at(&monitor))?,
+    }
+    let procs = monitor.join("cgroup.procs");
+    std::fs::write(&procs, runner.to_string()).map_err(GroupError::at(procs))
+}
+
+/// Makes controllers work in the groups below a scope: those that are wanted, and all others that can be had, so that limits can
+/// be changed and use be told later. The scope is one container's alone.
+fn enable_all(hierarchy: &Hierarchy, scope: &Path, wanted: &[&str]) -> Result<(), GroupError> {
+    hierarchy.enable(scope, wanted)?;
+    let available = Hierarchy::available(scope)?;
+    hierarchy.enable(scope, &available.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 /// Whether a parent is a unit of systemd's rather than a path.

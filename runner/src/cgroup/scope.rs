@@ -1,4 +1,4 @@
-//! A scope of systemd's, with this process in it: the way to groups of one's own where systemd owns the tree.
+//! A scope of systemd's, with this process or another in it: the way to groups of one's own where systemd owns the tree.
 //!
 //! From a login's session no process can be moved to where the user's manager has delegated groups: only systemd may, and
 //! does on request (`org.freedesktop.systemd1(5)`, "CONTROL_GROUP_DELEGATION").
@@ -30,6 +30,16 @@ pub(super) fn sockets(runtime: Option<&Path>) -> Vec<(PathBuf, bool)> {
 
 /// Puts this process into a new scope; returns the scope's group.
 pub(super) fn enter(name: &str, slice: Option<&str>, runtime: Option<&Path>) -> Result<PathBuf, GroupError> {
+    start(name, slice, runtime, process::own_id())
+}
+
+/// Puts a process of the caller's into a new scope; returns the scope's group.
+pub(super) fn start(
+    name: &str,
+    slice: Option<&str>,
+    runtime: Option<&Path>,
+    process: i32,
+) -> Result<PathBuf, GroupError> {
     let sockets = sockets(runtime);
     if sockets.is_empty() {
         return Err(GroupError::NoManager);
@@ -39,7 +49,7 @@ pub(super) fn enter(name: &str, slice: Option<&str>, runtime: Option<&Path>) -> 
         ("Description", Value::Text(format!("lrun container {name}"))),
         ("Delegate", Value::Flag(true)),
         ("CollectMode", Value::Text("inactive-or-failed".to_owned())),
-        ("PIDs", Value::Numbers(vec![process::own_id().cast_unsigned()])),
+        ("PIDs", Value::Numbers(vec![process.cast_unsigned()])),
     ];
     if let Some(slice) = slice {
         properties.push(("Slice", Value::Text(slice.to_owned())));
@@ -71,8 +81,9 @@ pub(super) fn enter(name: &str, slice: Option<&str>, runtime: Option<&Path>) -> 
     }
     // The answer only says that the work is queued.
     let begun = Instant::now();
+    let (hierarchy, folder) = (Hierarchy::find()?, PathBuf::from(format!("/proc/{process}")));
     while begun.elapsed() < PATIENCE {
-        let own = Hierarchy::find()?.own;
+        let Some(own) = hierarchy.group_of(&folder) else { break };
         if own.file_name().is_some_and(|last| last.to_str() == Some(unit.as_str())) {
             return Ok(own);
         }
@@ -80,6 +91,35 @@ pub(super) fn enter(name: &str, slice: Option<&str>, runtime: Option<&Path>) -> 
     }
     Err(GroupError::Manager {
         unit,
-        reason: "this process is not in it after 20 s; `systemctl status` may tell why".into(),
+        reason: format!("process {process} is not in it after 20 s; `systemctl status` may tell why"),
     })
+}
+
+/// Has systemd move processes to a group within a scope; each by itself where it refuses all together, since one that has
+/// ended meanwhile is reason enough. Returns those that were refused, with the words for it.
+pub(super) fn admit(
+    unit: &str,
+    group: &str,
+    processes: &[i32],
+    runtime: Option<&Path>,
+) -> Result<Vec<(i32, io::Error)>, GroupError> {
+    let sockets = sockets(runtime);
+    let mut bus = None;
+    for (socket, is_shared) in &sockets {
+        match Bus::connect(socket, *is_shared) {
+            Ok(connected) => {
+                bus = Some(connected);
+                break;
+            }
+            Err(_) if sockets.len() > 1 => {}
+            Err(error) => return Err(GroupError::Manager { unit: unit.to_owned(), reason: error.to_string() }),
+        }
+    }
+    let mut bus = bus.ok_or(GroupError::NoManager)?;
+    let numbers: Vec<u32> = processes.iter().map(|process| process.cast_unsigned()).collect();
+    if bus.attach(unit, group, &numbers).is_ok() {
+        return Ok(Vec::new());
+    }
+    let each = |&process: &i32| Some((process, bus.attach(unit, group, &[process.cast_unsigned()]).err()?));
+    Ok(processes.iter().filter_map(each).collect())
 }

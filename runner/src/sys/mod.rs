@@ -3,6 +3,7 @@
 pub mod clone;
 pub mod landlock;
 pub mod mount;
+pub mod namespace;
 pub mod network;
 pub mod process;
 pub mod schedule;
