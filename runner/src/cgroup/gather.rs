@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::hierarchy::{Hierarchy, may_write};
-use super::{CONTAINER, Group, GroupError, PREFIX, Wish, enable_all, scope, set_apart};
+use super::{CONTAINER, Group, GroupError, PREFIX, Wish, enable_all, resources, scope, set_apart};
 use crate::exec::{FirstProcess, stat};
 use crate::sys::namespace;
 
@@ -44,9 +44,7 @@ impl Group {
         let members = Members::of(*first)?;
         members.check(runtime)?;
         let settings = wish.resources.settings().map_err(GroupError::Device)?;
-        let mut controllers: Vec<&str> = settings.iter().map(|setting| setting.controller).collect();
-        controllers.sort_unstable();
-        controllers.dedup();
+        let controllers = resources::controllers(&settings);
         let own = members.hierarchy.group_of(&folder(first.id)).ok_or(GroupError::Ended)?;
         let path = if scope::sockets(runtime).is_empty() {
             let base = members.hierarchy.place(&own, &controllers)?;
