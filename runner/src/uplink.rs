@@ -18,7 +18,7 @@ use std::process::{Command, Stdio};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::OFlags;
-use rustix::process::Signal;
+use rustix::process::{Signal, geteuid};
 
 use crate::error::Error;
 use crate::host::find_program;
@@ -133,7 +133,7 @@ impl Uplink {
     }
 
     /// The words of a command line for the namespaces of a process.
-    fn arguments(&self, process: i32, has_user_namespace: bool) -> Vec<String> {
+    fn arguments(&self, process: i32, has_user_namespace: bool, is_real_root: bool) -> Vec<String> {
         let user = has_user_namespace.then(|| format!("/proc/{process}/ns/user"));
         let network = format!("/proc/{process}/ns/net");
         let mut words: Vec<String> =
@@ -141,10 +141,12 @@ impl Uplink {
         let mut add = |name: &str, value: String| words.extend([name.to_owned(), value]);
         // Its number is written when all is ready, here into the pipe that it was given.
         add("--pid", "/proc/self/fd/1".to_owned());
-        match user {
-            Some(user) => add("--userns", user),
-            // Real root, which it would leave for nobody, who may join nothing.
-            None => add("--runas", "0:0".to_owned()),
+        if let Some(user) = user {
+            add("--userns", user);
+        }
+        if is_real_root {
+            // Which it would leave for nobody, who may join nothing.
+            add("--runas", "0:0".to_owned());
         }
         add("--netns", network);
         if !self.has(&ADDRESSES) {
@@ -242,7 +244,7 @@ impl<'a> Wish<'a> {
             // Closed without a word: there is no namespace to connect.
             wait.read_exact(&mut word)?;
             let mut command = Command::new(&self.path);
-            let arguments = self.uplink.arguments(keeper, word == HAS_USER_NAMESPACE);
+            let arguments = self.uplink.arguments(keeper, word == HAS_USER_NAMESPACE, geteuid().is_root());
             command.args(arguments.into_iter().map(OsString::from)).env_clear().current_dir("/");
             command.stdin(File::open("/dev/null")?).stderr(Stdio::from(complain.try_clone()?));
             command.stdout(Stdio::from(tell_ready.try_clone()?));
@@ -365,7 +367,7 @@ mod tests {
     }
 
     fn line(uplink: &Uplink) -> String {
-        uplink.arguments(7, true).join(" ")
+        uplink.arguments(7, true, false).join(" ")
     }
 
     #[test]
