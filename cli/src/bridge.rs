@@ -81,10 +81,7 @@ pub fn spec(
             cgroup: arguments.cgroupns.is_own(),
             time: arguments.timens,
         },
-        user_namespace: match arguments.userns {
-            UserNamespaceArgument::Host | UserNamespaceArgument::Other(_) => UserNamespace::Host,
-            UserNamespaceArgument::KeepId { .. } => UserNamespace::Own(shape(arguments)),
-        },
+        user_namespace: user_namespace(arguments)?,
         capabilities,
         granted: capability::named(&arguments.cap_add)? & capabilities,
         apparmor: security.apparmor,
@@ -144,9 +141,34 @@ pub fn overlay(store: &Path, checkout: &Checkout, folder: &Path) -> Rootfs {
     }
 }
 
+/// Whose ids the container has. A range of its own has its place when the container is made.
+fn user_namespace(arguments: &RunArguments) -> Result<UserNamespace, Failure> {
+    let is_root = rustix::process::geteuid().is_root();
+    match arguments.userns {
+        UserNamespaceArgument::Host => Ok(UserNamespace::Host),
+        // All power is power over the host's devices and files, as with podman.
+        UserNamespaceArgument::Usual if arguments.privileged && is_root => Ok(UserNamespace::Host),
+        UserNamespaceArgument::Auto(_) if !is_root => {
+            Err("--userns auto: in such a namespace the caller does not exist, and could not read its own store; give host or \
+                 keep-id"
+                .into())
+        }
+        UserNamespaceArgument::Usual
+        | UserNamespaceArgument::Other(_)
+        | UserNamespaceArgument::Auto(_)
+        | UserNamespaceArgument::KeepId { .. } => Ok(UserNamespace::Own(shape(arguments))),
+    }
+}
+
 /// How the ids of the container relate to the caller's.
 pub fn shape(arguments: &RunArguments) -> Shape {
-    let UserNamespaceArgument::KeepId { uid, gid, size } = arguments.userns else { return Shape::Auto };
+    let (uid, gid, size) = match arguments.userns {
+        UserNamespaceArgument::KeepId { uid, gid, size } => (uid, gid, size),
+        UserNamespaceArgument::Auto(size) => return Shape::Range { users: 0, groups: 0, size },
+        UserNamespaceArgument::Usual | UserNamespaceArgument::Host | UserNamespaceArgument::Other(_) => {
+            return Shape::Auto;
+        }
+    };
     let user = uid.unwrap_or_else(|| rustix::process::getuid().as_raw());
     let group = gid.unwrap_or_else(|| rustix::process::getgid().as_raw());
     Shape::KeepId { user, group, size }

@@ -99,9 +99,12 @@ impl Face {
             lilipod::translate(&mut words, at);
         }
         let makes = words.get(at).is_some_and(|verb| verb == "run" || verb == "create");
-        // Root is itself already, and has no other that it could be.
-        if self == Self::Lilipod && makes && !is_root {
-            words.insert(at + 1, "--userns=keep-id".into());
+        // The others' root is the host's.
+        match self {
+            _ if !makes => {}
+            _ if is_root => words.insert(at + 1, "--userns=host".into()),
+            Self::Lilipod => words.insert(at + 1, "--userns=keep-id".into()),
+            Self::Own | Self::Podman | Self::Runtime => {}
         }
         Ok(Order::Run(words))
     }
@@ -217,7 +220,8 @@ mod tests {
         ] {
             assert_eq!(order(line), Ok(run(wanted)), "{line}");
         }
-        assert_eq!(Face::Lilipod.order(words("lilipod run i"), true), Ok(run("lilipod run i")));
+        assert_eq!(Face::Lilipod.order(words("lilipod run i"), true), Ok(run("lilipod run --userns=host i")));
+        assert_eq!(Face::Podman.order(words("podman run i"), true), Ok(run("podman run --userns=host i")));
         assert_eq!(order("podman --version"), Ok(Order::Version));
         for line in ["podman debian", "podman image squeeze", "podman container info", "lilipod container"] {
             assert!(order(line).unwrap_err().contains("unrecognized"), "{line}");

@@ -12,6 +12,7 @@ use rustix::mount::{
 };
 
 use crate::copy::{Copier, Owner};
+use crate::idmapped::{Trees, Waiting};
 use crate::plan::{Attributes, DEVICE_LINKS, DEVICES};
 use crate::rootfs::Rootfs;
 use crate::spec::{Mount, MountKind, Propagation, SecretFile};
@@ -22,36 +23,68 @@ use crate::{image_mount, volumes};
 /// The mount option that gives all files of a file system an SELinux label (`mount(8)`).
 pub(crate) const CONTEXT: &str = "context";
 
-/// Mounts the root where it waits to become the root, and opens it.
-pub(crate) fn rootfs(rootfs: &Rootfs, ephemeral: bool, label: Option<&str>) -> io::Result<Root> {
-    let mount = match rootfs {
-        Rootfs::Overlay { lower, data, upper, work, .. } => {
-            let mut layers = vec![("lowerdir+", Root::open(lower)?)];
-            if let Some(data) = data {
-                layers.push(("datadir+", Root::open(data)?));
-            }
-            layers.push(("upperdir", Root::open(upper)?));
-            layers.push(("workdir", Root::open(work)?));
-            overlay(&layers, ephemeral, label)?
-        }
-        Rootfs::Directory(directory) => clone_tree(directory, true)?,
+/// The layers of an overlay.
+#[derive(Debug)]
+pub(crate) struct Layers {
+    /// The checkout's root.
+    pub(crate) lower: Root,
+    /// The pool, for a checkout of stubs.
+    pub(crate) data: Option<Root>,
+    /// Where changes go.
+    pub(crate) upper: Root,
+    /// The overlay's working directory.
+    pub(crate) work: Root,
+}
+
+impl Layers {
+    /// Those of a root, as they are on disk; `None` for a directory.
+    pub(crate) fn open(rootfs: &Rootfs) -> io::Result<Option<Self>> {
+        let Rootfs::Overlay { lower, data, upper, work, .. } = rootfs else { return Ok(None) };
+        let data = data.as_deref().map(Root::open).transpose()?;
+        Ok(Some(Self { lower: Root::open(lower)?, data, upper: Root::open(upper)?, work: Root::open(work)? }))
+    }
+}
+
+/// Mounts the root where it waits to become the root, and opens it. `trees` are where its files show with other ids than on
+/// disk, in which case it waits elsewhere: the way to its own folder may be closed to the container's ids.
+pub(crate) fn rootfs(
+    rootfs: &Rootfs,
+    layers: Option<&Layers>,
+    trees: Option<&Trees>,
+    ephemeral: bool,
+    label: Option<&str>,
+) -> io::Result<Root> {
+    let mount = match (rootfs, layers) {
+        (Rootfs::Overlay { .. }, Some(layers)) => overlay(layers, ephemeral, label)?,
+        (Rootfs::Overlay { .. }, None) => return Err(io::ErrorKind::InvalidInput.into()),
+        (Rootfs::Directory(directory), _) => match trees {
+            Some(trees) => trees.directory()?,
+            None => clone_tree(directory, true)?,
+        },
     };
     // Real root may make devices, and has the capability by default: here they open nothing.
     let set = MountAttrFlags::MOUNT_ATTR_NODEV.bits().into();
     sys::set_attributes(&mount, sys::Attributes { set, ..private() }, true)?;
+    if trees.is_some() {
+        attach(&mount, Waiting::Root.place()?)?;
+        return Ok(mount.into());
+    }
     let place = Root::open(rootfs.mountpoint())?;
     attach(&mount, &place)?;
     // The descriptor from before the mount still means what lies below it.
     Root::open(rootfs.mountpoint())
 }
 
-/// An overlay of layers, by the names of the options that they are given with; mounted nowhere yet.
-pub(crate) fn overlay(layers: &[(&str, Root)], ephemeral: bool, label: Option<&str>) -> io::Result<OwnedFd> {
+/// An overlay; mounted nowhere yet.
+pub(crate) fn overlay(layers: &Layers, ephemeral: bool, label: Option<&str>) -> io::Result<OwnedFd> {
     let overlay = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_flag(&overlay, "userxattr")?;
-    for (key, folder) in layers {
-        layer(&overlay, key, folder)?;
+    layer(&overlay, "lowerdir+", &layers.lower)?;
+    if let Some(data) = &layers.data {
+        layer(&overlay, "datadir+", data)?;
     }
+    layer(&overlay, "upperdir", &layers.upper)?;
+    layer(&overlay, "workdir", &layers.work)?;
     if ephemeral {
         fsconfig_set_flag(&overlay, "volatile")?;
     }
@@ -169,6 +202,12 @@ pub(crate) fn copy(open: impl AsFd) -> io::Result<OwnedFd> {
     Ok(open_tree(open, "", flags)?)
 }
 
+/// As [`copy`], with the mounts below.
+pub(crate) fn copy_tree(open: impl AsFd) -> io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    Ok(open_tree(open, "", flags | OpenTreeFlags::AT_RECURSIVE)?)
+}
+
 /// Opens the host's null device, which hides files; anything else by that name is refused (CVE-2025-31133).
 fn host_null() -> io::Result<OwnedFd> {
     let null = rustix::fs::open("/dev/null", OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
@@ -223,7 +262,7 @@ pub(crate) fn source(
     }
 }
 
-fn open_source(source: &Path, recursive: bool) -> io::Result<OwnedFd> {
+pub(crate) fn open_source(source: &Path, recursive: bool) -> io::Result<OwnedFd> {
     // The step's error names the target, which is not what is missing.
     clone_tree(source, recursive)
         .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", source.display())))
@@ -231,15 +270,27 @@ fn open_source(source: &Path, recursive: bool) -> io::Result<OwnedFd> {
 
 /// A mount of the caller's, whose source is open if it has one.
 pub(crate) fn volume(root: &Root, mount: &Mount, source: Option<OwnedFd>, label: Option<&str>) -> io::Result<()> {
-    let opened = || source.ok_or_else(|| io::Error::other("its source was not opened"));
+    let opened = |source: Option<OwnedFd>| source.ok_or_else(|| io::Error::other("its source was not opened"));
     let (tree, propagation) = match &mount.kind {
-        MountKind::Bind { propagation, .. } => (opened()?, *propagation),
-        MountKind::Image(_) => (opened()?, Propagation::Private),
+        MountKind::Bind { propagation, .. } => (opened(source)?, *propagation),
+        MountKind::Image(_) => (opened(source)?, Propagation::Private),
         MountKind::Volume { folder, copies, .. } => {
+            let told = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", folder.display()));
             let place = volume_place(root, &mount.target, Kind::Directory)?;
-            volumes::begin(folder, *copies, root, &place)
-                .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", folder.display())))?;
-            (open_source(&folder.join(volumes::DATA), false)?, Propagation::Private)
+            let data = match source {
+                None => {
+                    volumes::begin(&volumes::open(folder).map_err(told)?, *copies, root, &place).map_err(told)?;
+                    open_source(&folder.join(volumes::DATA), false)?
+                }
+                // With other ids than on disk. Attached, since of what is not there can be no further mount.
+                Some(folder) => {
+                    attach(&folder, Waiting::Source.place()?)?;
+                    volumes::begin(&volumes::reopen(&folder)?, *copies, root, &place).map_err(told)?;
+                    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+                    open_tree(&folder, volumes::DATA, flags)?
+                }
+            };
+            (data, Propagation::Private)
         }
         MountKind::Tmpfs { size, mode, copies } => {
             let mut options = vec![("mode".to_owned(), format!("{mode:o}"))];

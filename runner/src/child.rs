@@ -13,11 +13,12 @@ use rustix::fs::{FileType, Mode, OFlags};
 use rustix::process::{DumpableBehavior, Signal};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-use crate::attach::Masks;
+use crate::attach::{Layers, Masks};
 use crate::channel::{Channel, Heard};
 use crate::error::Stage;
 use crate::identity::{self, Identity};
 use crate::idmap::IdMap;
+use crate::idmapped::Trees;
 use crate::plan::{Plan, Refused, Step};
 use crate::rootfs::Rootfs;
 use crate::spec::{LandlockRule, Mount, Network, Spec};
@@ -51,6 +52,8 @@ pub(crate) struct Orders<'a> {
     pub(crate) plan: &'a Plan,
     /// Where the root comes from.
     pub(crate) rootfs: &'a Rootfs,
+    /// Its files with other ids than on disk, if those are real root's.
+    pub(crate) trees: Option<&'a Trees>,
     /// Its end of the channel.
     pub(crate) channel: &'a Channel,
     /// Where its network namespace comes from, if the keeper makes it.
@@ -81,7 +84,7 @@ pub(crate) fn run(orders: &Orders<'_>) -> ! {
 }
 
 fn become_container(orders: &Orders<'_>) -> Result<std::convert::Infallible, Failure> {
-    let Orders { plan, rootfs, channel, groups, .. } = *orders;
+    let Orders { plan, rootfs, trees, channel, groups, .. } = *orders;
     let spec = &plan.spec;
     let may_set_groups = !spec.keeps_groups && groups.is_none_or(|groups| groups.may_be_set);
     if let Some(score) = spec.oom_score {
@@ -111,12 +114,19 @@ fn become_container(orders: &Orders<'_>) -> Result<std::convert::Infallible, Fai
         attach::give_to_root(upper).during(Stage::Rootfs, upper)?;
     }
     // Before the caller's mounts, which may cover them. A directory of the caller's stays as it is.
-    let left = match rootfs {
-        Rootfs::Overlay { lower, upper, .. } => upper::seed(lower, upper, &spec.files).during(Stage::File, "")?,
-        Rootfs::Directory(_) => Vec::new(),
+    let layers = trees.map_or_else(|| Layers::open(rootfs), Trees::layers).during(Stage::Rootfs, "")?;
+    let left = match &layers {
+        Some(layers) => upper::seed(&layers.lower, &layers.upper, &spec.files).during(Stage::File, "")?,
+        None => Vec::new(),
     };
-    let mut sources = sources(plan, rootfs)?.into_iter();
-    let mut root = attach::rootfs(rootfs, spec.ephemeral, label_of_files(spec)).during(Stage::Rootfs, "")?;
+    let label = label_of_files(spec);
+    let sources = match trees {
+        Some(trees) => trees.sources(spec.ephemeral, label).during(Stage::Mount, "")?,
+        None => sources(plan, rootfs)?,
+    };
+    let mut sources = sources.into_iter();
+    let mut root = attach::rootfs(rootfs, layers.as_ref(), trees, spec.ephemeral, label).during(Stage::Rootfs, "")?;
+    drop(layers);
     for (path, content) in left {
         root.write(path, content).during(Stage::File, path)?;
     }

@@ -48,6 +48,9 @@ pub enum Error {
     /// See [`IdMapError`].
     #[error(transparent)]
     IdMap(#[from] IdMapError),
+    /// Real root's container cannot have ids of its own here.
+    #[error("cannot give the container ids other than the host's: {0}")]
+    Unmapped(String),
     /// A step in the parent failed.
     #[error("cannot {action}: {source}")]
     Parent {

@@ -18,9 +18,11 @@ use crate::channel::{Channel, Heard};
 use crate::child::{self, During, Failure};
 use crate::container::Container;
 use crate::error::{Action, Error, Stage};
+use crate::idmap::Shape;
 use crate::launch::{answer, watch_signals};
 use crate::plan::Plan;
 use crate::spec::Network;
+use crate::streams;
 use crate::sys::clone::{Cloned, clone3};
 use crate::sys::process;
 use crate::target::Root;
@@ -52,6 +54,18 @@ impl FirstProcess {
         // Looked at with the descriptor in hand: from here on the number cannot become another's.
         let is_this = Self::of(self.id).is_ok_and(|now| now == *self) && !has_ended(pidfd.as_fd());
         is_this.then_some(pidfd)
+    }
+
+    /// Whether its user namespace is the one that this process is in.
+    ///
+    /// # Errors
+    /// Those of looking at another process; also if it has ended.
+    pub(crate) fn shares_ids(&self) -> io::Result<bool> {
+        use std::os::unix::fs::MetadataExt;
+        let _held = self.open().ok_or(io::ErrorKind::NotFound)?;
+        let namespace = |process: &str| std::fs::metadata(format!("/proc/{process}/ns/user"));
+        let (other, own) = (namespace(&self.id.to_string())?, namespace("self")?);
+        Ok((other.dev(), other.ino()) == (own.dev(), own.ino()))
     }
 
     /// Joins its namespaces; `own` is what [`Self::open`] gave.
@@ -105,6 +119,18 @@ fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
 /// [`Error::NotRunning`]; [`Error::NotFound`] and [`Error::NotExecutable`] of the command; those of joining.
 pub fn exec(plan: &Plan, container: &FirstProcess, runtime: Option<&Path>) -> Result<Container, Error> {
     let target = container.open().ok_or(Error::NotRunning)?;
+    // What real root's container was to have need not be what it could have, and it may have joined another's.
+    let found;
+    let plan = if plan.host.is_root {
+        let has_own = !container.shares_ids().action("look up the container's user namespace")?;
+        if has_own {
+            streams::give_to(container.id);
+        }
+        found = Plan { user_namespace: has_own.then_some(Shape::Auto), ..plan.clone() };
+        &found
+    } else {
+        plan
+    };
     let (parent, child) = Channel::pair().action("make a channel")?;
     let signals = watch_signals()?;
     let group = cgroup::descriptor(plan.cgroup.as_deref()).action("open the control group")?;

@@ -21,12 +21,22 @@ pub struct IdMap(pub Vec<Extent>);
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SubordinateRanges(pub Vec<(u32, u32)>);
 
-/// How a container's ids relate to the caller's.
+/// How a container's ids relate to the caller's, or to those that real root has for its containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub enum Shape {
-    /// Root inside is the caller, all others are subordinate.
+    /// Root inside is the caller, all others are subordinate. Real root is nobody inside: all ids are subordinate, see
+    /// [`crate::root_ids`].
     #[default]
     Auto,
+    /// Real root only: ids of the host that are this container's alone, from 0 on inside.
+    Range {
+        /// First user id of the host.
+        users: u32,
+        /// First group id of the host.
+        groups: u32,
+        /// How many of each.
+        size: u32,
+    },
     /// The caller has a certain id inside, its own for example; root is subordinate. The files of the root file system must
     /// be owned accordingly.
     KeepId {
@@ -43,7 +53,7 @@ impl Shape {
     /// The ids that the caller has inside.
     pub fn caller(self) -> (u32, u32) {
         match self {
-            Self::Auto => (0, 0),
+            Self::Auto | Self::Range { .. } => (0, 0),
             Self::KeepId { user, group, .. } => (user, group),
         }
     }
@@ -52,7 +62,7 @@ impl Shape {
     pub(crate) fn size(self) -> u32 {
         match self {
             Self::Auto | Self::KeepId { size: None, .. } => u32::MAX,
-            Self::KeepId { size: Some(size), .. } => size,
+            Self::KeepId { size: Some(size), .. } | Self::Range { size, .. } => size,
         }
     }
 }
@@ -69,6 +79,32 @@ pub enum IdMapError {
         user: String,
         /// The file that was looked into.
         file: &'static str,
+    },
+    /// No range for containers of real root.
+    #[error(
+        "no subordinate ids for root in {file}; to give some: usermod --add-subuids {first}-{last} --add-subgids {first}-{last} root"
+    )]
+    NoRootRange {
+        /// The file that was looked into.
+        file: &'static str,
+        /// The first of ids that nobody was given yet.
+        first: u32,
+        /// The last of as many as a container takes.
+        last: u32,
+    },
+    /// No ids are left for one more container's own range.
+    #[error(
+        "no {size} subordinate ids in a row are left in {file} for this container alone; ask for fewer with --userns auto:size=N, remove a container that has some, or give more: usermod --add-subuids {first}-{last} --add-subgids {first}-{last} root"
+    )]
+    NoneLeft {
+        /// How many were wanted.
+        size: u32,
+        /// The file that was looked into.
+        file: &'static str,
+        /// The first of ids that nobody was given yet.
+        first: u32,
+        /// The last of many.
+        last: u32,
     },
     /// A set-id program that maps ranges is not there.
     #[error("{0} is missing: install the package uidmap")]
@@ -106,7 +142,7 @@ impl SubordinateRanges {
     }
 
     /// Lays the ranges out one after another from `inside` on, `most` ids at the most.
-    fn lay(&self, mut inside: u32, mut most: u32, skip: u32) -> Vec<Extent> {
+    pub(crate) fn lay(&self, mut inside: u32, mut most: u32, skip: u32) -> Vec<Extent> {
         let mut extents = Vec::new();
         let mut skip = skip;
         for &(first, count) in &self.0 {
@@ -175,6 +211,12 @@ impl IdMap {
     /// Whether an id exists inside.
     pub fn contains(&self, id: u32) -> bool {
         self.0.iter().any(|extent| id >= extent.inside && id - extent.inside < extent.count)
+    }
+
+    /// What an id inside is outside.
+    pub(crate) fn outside(&self, id: u32) -> Option<u32> {
+        let extent = self.0.iter().find(|extent| id >= extent.inside && id - extent.inside < extent.count)?;
+        Some(extent.outside + (id - extent.inside))
     }
 
     /// The arguments of newuidmap and newgidmap that follow the process id.

@@ -9,15 +9,14 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
 
 use nix::mount::MntFlags;
 use rustix::fs::{Gid, Mode, OFlags, Uid, fchmod, fchown, fstat, mkdirat, openat};
 use rustix::io::Errno;
 
-use crate::attach;
+use crate::attach::{self, Layers};
 use crate::rootfs::Rootfs;
-use crate::spec::ImageMount;
+use crate::spec::{ImageMount, Lower};
 use crate::target::Root;
 
 /// The folder of the changes, beside the upper of the root.
@@ -26,47 +25,67 @@ const IMAGES: &str = "images";
 /// Mounts an image where it waits to be moved. To be done before the root is mounted: a part of it is taken in that one's
 /// place, since only of what is mounted there are parts.
 pub(crate) fn tree(image: &ImageMount, rootfs: &Rootfs, ephemeral: bool, label: Option<&str>) -> io::Result<OwnedFd> {
-    let Rootfs::Overlay { upper, mountpoint, .. } = rootfs else {
-        return Err(io::Error::other("a directory of the host's as root has no place for the layers of an image"));
-    };
-    let checkout = image.checkout.as_ref().ok_or_else(|| io::Error::other("its checkout was not looked up"))?;
-    let lower = Root::open(&checkout.root)?;
-    let own = folder(upper.parent().ok_or(io::ErrorKind::InvalidInput)?, image.number, &lower)?;
-    let mut layers = vec![("lowerdir+", lower)];
-    if let Some(data) = &checkout.data {
-        layers.push(("datadir+", Root::open(data)?));
-    }
-    layers.push(("upperdir", Root::open(&own.join("upper"))?));
-    layers.push(("workdir", Root::open(&own.join("work"))?));
-    let mount = attach::overlay(&layers, ephemeral, label)?;
+    let Rootfs::Overlay { upper, mountpoint, .. } = rootfs else { return Err(no_layers()) };
+    let checkout = looked_up(image)?;
+    let beside = Root::open(upper.parent().ok_or(io::ErrorKind::InvalidInput)?)?;
+    let data = checkout.data.as_deref().map(Root::open).transpose()?;
+    let mount = overlay(image, &beside, Root::open(&checkout.root)?, data, ephemeral, label)?;
     if image.subpath.as_os_str().is_empty() {
         return Ok(mount);
     }
     attach::attach(&mount, Root::open(mountpoint)?)?;
-    let part = Root::open(mountpoint).and_then(|root| root.place(&image.subpath)).and_then(attach::copy);
+    let part = Root::open(mountpoint).and_then(|root| part(&root, image));
     nix::mount::umount2(mountpoint, MntFlags::MNT_DETACH)?;
-    part.map_err(|error| io::Error::new(error.kind(), format!("{} of the image: {error}", image.subpath.display())))
+    part
 }
 
-/// The folder of the changes of a mount; one that is new gets the owner and mode of the image's root, which its upper
-/// stands for.
-fn folder(beside: &Path, number: usize, lower: &Root) -> io::Result<PathBuf> {
-    let own = beside.join(IMAGES).join(number.to_string());
-    let (name, parts) = (number.to_string(), ["work", "upper"]);
+/// Why a directory of the host's as root takes none.
+pub(crate) fn no_layers() -> io::Error {
+    io::Error::other("a directory of the host's as root has no place for the layers of an image")
+}
+
+/// Where the image's checkout is.
+pub(crate) fn looked_up(image: &ImageMount) -> io::Result<&Lower> {
+    image.checkout.as_ref().ok_or_else(|| io::Error::other("its checkout was not looked up"))
+}
+
+/// Mounts an image nowhere yet. `beside` is the container's folder.
+pub(crate) fn overlay(
+    image: &ImageMount,
+    beside: impl AsFd,
+    lower: Root,
+    data: Option<Root>,
+    ephemeral: bool,
+    label: Option<&str>,
+) -> io::Result<OwnedFd> {
+    let [work, upper] = folders(beside, image.number, &lower)?;
+    attach::overlay(&Layers { lower, data, upper, work }, ephemeral, label)
+}
+
+/// The part of a mounted image that is to be shown.
+pub(crate) fn part(root: &Root, image: &ImageMount) -> io::Result<OwnedFd> {
+    root.place(&image.subpath)
+        .and_then(attach::copy)
+        .map_err(|error| io::Error::new(error.kind(), format!("{} of the image: {error}", image.subpath.display())))
+}
+
+/// The folders of the changes of a mount; a new upper gets the owner and mode of the image's root, which it stands for.
+fn folders(beside: impl AsFd, number: usize, lower: &Root) -> io::Result<[Root; 2]> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut here = rustix::fs::open(beside, flags, Mode::empty())?;
-    for name in [IMAGES, &name] {
-        make(&here, name)?;
-        here = openat(&here, name, flags, Mode::empty())?;
+    let within = |folder: &dyn AsFd, name: &str| -> io::Result<(OwnedFd, bool)> {
+        let is_new = make(folder.as_fd(), name)?;
+        Ok((openat(folder.as_fd(), name, flags, Mode::empty())?, is_new))
+    };
+    let (images, _) = within(&beside, IMAGES)?;
+    let (own, _) = within(&images, &number.to_string())?;
+    let (work, _) = within(&own, "work")?;
+    let (upper, is_new) = within(&own, "upper")?;
+    if is_new {
+        let like = fstat(lower)?;
+        fchown(&upper, Some(Uid::from_raw(like.st_uid)), Some(Gid::from_raw(like.st_gid)))?;
+        fchmod(&upper, Mode::from_raw_mode(like.st_mode & 0o7777))?;
     }
-    for part in parts {
-        if make(&here, part)? && part == "upper" {
-            let (upper, like) = (openat(&here, part, flags, Mode::empty())?, fstat(lower)?);
-            fchown(&upper, Some(Uid::from_raw(like.st_uid)), Some(Gid::from_raw(like.st_gid)))?;
-            fchmod(&upper, Mode::from_raw_mode(like.st_mode & 0o7777))?;
-        }
-    }
-    Ok(own)
+    Ok([work.into(), upper.into()])
 }
 
 /// Makes a directory; whether it was missing.

@@ -136,6 +136,31 @@ fn join(plan: &Plan, flags: i32) -> Result<(Cloned, Found), Failure> {
     Ok((cloned, Found { groups, shared_memory }))
 }
 
+/// Whether what is joined belongs to the user namespace that this process is in; `false` where nothing is joined.
+pub(crate) fn is_of_host(plan: &Plan) -> Result<bool, Error> {
+    let joined = &plan.spec.joined;
+    let Some(first) = joined.others().next() else { return Ok(false) };
+    let look = || -> io::Result<bool> {
+        match (first, &joined.user) {
+            (Other::File(path), None) => is_own(&owner(&File::open(path)?)?),
+            (Other::File(path), Some(_)) => is_own(&File::open(path)?),
+            (Other::Container(id), _) => {
+                let known = plan.host.others.iter().find(|(known, _)| known == id);
+                known.ok_or_else(|| io::Error::other("it is not running"))?.1.shares_ids()
+            }
+        }
+    };
+    let what = name(first).to_string_lossy().into_owned();
+    look().map_err(|source| Error::Child { stage: Stage::Join, what, source })
+}
+
+/// Whether an open user namespace is the one that this process is in.
+fn is_own(namespace: &impl std::os::fd::AsFd) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let (other, own) = (rustix::fs::fstat(namespace)?, std::fs::metadata("/proc/self/ns/user")?);
+    Ok((other.st_dev, other.st_ino) == (own.dev(), own.ino()))
+}
+
 fn descriptor(plan: &Plan, other: &Other) -> io::Result<OwnedFd> {
     match other {
         Other::File(path) => Ok(File::open(path)?.into()),

@@ -52,6 +52,8 @@ pub(crate) struct Orders<'a> {
     pub(crate) container: BorrowedFd<'a>,
     /// The container's user namespace, if it has one of its own.
     pub(crate) namespace: Option<BorrowedFd<'a>>,
+    /// Whether its files belong to real root's ids all the same, so that who enters the namespace cannot remove them.
+    pub(crate) keeps_host_ids: bool,
     /// Where to hand a network namespace over, if one is wanted.
     pub(crate) network: Option<&'a Channel>,
     /// What is to connect it.
@@ -94,12 +96,36 @@ impl Keeper {
     }
 }
 
-fn keep(orders: Orders<'_>, mut end: PipeReader, plug: Option<PipeWriter>) {
-    let Orders { container, namespace, network, uplink, mounts, aftermath } = orders;
+fn keep(orders: Orders<'_>, end: PipeReader, plug: Option<PipeWriter>) {
     // A session of its own: what kills the caller by process group must not kill this too.
     let _ = nix::unistd::setsid();
     // The caller's pipes must end with the caller; a machine without /dev/null has started no container.
     let _ = process::detach_stdio();
+    if !orders.keeps_host_ids {
+        return stand_by(orders, end, plug);
+    }
+    // Another goes into the namespace, from which there is no way back to the ids that the files belong to.
+    if let Some(channel) = orders.network {
+        let is_connected = orders.uplink.is_some();
+        match process::fork() {
+            Ok(Fork::Child) => {
+                let connecting = Orders { mounts: None, aftermath: None, ..orders };
+                stand_by(connecting, end, plug);
+                process::exit_now(0)
+            }
+            Ok(Fork::Parent(id)) if !is_connected => {
+                let _ = process::wait_for(id);
+            }
+            Ok(Fork::Parent(_)) => {}
+            Err(error) => channel.fail(Stage::Network, "", &error),
+        }
+    }
+    drop(plug);
+    stand_by(Orders { namespace: None, network: None, uplink: None, ..orders }, end, None);
+}
+
+fn stand_by(orders: Orders<'_>, mut end: PipeReader, plug: Option<PipeWriter>) {
+    let Orders { container, namespace, keeps_host_ids, network, uplink, mounts, aftermath } = orders;
     // Where the caller is: its sockets are to be the host's, and its program none that the container has power over.
     let uplink = uplink.map(Wish::prepare);
     let entered = namespace.map_or(Ok(()), |namespace| nix::sched::setns(namespace, CloneFlags::CLONE_NEWUSER));
@@ -112,6 +138,9 @@ fn keep(orders: Orders<'_>, mut end: PipeReader, plug: Option<PipeWriter>) {
                 running = uplink.and_then(|prepared| connect(prepared, channel, &end, namespace.is_some()));
             }
             Err(error) => channel.fail(Stage::Network, "", &error),
+        }
+        if keeps_host_ids && running.is_none() {
+            return;
         }
     }
     let mut kept = vec![container, end.as_fd()];

@@ -14,12 +14,15 @@ use crate::child::{self, Groups, Orders};
 use crate::container::{Container, FORWARDED};
 use crate::error::{Action, Error, Stage};
 use crate::holder;
-use crate::idmap::IdMap;
+use crate::idmap::{IdMap, Shape};
+use crate::idmapped::Trees;
 use crate::join;
 use crate::keeper::{self, Aftermath, Keeper};
 use crate::plan::Plan;
+use crate::root_ids;
 use crate::rootfs::Rootfs;
 use crate::spec::Network;
+use crate::streams;
 use crate::sys::clone::{Cloned, clone3};
 use crate::sys::process;
 use crate::uplink::Wish;
@@ -36,24 +39,52 @@ pub fn launch(
     aftermath: Option<Aftermath<'_>>,
     warn: &mut dyn FnMut(&str),
 ) -> Result<Container, Error> {
-    let mut launch = Launch { plan, rootfs, uplink: None, aftermath, warn };
-    launch.run().inspect_err(|_| {
+    let mut aftermath = aftermath;
+    start(plan, rootfs, &mut aftermath, warn).inspect_err(|_| {
         // Not taken by a keeper: nothing of the container is left that could do it.
-        if let Some(aftermath) = launch.aftermath.take() {
+        if let Some(aftermath) = aftermath.take() {
             (aftermath.work)();
         }
     })
 }
 
-struct Launch<'a> {
+/// Real root's container has the host's ids where it can have no others, unless it was to have certain ones.
+fn start<'a>(
+    plan: &Plan,
+    rootfs: &Rootfs,
+    aftermath: &mut Option<Aftermath<'a>>,
+    warn: &mut dyn FnMut(&str),
+) -> Result<Container, Error> {
+    let try_with = |plan: &Plan, aftermath: &mut Option<Aftermath<'a>>, warn: &mut dyn FnMut(&str)| {
+        Launch { plan, rootfs, uplink: None, aftermath, warn }.run()
+    };
+    if !plan.host.is_root || plan.user_namespace.is_none() {
+        return try_with(plan, aftermath, warn);
+    }
+    if join::is_of_host(plan)? {
+        return try_with(&plan.with_host_ids()?, aftermath, warn);
+    }
+    let why = match (try_with(plan, aftermath, warn), plan.user_namespace) {
+        (Err(Error::Unmapped(why)), Some(Shape::Auto)) => why,
+        // The overlay has its own say about layers with other ids (Linux 5.19).
+        (Err(Error::Child { stage: Stage::Rootfs, source, .. }), Some(Shape::Auto)) => {
+            format!("the root file system cannot be mounted with others ({source})")
+        }
+        (other, _) => return other,
+    };
+    warn(&format!("the container has the host's ids: {why}; --userns host asks for that"));
+    try_with(&plan.with_host_ids()?, aftermath, warn)
+}
+
+struct Launch<'a, 'b> {
     plan: &'a Plan,
     rootfs: &'a Rootfs,
     uplink: Option<Wish<'a>>,
-    aftermath: Option<Aftermath<'a>>,
+    aftermath: &'a mut Option<Aftermath<'b>>,
     warn: &'a mut dyn FnMut(&str),
 }
 
-impl Launch<'_> {
+impl Launch<'_, '_> {
     fn run(&mut self) -> Result<Container, Error> {
         let plan = self.plan;
         self.uplink = {
@@ -63,6 +94,8 @@ impl Launch<'_> {
         let joins = !plan.spec.joined.is_empty();
         // Who lives in another's user namespace has its ids.
         let maps = if joins { Wanted::None } else { maps(plan, self.warn)? };
+        let is_mapped_root = plan.host.is_root && plan.user_namespace.is_some();
+        let trees = if is_mapped_root { Some(Trees::open(plan, self.rootfs)?) } else { None };
         let (parent, child) = Channel::pair().action("make a channel")?;
         let network = if plan.is_network_apart { Some(Channel::pair().action("make a channel")?) } else { None };
         let (to_child, from_keeper) = network.unzip();
@@ -76,7 +109,8 @@ impl Launch<'_> {
                 to_child.take();
                 let network = from_keeper.as_ref();
                 let (groups, shared_memory) = (found.groups.as_ref(), found.shared_memory.as_ref().map(AsFd::as_fd));
-                child::run(&Orders { plan, rootfs, channel: &child, network, groups, shared_memory })
+                let trees = trees.as_ref();
+                child::run(&Orders { plan, rootfs, trees, channel: &child, network, groups, shared_memory })
             })?
         } else {
             let made = clone3(namespaces(plan), cgroup::borrowed(group.as_ref()));
@@ -85,6 +119,7 @@ impl Launch<'_> {
                 _ if is_of_group(&error, group.is_some()) => {
                     Error::Parent { action: "start a process in the control group", source: error }
                 }
+                Some(_) if plan.host.is_root => unmapped(Error::user_namespace(error)),
                 Some(_) => Error::user_namespace(error),
                 None => Error::namespaces(error),
             })?;
@@ -92,14 +127,14 @@ impl Launch<'_> {
                 // With an end of the parent's or the keeper's in its own hands, it would never hear that they have gone.
                 drop((parent, to_child, group));
                 let groups = maps.groups();
-                let (groups, network) = (groups.as_ref(), from_keeper.as_ref());
-                child::run(&Orders { plan, rootfs, channel: &child, network, groups, shared_memory: None })
+                let (groups, network, trees) = (groups.as_ref(), from_keeper.as_ref(), trees.as_ref());
+                child::run(&Orders { plan, rootfs, trees, channel: &child, network, groups, shared_memory: None })
             };
             (id, pidfd)
         };
         drop((child, from_keeper));
         let parent = parent.ok_or(Error::Died)?;
-        let container = self.finish(&maps, id, pidfd, signals, parent, to_child).inspect_err(|_| {
+        let container = self.finish((&maps, trees), id, pidfd, signals, parent, to_child).inspect_err(|_| {
             // The channel is closed by now, and the child goes with it; its mounts are gone once it is.
             let _ = process::wait_for(id);
         });
@@ -109,7 +144,7 @@ impl Launch<'_> {
     /// From the clone to the running command. The channels end with it.
     fn finish(
         &mut self,
-        maps: &Wanted,
+        (maps, trees): (&Wanted, Option<Trees>),
         id: i32,
         pidfd: OwnedFd,
         signals: SignalFd,
@@ -127,14 +162,24 @@ impl Launch<'_> {
         match maps {
             Wanted::None => {}
             Wanted::Nested(maps) => userns::write_directly(id, maps)?,
+            Wanted::Direct(maps) => userns::write_directly(id, maps).map_err(unmapped)?,
             Wanted::Range(maps) => userns::write_by_helpers(id, maps)?,
             Wanted::Single => userns::write_single(id, Uid::current().as_raw(), Gid::current().as_raw())?,
         }
+        if let (Some(trees), Some(namespace)) = (&trees, &namespace) {
+            trees.map(namespace.as_fd())?;
+            match maps {
+                Wanted::Direct(maps) => streams::give(maps),
+                _ => streams::give_to(id),
+            }
+        }
+        drop(trees);
         parent.release().action("release the child")?;
         // While the child is busy, so that it costs no time.
         let orders = keeper::Orders {
             container: pidfd.as_fd(),
             namespace: namespace.as_ref().map(AsFd::as_fd),
+            keeps_host_ids: plan.host.is_root && namespace.is_some(),
             network: to_child.as_ref(),
             uplink: self.uplink.take(),
             mounts,
@@ -191,6 +236,8 @@ enum Wanted {
     None,
     /// From within the holder's namespace.
     Nested(Maps),
+    /// By real root.
+    Direct(Maps),
     /// By the set-id helpers.
     Range(Maps),
     /// The caller's alone.
@@ -202,7 +249,9 @@ impl Wanted {
     fn groups(&self) -> Option<Groups> {
         match self {
             Self::None => None,
-            Self::Nested(maps) | Self::Range(maps) => Some(Groups { map: maps.groups.clone(), may_be_set: true }),
+            Self::Nested(maps) | Self::Direct(maps) | Self::Range(maps) => {
+                Some(Groups { map: maps.groups.clone(), may_be_set: true })
+            }
             Self::Single => Some(Groups { map: IdMap::single(Gid::current().as_raw()), may_be_set: false }),
         }
     }
@@ -210,6 +259,9 @@ impl Wanted {
 
 fn maps(plan: &Plan, warn: &mut dyn FnMut(&str)) -> Result<Wanted, Error> {
     let Some(shape) = plan.user_namespace else { return Ok(Wanted::None) };
+    if plan.host.is_root {
+        return root_ids::maps(shape).map(Wanted::Direct).map_err(unmapped);
+    }
     let mapped = match &plan.host.holder {
         None => userns::maps_of_caller(shape).map(Wanted::Range),
         Some(folder) => match holder::join(folder) {
@@ -225,12 +277,17 @@ fn maps(plan: &Plan, warn: &mut dyn FnMut(&str)) -> Result<Wanted, Error> {
     match mapped {
         Ok(wanted) => Ok(wanted),
         // Only the plain shape means anything with a single id.
-        Err(error) if shape == crate::idmap::Shape::Auto => {
+        Err(error) if shape == Shape::Auto => {
             warn(&format!("the container has a single user id: {error}"));
             Ok(Wanted::Single)
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Why real root's container cannot have ids of its own.
+fn unmapped(error: impl std::fmt::Display) -> Error {
+    Error::Unmapped(error.to_string())
 }
 
 fn is_of_group(error: &io::Error, has_group: bool) -> bool {

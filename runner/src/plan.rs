@@ -160,12 +160,14 @@ impl Plan {
             return Err(Error::Refused("no command: the image has none, so give one after its name".to_owned()));
         }
         let user_namespace = match (spec.user_namespace, host.is_root) {
-            // Real root needs none to be root, and its store has the host's ids.
-            (UserNamespace::Own(Shape::Auto) | UserNamespace::Host, true) => None,
-            (UserNamespace::Own(_), true) => {
+            (UserNamespace::Own(Shape::KeepId { .. }), true) => {
                 return Err(Error::Refused("--userns keep-id is for callers that are not root".to_owned()));
             }
-            (UserNamespace::Own(shape), false) => Some(shape),
+            (UserNamespace::Own(Shape::Range { .. }), false) => {
+                return Err(Error::Refused("--userns auto is for root".to_owned()));
+            }
+            (UserNamespace::Own(shape), _) => Some(shape),
+            (UserNamespace::Host, true) => None,
             (UserNamespace::Host, false) => Some(Shape::Auto),
         };
         // What the kernel does not know cannot be given.
@@ -198,6 +200,15 @@ impl Plan {
             folder: None,
             is_guarded: false,
         })
+    }
+
+    /// The same start with the host's ids, which real root alone can have.
+    ///
+    /// # Errors
+    /// Those of [`Self::new`].
+    pub(crate) fn with_host_ids(&self) -> Result<Self, Error> {
+        let spec = Spec { user_namespace: UserNamespace::Host, ..self.spec.clone() };
+        Ok(Self { cgroup: self.cgroup.clone(), ..Self::new(spec, self.host.clone())? })
     }
 }
 
@@ -406,10 +417,20 @@ mod tests {
     }
 
     #[test]
-    fn root_has_no_user_namespace_and_others_do() {
-        let spec = || Spec { args: vec!["true".into()], ..Spec::default() };
-        let root = Host { is_root: true, ..host() };
-        assert_eq!(Plan::new(spec(), root).unwrap().user_namespace, None);
-        assert_eq!(Plan::new(spec(), host()).unwrap().user_namespace, Some(Shape::Auto));
+    fn root_has_the_hosts_ids_where_it_asks_for_them() {
+        let of = |user_namespace, is_root| {
+            let spec = Spec { args: vec!["true".into()], user_namespace, ..Spec::default() };
+            Plan::new(spec, Host { is_root, ..host() }).map(|plan| plan.user_namespace)
+        };
+        let (range, auto) = (Shape::Range { users: 1, groups: 1, size: 1 }, UserNamespace::Own(Shape::Auto));
+        assert_eq!(of(auto, true).unwrap(), Some(Shape::Auto));
+        assert_eq!(of(UserNamespace::Host, true).unwrap(), None);
+        assert_eq!(of(UserNamespace::Own(range), true).unwrap(), Some(range));
+        assert_eq!(
+            (of(auto, false).unwrap(), of(UserNamespace::Host, false).unwrap()),
+            (Some(Shape::Auto), Some(Shape::Auto))
+        );
+        let keep_id = Shape::KeepId { user: 7, group: 7, size: None };
+        assert!(of(UserNamespace::Own(keep_id), true).is_err() && of(UserNamespace::Own(range), false).is_err());
     }
 }

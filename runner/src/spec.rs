@@ -292,9 +292,10 @@ impl fmt::Display for Protocol {
 /// The user namespace of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UserNamespace {
-    /// One of its own, mapped in a shape. Real root stays outside of any for [`Shape::Auto`].
+    /// One of its own, mapped in a shape. Where real root cannot have one for [`Shape::Auto`], it has the host's.
     Own(Shape),
-    /// Root is the caller, as for [`Shape::Auto`]: rootless there is no host's to share that could mount anything.
+    /// Real root's is the host's. Others' is as for [`Shape::Auto`]: rootless there is no host's to share that could mount
+    /// anything.
     Host,
 }
 

@@ -132,6 +132,13 @@ impl Root {
     }
 }
 
+impl From<OwnedFd> for Root {
+    /// A directory that is open as a place.
+    fn from(place: OwnedFd) -> Self {
+        Self(place)
+    }
+}
+
 impl AsFd for Root {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()

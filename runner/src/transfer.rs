@@ -14,12 +14,14 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, mkdirat, openat, statat
 use rustix::io::Errno;
 
 use crate::archive::pack;
+use crate::attach;
 use crate::copy::{Copier, Owner, clear_for_directory, open_regular};
-use crate::error::Error;
+use crate::error::{Action, Error};
 use crate::identity;
+use crate::sys::mount::map_ids;
 use crate::target::{Root, file_type};
 use crate::unpack::unpack;
-use crate::visit::{Visited, visit};
+use crate::visit::{Visited, visit, visit_to_take};
 
 /// How many links may lead from one to the next, as in the kernel.
 const LINKS: usize = 40;
@@ -91,6 +93,19 @@ impl Original {
         Ok(Self { source, name: (!is_contents(path)).then_some(name) })
     }
 
+    /// The same with the ids of a container, which has power over what is in a directory by that alone.
+    fn shown_within(self, namespace: &File) -> io::Result<Self> {
+        let Source::Directory(directory) = &self.source else { return Ok(self) };
+        let tree = attach::copy_tree(directory)?;
+        map_ids(&tree, namespace, true, nix::libc::MS_PRIVATE).map_err(|error| {
+            let way = "the file system does not show it with the container's ids; stop the container first";
+            io::Error::other(format!("{way} ({error})"))
+        })?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let source = Source::Directory(openat(tree, ".", flags, Mode::empty())?);
+        Ok(Self { source, ..self })
+    }
+
     fn of_container(root: &Root, path: &Path) -> io::Result<Self> {
         let place = root.place(path)?;
         let source = match file_type(&place)? {
@@ -153,7 +168,7 @@ impl Place {
 /// [`Error::NotRunning`], [`Error::Files`].
 pub fn copy_out(container: &Visited<'_>, from: &Path, to: Place, overwrite: bool) -> Result<(), Error> {
     let (uid, gid) = container.caller();
-    visit(container, |root| {
+    visit_to_take(container, |root| {
         let original = Original::of_container(root, from).map_err(|error| about(from, &error))?;
         place(&mut Copier::new(Owner::Given(uid, gid), true, overwrite), original, to)
     })
@@ -165,6 +180,10 @@ pub fn copy_out(container: &Visited<'_>, from: &Path, to: Place, overwrite: bool
 /// # Errors
 /// [`Error::NotRunning`], [`Error::Files`].
 pub fn copy_in(container: &Visited<'_>, original: Original, to: &Path, manner: Manner) -> Result<(), Error> {
+    let original = match container.other_ids().action("look up the container's user namespace")? {
+        Some(namespace) => original.shown_within(&namespace).map_err(|error| Error::Files(error.to_string()))?,
+        None => original,
+    };
     visit(container, |root| {
         let owner = manner.owner(container, root)?;
         let target = Place::of_container(root, to).map_err(|error| about(to, &error))?;

@@ -19,8 +19,7 @@ use crate::target::{Root, write_anew};
 pub(crate) type File = (PathBuf, Vec<u8>);
 
 /// Writes the files into `upper`, which `lower` will lie under; returns those that the overlay must be asked for.
-pub(crate) fn seed<'f>(lower: &Path, upper: &Path, files: &'f [File]) -> io::Result<Vec<&'f File>> {
-    let (lower, upper) = (Root::open(lower)?, Root::open(upper)?);
+pub(crate) fn seed<'f>(lower: &Root, upper: &Root, files: &'f [File]) -> io::Result<Vec<&'f File>> {
     let mut left = Vec::new();
     let mut folders: Vec<(&Path, Option<OwnedFd>)> = Vec::new();
     for file in files {
@@ -30,7 +29,7 @@ pub(crate) fn seed<'f>(lower: &Path, upper: &Path, files: &'f [File]) -> io::Res
         let known = folders.iter().position(|(path, _)| *path == parent);
         let index = known.unwrap_or(folders.len());
         if known.is_none() {
-            folders.push((parent, folder(&lower, &upper, parent)?));
+            folders.push((parent, folder(lower, upper, parent)?));
         }
         match &folders[index].1 {
             Some(folder) => write_anew(folder, name, &file.1)?,
@@ -105,6 +104,10 @@ mod tests {
     use super::*;
     use std::fs;
     use std::os::unix::fs::{PermissionsExt, symlink};
+
+    fn seed<'f>(lower: &Path, upper: &Path, files: &'f [File]) -> io::Result<Vec<&'f File>> {
+        super::seed(&Root::open(lower)?, &Root::open(upper)?, files)
+    }
 
     fn layers() -> (tempfile::TempDir, PathBuf, PathBuf) {
         let scratch = tempfile::tempdir().unwrap();

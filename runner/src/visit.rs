@@ -10,7 +10,7 @@ use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
 use nix::unistd::Uid;
 
-use crate::attach;
+use crate::attach::{self, Layers};
 use crate::child;
 use crate::error::{Action, Error};
 use crate::exec::FirstProcess;
@@ -50,13 +50,24 @@ impl Visited<'_> {
         }
     }
 
+    /// The user namespace of one that runs, if it is another than real root's.
+    pub(crate) fn other_ids(&self) -> io::Result<Option<std::fs::File>> {
+        match self {
+            Self::Running { first, .. } if Uid::effective().is_root() && !first.shares_ids()? => {
+                std::fs::File::open(format!("/proc/{}/ns/user", first.id)).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// The caller's ids, as they are inside.
     pub(crate) fn caller(&self) -> (u32, u32) {
         shape(self.spec()).map_or((0, 0), Shape::caller)
     }
 }
 
-/// How the ids of a container relate to the caller's; `None` for real root, whose containers have the host's.
+/// How the ids of a container's files on disk relate to the caller's; `None` for real root, which has the image's there
+/// whatever the container has.
 pub(crate) fn shape(spec: &Spec) -> Option<Shape> {
     match spec.user_namespace {
         _ if Uid::effective().is_root() => None,
@@ -70,11 +81,24 @@ pub(crate) fn shape(spec: &Spec) -> Option<Shape> {
 /// # Errors
 /// [`Error::NotRunning`]; [`Error::Files`] with what the work says.
 pub(crate) fn visit(container: &Visited<'_>, work: impl FnOnce(&Root) -> io::Result<()>) -> Result<(), Error> {
+    visit_with(container, false, work)
+}
+
+/// As [`visit`], for work that makes files of the host's: real root does not take the container's ids, which have no power
+/// there, but looks at the container with all of its own.
+///
+/// # Errors
+/// As of [`visit`].
+pub(crate) fn visit_to_take(container: &Visited<'_>, work: impl FnOnce(&Root) -> io::Result<()>) -> Result<(), Error> {
+    visit_with(container, true, work)
+}
+
+fn visit_with(container: &Visited<'_>, takes: bool, work: impl FnOnce(&Root) -> io::Result<()>) -> Result<(), Error> {
     let (mut hear, mut tell) = io::pipe().action("make a pipe")?;
     match process::fork().action("fork")? {
         Fork::Child => {
             drop(hear);
-            let outcome = enter(container).and_then(|root| work(&root));
+            let outcome = enter(container, takes).and_then(|root| work(&root));
             let word = outcome.map_or_else(|error| error.to_string(), |()| DONE.to_owned());
             process::exit_now(i32::from(tell.write_all(word.as_bytes()).is_err()))
         }
@@ -95,15 +119,17 @@ pub(crate) fn visit(container: &Visited<'_>, work: impl FnOnce(&Root) -> io::Res
 /// What no error says.
 const DONE: &str = "\0done";
 
-fn enter(container: &Visited<'_>) -> io::Result<Root> {
+fn enter(container: &Visited<'_>, takes: bool) -> io::Result<Root> {
     match container {
         Visited::Running { first, spec } => {
             let target = first.open().ok_or_else(|| io::Error::other(Error::NotRunning))?;
+            let is_root = Uid::effective().is_root();
+            let has_own_ids = if is_root { !takes && !first.shares_ids()? } else { shape(spec).is_some() };
             child::prepare()?;
             let mut namespaces = CloneFlags::CLONE_NEWNS;
-            namespaces.set(CloneFlags::CLONE_NEWUSER, shape(spec).is_some());
+            namespaces.set(CloneFlags::CLONE_NEWUSER, has_own_ids);
             first.join(&target, namespaces)?;
-            if shape(spec).is_some() {
+            if has_own_ids {
                 let may_set_groups = std::fs::read("/proc/self/setgroups").is_ok_and(|text| text.starts_with(b"allow"));
                 userns::become_root(may_set_groups).or_else(|_| userns::become_root(false))?;
             }
@@ -133,7 +159,8 @@ fn enter(container: &Visited<'_>) -> io::Result<Root> {
                 source.map(|source| (mount, source)).map_err(|error| at(mount, error))
             };
             let shown: Vec<_> = shown.filter(|_| *with_mounts).map(opened).collect::<io::Result<_>>()?;
-            let root = attach::rootfs(rootfs, false, None)?;
+            let layers = Layers::open(rootfs)?;
+            let root = attach::rootfs(rootfs, layers.as_ref(), None, false, None)?;
             for (mount, source) in shown {
                 attach::volume(&root, mount, source, None).map_err(|error| at(mount, error))?;
             }

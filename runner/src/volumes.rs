@@ -209,11 +209,20 @@ fn make(folder: &File, record: &VolumeRecord) -> io::Result<()> {
     Ok(renameat(folder, DRAFT, folder, RECORD)?)
 }
 
+/// Opens the folder of a volume.
+pub(crate) fn open(folder: &Path) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open(folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// Opens for working in it what is open as a place.
+pub(crate) fn reopen(folder: &OwnedFd) -> io::Result<OwnedFd> {
+    Ok(openat(folder, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
 /// What is done with a volume before it covers `place`: the first time, and if it is still empty, it gets what is there in the
 /// image. Runs among the ids of the container.
-pub(crate) fn begin(folder: &Path, copies: bool, root: &Root, place: &OwnedFd) -> io::Result<()> {
-    let folder = rustix::fs::open(folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let mark = match openat(&folder, FRESH, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
+pub(crate) fn begin(folder: &OwnedFd, copies: bool, root: &Root, place: &OwnedFd) -> io::Result<()> {
+    let mark = match openat(folder, FRESH, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
         Err(Errno::NOENT) => return Ok(()),
         other => other?,
     };
@@ -223,14 +232,14 @@ pub(crate) fn begin(folder: &Path, copies: bool, root: &Root, place: &OwnedFd) -
         return Ok(());
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let data = openat(&folder, DATA, flags, Mode::empty())?;
+    let data = openat(folder, DATA, flags, Mode::empty())?;
     // What other mounts have there, as those of the host's /dev, is not the image's.
     let is_images = file_type(place)? == FileType::Directory && fstat(place)?.st_dev == fstat(root)?.st_dev;
     if is_images && names(&data)?.is_empty() {
         let original = openat(place, ".", flags, Mode::empty())?;
-        fill(&folder, original, copies)?;
+        fill(folder, original, copies)?;
     }
-    Ok(unlinkat(&folder, FRESH, AtFlags::empty())?)
+    Ok(unlinkat(folder, FRESH, AtFlags::empty())?)
 }
 
 /// Puts a whole copy in the place of the empty volume; one that a kill has cut short stays aside and goes with the volume.

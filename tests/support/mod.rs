@@ -17,6 +17,9 @@ const USER: &str = "lstest";
 /// Its subordinate ids.
 const RANGE: (u32, u32) = (2_000_000, 65_536);
 
+/// Subordinate ids for containers of root.
+pub const ROOT_RANGE: (u32, u32) = (3_000_000, 262_144);
+
 /// Says that a test cannot run here: to the descriptor itself, past the capture of output.
 pub fn skip(test: &str, reason: &str) {
     let line = format!("SKIPPED {test}: {reason}\n");
@@ -60,8 +63,9 @@ fn make_user() -> Result<User, String> {
     }
     for file in ["/etc/subuid", "/etc/subgid"] {
         let text = std::fs::read_to_string(file).unwrap_or_default();
-        let others = text.lines().filter(|line| !line.starts_with(&format!("{USER}:")));
-        let own = format!("{USER}:{}:{}", RANGE.0, RANGE.1);
+        let others =
+            text.lines().filter(|line| ![USER, "root", "containers"].contains(&line.split(':').next().unwrap()));
+        let own = format!("{USER}:{}:{}\ncontainers:{}:{}", RANGE.0, RANGE.1, ROOT_RANGE.0, ROOT_RANGE.1);
         let wanted: Vec<&str> = others.chain([own.as_str()]).collect();
         let wanted = wanted.join("\n") + "\n";
         if wanted != text {

@@ -5,31 +5,37 @@ use std::path::Path;
 use lrun::host::find_program;
 use lrun::idmap::Shape;
 use lrun::refusal::Obstacles;
+use lrun::root_ids;
 use lrun::sys::landlock;
-use lrun::userns::{attempt, maps_of_caller};
+use lrun::userns::{Maps, attempt, maps_of_caller};
 use serde_json::json;
 
+use crate::env::Environment;
 use crate::exit::Exit;
+use crate::global::Global;
 use crate::lstore::args::ReportArguments;
 use crate::output::{Format, Output, Table};
 use crate::report::Failure;
 
-pub(super) fn run(arguments: &ReportArguments) -> Result<Exit, Failure> {
+pub(super) fn run(global: &Global, arguments: &ReportArguments) -> Result<Exit, Failure> {
     let host = lrun::Host::probe();
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
     let works = if host.is_root {
         // A process that lacks power is told why no container starts, rather than that none is needed.
-        Obstacles::probe().cause_for_root(nix::libc::EPERM).unwrap_or("not needed (run by root)").to_owned()
+        Obstacles::probe().cause_for_root(nix::libc::EPERM).unwrap_or("work").to_owned()
     } else {
         attempt().map_or_else(|error| error.to_string(), |()| "work".to_owned())
     };
+    let line = |maps: &Maps| maps.users.to_string().trim().replace('\n', ", ");
     let ids = if host.is_root {
-        "the host's (run by root)".to_owned()
-    } else {
-        match maps_of_caller(Shape::Auto) {
-            Ok(maps) => maps.users.to_string().trim().replace('\n', ", "),
-            Err(error) => format!("yours alone: {error}"),
+        let found = root_ids::attempt(&Environment::of_process().store(global)?);
+        match found {
+            Ok(maps) => line(&maps),
+            Err(lrun::Error::Unmapped(why)) => format!("the host's (run by root): {why}"),
+            Err(error) => return Err(error.into()),
         }
+    } else {
+        maps_of_caller(Shape::Auto).map_or_else(|error| format!("yours alone: {error}"), |maps| line(&maps))
     };
     let helpers = ["newuidmap", "newgidmap"].map(|name| find_program(name).is_some());
     let helpers = if helpers == [true, true] { "installed" } else { "missing: install the package uidmap" };

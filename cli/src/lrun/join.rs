@@ -40,7 +40,10 @@ pub(super) fn wanted(arguments: &RunArguments, store: &Path) -> Result<Option<Wa
     };
     let (user, _) = match &arguments.userns {
         UserNamespaceArgument::Other(other) => look(other)?,
-        UserNamespaceArgument::Host | UserNamespaceArgument::KeepId { .. } => (None, None),
+        UserNamespaceArgument::Usual
+        | UserNamespaceArgument::Host
+        | UserNamespaceArgument::Auto(_)
+        | UserNamespaceArgument::KeepId { .. } => (None, None),
     };
     let (network, of_network) = match &arguments.network {
         NetworkArgument::Other(other) => look(other)?,
@@ -61,23 +64,24 @@ impl Wanted {
     /// The command line with the ids of whom it joins.
     pub(super) fn adopt(&self, arguments: &RunArguments) -> Result<RunArguments, Failure> {
         let mut own = arguments.clone();
+        let is_said = matches!(arguments.userns, UserNamespaceArgument::KeepId { .. } | UserNamespaceArgument::Auto(_));
         let Some(first) = &self.first else {
-            if arguments.userns != UserNamespaceArgument::Host
-                && !matches!(arguments.userns, UserNamespaceArgument::Other(_))
-            {
-                return Err(
-                    "--userns keep-id: a namespace of a file belongs to another user namespace; leave it out".into()
-                );
+            if is_said {
+                return Err("--userns: a namespace of a file belongs to another user namespace; leave it out".into());
             }
             return Ok(own);
         };
+        if arguments.userns == UserNamespaceArgument::Host && rustix::process::geteuid().is_root() {
+            // Power over the others' namespaces it has without their ids.
+            return Ok(own);
+        }
         own.userns = match first.record.spec.user_namespace {
             UserNamespace::Own(Shape::KeepId { user, group, size }) => {
                 UserNamespaceArgument::KeepId { uid: Some(user), gid: Some(group), size }
             }
-            UserNamespace::Own(Shape::Auto) | UserNamespace::Host => UserNamespaceArgument::Host,
+            UserNamespace::Own(Shape::Auto | Shape::Range { .. }) => UserNamespaceArgument::Usual,
+            UserNamespace::Host => UserNamespaceArgument::Host,
         };
-        let is_said = !matches!(arguments.userns, UserNamespaceArgument::Host | UserNamespaceArgument::Other(_));
         if is_said && bridge::shape(arguments) != bridge::shape(&own) {
             let name = &first.name;
             return Err(format!(

@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 
 use lrun::cgroup::Group;
 use lrun::idmap::Shape;
+use lrun::root_ids;
 use lrun::spec::{Uplink, UserNamespace};
 use lrun::state::{Record, Restart, random_id};
 use lrun::userns::maps_of_caller;
@@ -72,6 +73,9 @@ fn start_and_wait(global: &Global, arguments: &RunArguments) -> Result<Exit, Fai
         }
         let given = secret::wanted(&arguments.create.secrets, &store)?;
         secret::reveal(&given, &store, &mut spec)?;
+        if matches!(spec.user_namespace, UserNamespace::Own(Shape::Range { .. })) {
+            return Err("--rootfs: ids of its own are for a container of an image; leave out --userns auto".into());
+        }
         if volumes::is_wanted(&spec) {
             return Err("--rootfs: volumes are for containers of images; bind a directory".into());
         }
@@ -189,15 +193,38 @@ pub(super) fn make(
         ..Record::new(id, arguments.image().to_string_lossy().into_owned(), image_id, spec)
     };
     let mut made = Made { folder, path: Folder::place(store, &name), record, checkout, leases };
-    if volumes::is_wanted(&made.record.spec) {
-        make_volumes(store, &mut made).inspect_err(|_| {
-            let _ = lstore::remove_tree(&made.path);
-            if let Some(file) = &create.cidfile {
-                let _ = std::fs::remove_file(file);
-            }
-        })?;
-    }
+    reserve(store, &mut made).inspect_err(|_| {
+        let _ = lstore::remove_tree(&made.path);
+        if let Some(file) = &create.cidfile {
+            let _ = std::fs::remove_file(file);
+        }
+    })?;
     Ok(made)
+}
+
+/// Makes what is the container's by its record.
+fn reserve(store: &Path, made: &mut Made) -> Result<(), Failure> {
+    if let UserNamespace::Own(Shape::Range { size, .. }) = made.record.spec.user_namespace {
+        deal_out_ids(store, made, size)?;
+    }
+    if volumes::is_wanted(&made.record.spec) {
+        make_volumes(store, made)?;
+    }
+    Ok(())
+}
+
+/// Gives the container ids that no other one of the store has: one at a time, and each is told of by its record.
+fn deal_out_ids(store: &Path, made: &mut Made, size: u32) -> Result<(), Failure> {
+    let containers = std::fs::File::open(store.join("containers"))?;
+    rustix::fs::flock(&containers, rustix::fs::FlockOperation::LockExclusive)?;
+    let taken =
+        super::select::containers(store).all().into_iter().filter_map(|found| match found.record.spec.user_namespace {
+            UserNamespace::Own(shape) => Some(shape),
+            UserNamespace::Host => None,
+        });
+    let shape = root_ids::free(size, &taken.collect::<Vec<_>>()).map_err(Error::from)?;
+    made.record.spec.user_namespace = UserNamespace::Own(shape);
+    Ok(made.record.write(made.folder.lock())?)
 }
 
 /// Makes the container's volumes, and has its record name them before they can be taken for unused.

@@ -328,7 +328,7 @@ fn map_ids(orders: &[Order], trees: &mut Trees) -> Result<(), Error> {
             return Err(refused(&format!("mount {}: ids can be mapped for binds", order.target.display())));
         };
         let namespace = userns::sleeping(&ids.maps)?;
-        crate::sys::mount::map_ids(tree, namespace, ids.recursive).action("map the ids of a mount")?;
+        crate::sys::mount::map_ids(tree, namespace, ids.recursive, 0).action("map the ids of a mount")?;
     }
     Ok(())
 }

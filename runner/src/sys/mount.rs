@@ -31,14 +31,16 @@ pub fn set_attributes(mount: impl AsFd, attributes: Attributes, recursive: bool)
     change(mount, &attr, recursive)
 }
 
-/// Has a mount that is attached nowhere show its files with the ids of a user namespace (`MOUNT_ATTR_IDMAP`, Linux 5.12).
+/// Has a mount that is attached nowhere show its files with the ids of a user namespace (`MOUNT_ATTR_IDMAP`, Linux 5.12), and
+/// changes its propagation; 0 leaves that.
 ///
 /// # Errors
 /// EPERM without power over the file system, EINVAL for a file system that cannot do it.
-pub fn map_ids(mount: impl AsFd, namespace: impl AsFd, recursive: bool) -> io::Result<()> {
+pub fn map_ids(mount: impl AsFd, namespace: impl AsFd, recursive: bool, propagation: u64) -> io::Result<()> {
     // SAFETY: all-zero is a valid mount_attr that changes nothing.
     let mut attr: libc::mount_attr = unsafe { std::mem::zeroed() };
     attr.attr_set = libc::MOUNT_ATTR_IDMAP;
+    attr.propagation = propagation;
     attr.userns_fd = u64::try_from(namespace.as_fd().as_raw_fd()).unwrap_or_default();
     change(mount, &attr, recursive)
 }

@@ -21,7 +21,7 @@ use std::process::{Command, Stdio};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::OFlags;
-use rustix::process::Signal;
+use rustix::process::{Signal, geteuid};
 
 use self::hostfwd::Entrance;
 use self::slirp4netns::Settings;
@@ -155,7 +155,7 @@ impl<'a> Wish<'a> {
             command.stdin(File::open("/dev/null")?).stderr(Stdio::from(complain.try_clone()?));
             match self.uplink.program {
                 Program::Pasta => {
-                    command.args(self.uplink.pasta_arguments(keeper, has_user_namespace));
+                    command.args(self.uplink.pasta_arguments(keeper, has_user_namespace, geteuid().is_root()));
                     command.stdout(Stdio::from(tell_ready.try_clone()?));
                 }
                 Program::Slirp4netns => {

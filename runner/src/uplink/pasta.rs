@@ -72,7 +72,7 @@ impl Uplink {
     }
 
     /// The words of a command line for the namespaces of a process.
-    pub(super) fn pasta_arguments(&self, process: i32, has_user_namespace: bool) -> Vec<String> {
+    pub(super) fn pasta_arguments(&self, process: i32, has_user_namespace: bool, is_real_root: bool) -> Vec<String> {
         let user = has_user_namespace.then(|| format!("/proc/{process}/ns/user"));
         let network = format!("/proc/{process}/ns/net");
         let mut words: Vec<String> =
@@ -80,10 +80,12 @@ impl Uplink {
         let mut add = |name: &str, value: String| words.extend([name.to_owned(), value]);
         // Its number is written when all is ready, here into the pipe that it was given.
         add("--pid", "/proc/self/fd/1".to_owned());
-        match user {
-            Some(user) => add("--userns", user),
-            // Real root, which it would leave for nobody, who may join nothing.
-            None => add("--runas", "0:0".to_owned()),
+        if let Some(user) = user {
+            add("--userns", user);
+        }
+        if is_real_root {
+            // Which it would leave for nobody, who may join nothing.
+            add("--runas", "0:0".to_owned());
         }
         add("--netns", network);
         if !self.has(&ADDRESSES) {
@@ -145,7 +147,7 @@ mod tests {
     }
 
     fn line(uplink: &Uplink) -> String {
-        uplink.pasta_arguments(7, true).join(" ")
+        uplink.pasta_arguments(7, true, false).join(" ")
     }
 
     #[test]

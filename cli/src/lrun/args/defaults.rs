@@ -55,7 +55,7 @@ impl Default for RunArguments {
             privileged: false,
             security: Vec::new(),
             init: false,
-            userns: UserNamespaceArgument::Host,
+            userns: UserNamespaceArgument::Usual,
             landlock: Vec::new(),
             group_add: Vec::new(),
             passwd: true,

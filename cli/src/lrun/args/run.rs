@@ -9,6 +9,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use lrun::root_ids::USUAL;
 use lrun::spec::{LandlockRule, Port};
 
 use std::net::IpAddr;
@@ -128,8 +129,9 @@ pub struct RunArguments {
     #[arg(long)]
     pub init: bool,
 
-    /// User namespace: host (root is you), keep-id[:uid=N,gid=N,size=N] (you are you, root is another), container:NAME or ns:PATH
-    #[arg(long, value_name = "MODE", value_parser = user_namespace, default_value = "host", overrides_with = "userns")]
+    /// User namespace: host (root is you), keep-id[:uid=N,gid=N,size=N] (you are you, root is another), container:NAME or ns:PATH;
+    /// by root private (subordinate ids, the default), auto[:size=N] (such as no other container has) or host
+    #[arg(long, value_name = "MODE", value_parser = user_namespace, default_value = "private", hide_default_value = true, overrides_with = "userns")]
     pub userns: UserNamespaceArgument,
 
     /// Let nothing be reached but what such rules name; read and executed (ro), or changed too (rw)
@@ -293,8 +295,13 @@ impl RunArguments {
 pub enum UserNamespaceArgument {
     /// That of a container or a file.
     Other(NamespaceArgument),
-    /// Root is the caller, other ids are the caller's subordinate ids. Such a namespace is what podman calls the host's.
+    /// Nothing was said: that of root's containers where it can have one, else as [`Self::Host`].
+    Usual,
+    /// Root's is the host's. That of others has root as the caller, and other ids are the caller's subordinate ids; it is what
+    /// podman calls the host's.
     Host,
+    /// Ids of the host that no other container has; how many.
+    Auto(u32),
     /// The caller has an id inside that is not root's.
     KeepId {
         /// User id of the caller inside; its own without.
@@ -319,20 +326,32 @@ pub enum PullPolicy {
 
 pub(super) fn user_namespace(text: &str) -> Result<UserNamespaceArgument, String> {
     match text {
-        "" | "host" | "private" => Ok(UserNamespaceArgument::Host),
-        "nomap" | "auto" => {
-            Err("in such a namespace the caller does not exist, and could not read its own store; give \
-                                 host or keep-id"
-                .into())
-        }
+        "" | "private" => Ok(UserNamespaceArgument::Usual),
+        "host" => Ok(UserNamespaceArgument::Host),
+        "nomap" => Err(
+            "in such a namespace the caller does not exist, and could not read its own store; give host or keep-id; \
+                        root's containers have one anyway"
+                .into(),
+        ),
         _ => match text.split_once(':').unwrap_or((text, "")) {
             ("keep-id", options) => keep_id(options),
+            ("auto", options) => auto(options),
             _ => match namespace::other(text) {
                 Some(other) => other.map(UserNamespaceArgument::Other),
                 None => Err("there is no such mode; give host or keep-id, container:NAME or ns:PATH".into()),
             },
         },
     }
+}
+
+fn auto(options: &str) -> Result<UserNamespaceArgument, String> {
+    let mut size = USUAL;
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        let number = option.strip_prefix("size=").ok_or_else(|| format!("unknown option {option:?}; known is size"))?;
+        let number = number.parse().ok().filter(|size| (1..=i32::MAX.cast_unsigned()).contains(size));
+        size = number.ok_or_else(|| format!("{option}: not a number of ids"))?;
+    }
+    Ok(UserNamespaceArgument::Auto(size))
 }
 
 fn keep_id(options: &str) -> Result<UserNamespaceArgument, String> {

@@ -174,7 +174,7 @@ fn every_flag_of_podman_that_is_there_has_podmans_form() {
 fn nothing_said_is_a_private_container() {
     let run = run(&["i"]);
     assert_eq!(run.network, NetworkArgument::None);
-    assert_eq!(run.userns, UserNamespaceArgument::Host);
+    assert_eq!(run.userns, UserNamespaceArgument::Usual);
     assert_eq!(run.pull, PullPolicy::Missing);
     assert_eq!(run.entrypoint(), None);
     assert!(run.registry.tls_verify && !run.read_only && !run.rootfs);
@@ -205,7 +205,8 @@ fn what_cannot_be_honoured_is_refused_with_a_remedy() {
         (&["--userns", "keep-id:bogus=1", "i"], "unknown option specified: \"bogus=1\""),
         (&["--userns", "keep-id:uid=x", "i"], "uid=x: not a number"),
         (&["--userns", "bogus", "i"], "give host or keep-id"),
-        (&["--userns", "auto", "i"], "the caller does not exist"),
+        (&["--userns", "auto:gid=1", "i"], "known is size"),
+        (&["--userns", "auto:size=0", "i"], "not a number of ids"),
         (&["--userns", "nomap", "i"], "the caller does not exist"),
         (&["--pids-limit", "-2", "i"], "-2"),
         (&["--cpus", "x", "i"], "a number of processors"),
@@ -228,6 +229,12 @@ fn what_cannot_be_honoured_is_refused_with_a_remedy() {
         assert!(line.starts_with("lrun: ") && line.ends_with("; see 'lrun run --help'"));
         assert!(!line.contains('\n') && !line.contains("-- -"), "{line}");
     }
+}
+
+#[test]
+fn a_range_of_its_own_has_a_size() {
+    assert_eq!(run(&["--userns", "auto", "i"]).userns, UserNamespaceArgument::Auto(65_536));
+    assert_eq!(run(&["--userns", "auto:size=1000", "i"]).userns, UserNamespaceArgument::Auto(1000));
 }
 
 #[test]

@@ -1,0 +1,237 @@
+//! Files that a container of real root sees with other ids than they have on disk (`MOUNT_ATTR_IDMAP`, Linux 5.12; layers of
+//! an overlay, 5.19).
+//!
+//! Root's container has subordinate ids, while the store keeps the image's: checkouts, changes and volumes have the same
+//! owners on disk whatever ids a container has, and containers with different ones share them. So each is shown through a
+//! mount that maps. Only who has power over a file system may do that: the mounts are made by the caller, before the
+//! clone, so that the child has them by inheritance; they get their map once the child's user namespace has it.
+//!
+//! What the caller binds is opened here as well, since the way there may be closed to the container's ids. It shows the
+//! host's ids, which are nobody inside, unless a map is asked for.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::libc;
+
+use crate::attach::{self, Layers, clone_tree};
+use crate::error::{Error, Stage};
+use crate::image_mount;
+use crate::plan::{Plan, Step};
+use crate::rootfs::Rootfs;
+use crate::spec::{ImageMount, Mount, MountKind, Propagation};
+use crate::sys::mount as sys;
+use crate::target::Root;
+
+/// A mount that is attached nowhere yet.
+#[derive(Debug)]
+pub(crate) struct Tree {
+    mount: OwnedFd,
+    /// What it shows.
+    path: PathBuf,
+    /// With the mounts below it.
+    recursive: bool,
+    propagation: u64,
+}
+
+impl Tree {
+    /// Of what is the store's, and keeps to itself.
+    pub(crate) fn of_store(path: &Path, recursive: bool) -> io::Result<Self> {
+        let mount = clone_tree(path, recursive)
+            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
+        Ok(Self { mount, path: path.to_owned(), recursive, propagation: libc::MS_PRIVATE })
+    }
+
+    /// Attaches it where it waits, since the kernel takes no layer that is not attached (before Linux 6.14).
+    fn attached(&self) -> io::Result<Root> {
+        attach::attach(&self.mount, Waiting::Source.place()?)?;
+        Ok(self.mount.try_clone()?.into())
+    }
+
+    /// Sets its map; for [`Error::Unmapped`] it cannot have one.
+    pub(crate) fn map(&self, namespace: BorrowedFd<'_>) -> Result<(), Error> {
+        sys::map_ids(&self.mount, namespace, self.recursive, self.propagation).map_err(|error| {
+            let path = self.path.display();
+            Error::Unmapped(format!("the kernel does not show the files of {path} with other ids ({error})"))
+        })
+    }
+}
+
+/// The mounts of a start.
+#[derive(Debug)]
+pub(crate) struct Trees {
+    root: RootTrees,
+    /// Of the caller's mounts, in their order.
+    sources: Vec<Source>,
+}
+
+/// What a mount of the caller's shows.
+#[derive(Debug)]
+enum Source {
+    /// Nothing that is there before.
+    Nothing,
+    /// With the host's ids.
+    AsItIs(Tree),
+    Mapped(Tree),
+    /// Layers that are mapped, for changes in the container's own folder.
+    Image {
+        image: ImageMount,
+        lower: Tree,
+        data: Option<Tree>,
+    },
+}
+
+#[derive(Debug)]
+enum RootTrees {
+    Overlay {
+        lower: Tree,
+        data: Option<Tree>,
+        /// The container's folder, in which both the upper and the working directory are: the kernel wants them in one mount.
+        folder: Tree,
+        /// Their names.
+        upper: OsString,
+        work: OsString,
+    },
+    Directory(Tree),
+}
+
+impl Trees {
+    /// Makes the mounts.
+    ///
+    /// # Errors
+    /// [`Error::Child`] for what is not there.
+    pub(crate) fn open(plan: &Plan, rootfs: &Rootfs) -> Result<Self, Error> {
+        let root = RootTrees::open(rootfs).map_err(|source| failed(Stage::Rootfs, Path::new(""), source))?;
+        let mounts =
+            plan.steps.iter().filter_map(|step| if let Step::Mount(mount) = step { Some(mount) } else { None });
+        let source = |mount: &Mount| source(mount).map_err(|source| failed(Stage::Mount, &mount.target, source));
+        Ok(Self { root, sources: mounts.map(source).collect::<Result<_, _>>()? })
+    }
+
+    /// Has the mounts show their files with the ids of a user namespace.
+    ///
+    /// # Errors
+    /// [`Error::Unmapped`].
+    pub(crate) fn map(&self, namespace: BorrowedFd<'_>) -> Result<(), Error> {
+        match &self.root {
+            RootTrees::Overlay { lower, data, folder, .. } => {
+                for tree in [Some(lower), data.as_ref(), Some(folder)].into_iter().flatten() {
+                    tree.map(namespace)?;
+                }
+            }
+            RootTrees::Directory(tree) => tree.map(namespace)?,
+        }
+        self.sources.iter().try_for_each(|source| match source {
+            Source::Nothing | Source::AsItIs(_) => Ok(()),
+            Source::Mapped(tree) => tree.map(namespace),
+            Source::Image { lower, data, .. } => {
+                lower.map(namespace)?;
+                data.as_ref().map_or(Ok(()), |data| data.map(namespace))
+            }
+        })
+    }
+
+    /// The layers of the overlay, in the child.
+    pub(crate) fn layers(&self) -> io::Result<Option<Layers>> {
+        let RootTrees::Overlay { lower, data, folder, upper, work } = &self.root else { return Ok(None) };
+        let data = data.as_ref().map(Tree::attached).transpose()?;
+        let (lower, folder) = (lower.attached()?, folder.attached()?);
+        let within = |name: &OsString| folder.place(Path::new(name)).map(Root::from);
+        Ok(Some(Layers { lower, data, upper: within(upper)?, work: within(work)? }))
+    }
+
+    /// The directory that is the root.
+    pub(crate) fn directory(&self) -> io::Result<OwnedFd> {
+        match &self.root {
+            RootTrees::Directory(tree) => tree.mount.try_clone(),
+            RootTrees::Overlay { .. } => Err(io::ErrorKind::NotADirectory.into()),
+        }
+    }
+
+    /// What the caller's mounts show, in their order. After [`Self::layers`], which attaches what images have their changes in.
+    pub(crate) fn sources(&self, ephemeral: bool, label: Option<&str>) -> io::Result<Vec<Option<OwnedFd>>> {
+        let opened = |source: &Source| match source {
+            Source::Nothing => Ok(None),
+            Source::AsItIs(tree) | Source::Mapped(tree) => tree.mount.try_clone().map(Some),
+            Source::Image { image, lower, data } => {
+                let RootTrees::Overlay { folder, .. } = &self.root else { return Err(image_mount::no_layers()) };
+                let data = data.as_ref().map(Tree::attached).transpose()?;
+                let mount = image_mount::overlay(image, &folder.mount, lower.attached()?, data, ephemeral, label)?;
+                if image.subpath.as_os_str().is_empty() {
+                    return Ok(Some(mount));
+                }
+                attach::attach(&mount, Waiting::Source.place()?)?;
+                image_mount::part(&mount.into(), image).map(Some)
+            }
+        };
+        self.sources.iter().map(opened).collect()
+    }
+}
+
+impl RootTrees {
+    fn open(rootfs: &Rootfs) -> io::Result<Self> {
+        match rootfs {
+            Rootfs::Overlay { lower, data, upper, work, .. } => {
+                let apart = || io::Error::other("upper and work lie in different folders");
+                let folder = upper.parent().filter(|folder| Some(*folder) == work.parent()).ok_or_else(apart)?;
+                let name = |path: &Path| path.file_name().map(OsStr::to_owned).ok_or_else(apart);
+                Ok(Self::Overlay {
+                    lower: Tree::of_store(lower, false)?,
+                    data: data.as_deref().map(|data| Tree::of_store(data, false)).transpose()?,
+                    folder: Tree::of_store(folder, false)?,
+                    upper: name(upper)?,
+                    work: name(work)?,
+                })
+            }
+            Rootfs::Directory(directory) => Ok(Self::Directory(Tree::of_store(directory, true)?)),
+        }
+    }
+}
+
+/// Where mounts wait in the child until its root has become the root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waiting {
+    /// Those that others are made of.
+    Source,
+    /// The root: nothing may come upon it, which would go with it.
+    Root,
+}
+
+impl Waiting {
+    /// A folder of the host's that all ids can come to, and in which nothing is looked up there; another for each. Not the
+    /// old root itself: of several mounts upon that, only the last would be let go with it.
+    pub(crate) fn place(self) -> io::Result<Root> {
+        let found = ["/usr", "/etc", "/tmp"].iter().filter_map(|place| Root::open(Path::new(place)).ok());
+        let place = found.take(2).nth(usize::from(self == Self::Root));
+        place.ok_or_else(|| io::Error::other("of /usr, /etc and /tmp there are not two folders for mounts to wait in"))
+    }
+}
+
+fn source(mount: &Mount) -> io::Result<Source> {
+    match &mount.kind {
+        MountKind::Bind { source, recursive, propagation } => {
+            let tree = attach::open_source(source, *recursive)?;
+            // A mount of the host's, which shares what is mounted below with the host: a container that is less privileged may
+            // hear of that at most, as of what it copies in a mount namespace of its own.
+            let propagation = if *propagation == Propagation::Private { libc::MS_PRIVATE } else { libc::MS_SLAVE };
+            sys::set_attributes(&tree, sys::Attributes { propagation, ..sys::Attributes::default() }, true)?;
+            Ok(Source::AsItIs(Tree { mount: tree, path: source.clone(), recursive: *recursive, propagation }))
+        }
+        MountKind::Volume { folder, .. } => Tree::of_store(folder, false).map(Source::Mapped),
+        MountKind::Image(image) => {
+            let checkout = image_mount::looked_up(image)?;
+            Ok(Source::Image {
+                image: image.clone(),
+                lower: Tree::of_store(&checkout.root, false)?,
+                data: checkout.data.as_deref().map(|data| Tree::of_store(data, false)).transpose()?,
+            })
+        }
+        MountKind::Tmpfs { .. } => Ok(Source::Nothing),
+    }
+}
+
+fn failed(stage: Stage, what: &Path, source: io::Error) -> Error {
+    Error::Child { stage, what: what.to_string_lossy().into_owned(), source }
+}
