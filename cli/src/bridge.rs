@@ -10,7 +10,9 @@ use lrun::idmap::Shape;
 use lrun::join::Joined;
 use lrun::limit::Limit;
 use lrun::lsm::Labels;
-use lrun::spec::{Mount, MountKind, Namespaces, Network, Propagation, Seccomp, Spec, UserNamespace};
+use lrun::spec::{
+    MappedIds, MappedMount, Mount, MountKind, Namespaces, Network, Propagation, Seccomp, Spec, UserNamespace,
+};
 use lstore::manifest::RunConfig;
 use lstore::{Checkout, IdShift};
 
@@ -104,6 +106,7 @@ pub fn spec(
         masks: security.mask,
         mounts: mounts(arguments)?,
         owned: owned(arguments)?,
+        mapped: mapped(arguments)?,
         unmask: match security.unmask {
             _ if arguments.privileged => vec![PathBuf::from("ALL")],
             Unmask::All => vec![PathBuf::from("ALL")],
@@ -306,6 +309,27 @@ fn owned(arguments: &RunArguments) -> Result<Vec<PathBuf>, Failure> {
     Ok(owned)
 }
 
+/// The mounts whose files show with other ids than on disk. Looked for only where one may be meant.
+fn mapped(arguments: &RunArguments) -> Result<Vec<MappedMount>, Failure> {
+    let arguments = [&arguments.volumes, &arguments.mounts];
+    let may_be_meant = |argument: &&String| argument.contains("idmap");
+    let Some(meant) = arguments.iter().find_map(|all| all.iter().find(may_be_meant)) else { return Ok(Vec::new()) };
+    let ids = |triples: &[volume::Triple]| -> Vec<MappedIds> {
+        let one = |&volume::Triple { disk, shown, count, is_inside }| MappedIds { disk, shown, count, is_inside };
+        triples.iter().map(one).collect()
+    };
+    let mounts = volume::mounts(arguments[0], arguments[1], &[])?;
+    let mapped = mounts.into_iter().filter_map(|mount| {
+        let volume::Mount { ids: Some(mapping), target, .. } = mount else { return None };
+        Some(MappedMount { target, users: ids(&mapping.users), groups: ids(&mapping.groups) })
+    });
+    let mapped: Vec<_> = mapped.collect();
+    if !mapped.is_empty() && !rustix::process::geteuid().is_root() {
+        return Err(volume::VolumeError::Idmap(meant.clone()).into());
+    }
+    Ok(mapped)
+}
+
 fn limits(arguments: &RunArguments) -> Vec<Limit> {
     let one = |argument: &UlimitArgument| match argument {
         UlimitArgument::Host => None,
@@ -345,7 +369,7 @@ fn keeps_groups(arguments: &RunArguments) -> Result<bool, Failure> {
 /// The runner's word for a mount.
 pub fn mount(mount: volume::Mount) -> Result<Mount, Failure> {
     use volume::Propagation as Said;
-    let volume::Mount { kind, target, read_only, nosuid, nodev, noexec, owned: _ } = mount;
+    let volume::Mount { kind, target, read_only, nosuid, nodev, noexec, owned: _, ids: _ } = mount;
     let kind = match kind {
         volume::MountKind::Tmpfs { size, mode } => MountKind::Tmpfs { size, mode: mode.unwrap_or(0o1777) },
         // Where it is becomes known when it is made.

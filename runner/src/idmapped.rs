@@ -11,18 +11,20 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::libc;
 
 use crate::attach::{self, Layers, clone_tree};
 use crate::error::{Error, Stage};
+use crate::idmap::{Extent, IdMap};
 use crate::plan::{Plan, Step};
 use crate::rootfs::Rootfs;
-use crate::spec::{Mount, MountKind, Propagation};
+use crate::spec::{MappedIds, MappedMount, Mount, MountKind, Propagation};
 use crate::sys::mount as sys;
 use crate::target::Root;
+use crate::userns::{self, Maps};
 
 /// A mount that is attached nowhere yet.
 #[derive(Debug)]
@@ -58,8 +60,19 @@ pub(crate) struct Trees {
     root: RootTrees,
     /// Of the caller's mounts, in their order.
     sources: Vec<Option<Tree>>,
-    /// Which of them are mapped.
-    mapped: Vec<bool>,
+    /// And how their ids show.
+    shown: Vec<Shown>,
+}
+
+/// How the ids of a mount show.
+#[derive(Debug)]
+enum Shown {
+    /// As they are on disk, which is nobody's inside.
+    AsTheyAre,
+    /// As the same numbers inside.
+    Inside,
+    /// As was said.
+    As(MappedMount),
 }
 
 #[derive(Debug)]
@@ -85,19 +98,19 @@ impl Trees {
         let root = RootTrees::open(rootfs).map_err(|source| failed(Stage::Rootfs, Path::new(""), source))?;
         let mounts =
             plan.steps.iter().filter_map(|step| if let Step::Mount(mount) = step { Some(mount) } else { None });
-        let (mut sources, mut mapped) = (Vec::new(), Vec::new());
+        let (mut sources, mut shown) = (Vec::new(), Vec::new());
         for mount in mounts {
+            shown.push(Shown::of(mount, plan)?);
             sources.push(source(mount).map_err(|source| failed(Stage::Mount, &mount.target, source))?);
-            mapped.push(matches!(mount.kind, MountKind::Volume { .. }));
         }
-        Ok(Self { root, sources, mapped })
+        Ok(Self { root, sources, shown })
     }
 
-    /// Has the mounts show their files with the ids of a user namespace.
+    /// Has the mounts show their files with the ids of a user namespace, whose maps these are.
     ///
     /// # Errors
-    /// [`Error::Unmapped`].
-    pub(crate) fn map(&self, namespace: BorrowedFd<'_>) -> Result<(), Error> {
+    /// [`Error::Unmapped`]; [`Error::Refused`] for a mount that was asked to be mapped.
+    pub(crate) fn map(&self, namespace: BorrowedFd<'_>, maps: &Maps) -> Result<(), Error> {
         match &self.root {
             RootTrees::Overlay { lower, data, folder, .. } => {
                 for tree in [Some(lower), data.as_ref(), Some(folder)].into_iter().flatten() {
@@ -106,8 +119,21 @@ impl Trees {
             }
             RootTrees::Directory(tree) => tree.map(namespace)?,
         }
-        let mapped = self.sources.iter().zip(&self.mapped).filter(|(_, is_mapped)| **is_mapped);
-        mapped.filter_map(|(source, _)| source.as_ref()).try_for_each(|tree| tree.map(namespace))
+        let refused = |error: Error| match error {
+            Error::Unmapped(why) => Error::Refused(format!("idmap: {why}")),
+            other => other,
+        };
+        for (source, shown) in self.sources.iter().zip(&self.shown) {
+            match (source, shown) {
+                (None, _) | (_, Shown::AsTheyAre) => {}
+                (Some(tree), Shown::Inside) => tree.map(namespace).map_err(refused)?,
+                (Some(tree), Shown::As(mapped)) => {
+                    let own = userns::sleeping(&own_maps(mapped, maps)?)?;
+                    tree.map(own.as_fd()).map_err(refused)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The layers of the overlay, in the child. They are attached, since the kernel takes none that are not (before Linux
@@ -137,6 +163,39 @@ impl Trees {
     pub(crate) fn sources(&self) -> io::Result<Vec<Option<OwnedFd>>> {
         self.sources.iter().map(|tree| tree.as_ref().map(|tree| tree.mount.try_clone()).transpose()).collect()
     }
+}
+
+impl Shown {
+    fn of(mount: &Mount, plan: &Plan) -> Result<Self, Error> {
+        let MountKind::Bind { source, .. } = &mount.kind else { return Ok(Self::Inside) };
+        match plan.spec.mapped.iter().find(|mapped| mapped.target == mount.target) {
+            Some(mapped) if mapped.users.is_empty() && mapped.groups.is_empty() => Ok(Self::Inside),
+            Some(mapped) => Ok(Self::As(mapped.clone())),
+            None if plan.spec.owned.contains(&mount.target) => Err(Error::Refused(format!(
+                "{}: the container's ids have no power over these files, so that U cannot give them away; say idmap too, by which \
+                 they have, or --userns host",
+                source.display()
+            ))),
+            None => Ok(Self::AsTheyAre),
+        }
+    }
+}
+
+/// The maps of a mount that has others than the container. Of a kind that is not said, it has the container's.
+fn own_maps(mapped: &MappedMount, container: &Maps) -> Result<Maps, Error> {
+    let map = |said: &[MappedIds], container: &IdMap| -> Result<IdMap, Error> {
+        if said.is_empty() {
+            return Ok(container.clone());
+        }
+        let extent = |ids: &MappedIds| {
+            let outside = if ids.is_inside { container.outside(ids.shown, ids.count) } else { Some(ids.shown) };
+            let none =
+                || Error::Refused(format!("idmap: {} ids from {} on are not in the container", ids.count, ids.shown));
+            Ok(Extent { inside: ids.disk, outside: outside.ok_or_else(none)?, count: ids.count })
+        };
+        said.iter().map(extent).collect::<Result<_, _>>().map(IdMap)
+    };
+    Ok(Maps { users: map(&mapped.users, &container.users)?, groups: map(&mapped.groups, &container.groups)? })
 }
 
 impl RootTrees {
