@@ -145,6 +145,14 @@ fn what_root_binds_is_nobodys_in_its_containers() {
     said(&env.lrun(&["run", "--rm", "-u", "33:42", "-v", &format!("{bind}:idmap,U"), image, "touch", "/b/public"]));
     let given = std::fs::metadata(&bound).unwrap();
     assert_eq!((given.uid(), given.gid()), (33, 42));
+    // A device that is given can be used, and no other of the host's is.
+    let device = env.scratch.join("device");
+    said(&env.command("mknod").arg("-m600").arg(&device).args(["c", "1", "5"]).output().unwrap());
+    let use_it = "stat -c %u:%a /d; head -c1 /d | wc -c; head -c1 /b/device; true";
+    let given = format!("--device={}:/d", device.display());
+    let there = format!("{}:/b", env.scratch.display());
+    let told = all(&env.lrun(&["run", "--rm", &given, "-v", &there, image, "sh", "-c", use_it]));
+    assert!(told.starts_with("0:600\n1\n") && told.contains("cannot open '/b/device'"), "{told}");
     let refused = env.lrun(&["run", "--rm", "-v", "/proc/fs:/b:idmap", image, "true"]);
     assert!(all(&refused).contains("idmap: the kernel does not show the files of /proc/fs"), "{}", all(&refused));
     // The way there need not be open to the container.

@@ -311,21 +311,31 @@ fn owned(arguments: &RunArguments) -> Result<Vec<PathBuf>, Failure> {
 
 /// The mounts whose files show with other ids than on disk. Looked for only where one may be meant.
 fn mapped(arguments: &RunArguments) -> Result<Vec<MappedMount>, Failure> {
-    let arguments = [&arguments.volumes, &arguments.mounts];
-    let may_be_meant = |argument: &&String| argument.contains("idmap");
-    let Some(meant) = arguments.iter().find_map(|all| all.iter().find(may_be_meant)) else { return Ok(Vec::new()) };
-    let ids = |triples: &[volume::Triple]| -> Vec<MappedIds> {
-        let one = |&volume::Triple { disk, shown, count, is_inside }| MappedIds { disk, shown, count, is_inside };
-        triples.iter().map(one).collect()
-    };
-    let mounts = volume::mounts(arguments[0], arguments[1], &[])?;
-    let mapped = mounts.into_iter().filter_map(|mount| {
-        let volume::Mount { ids: Some(mapping), target, .. } = mount else { return None };
-        Some(MappedMount { target, users: ids(&mapping.users), groups: ids(&mapping.groups) })
-    });
-    let mapped: Vec<_> = mapped.collect();
-    if !mapped.is_empty() && !rustix::process::geteuid().is_root() {
-        return Err(volume::VolumeError::Idmap(meant.clone()).into());
+    let is_root = rustix::process::geteuid().is_root();
+    let mut mapped = Vec::new();
+    let said = arguments.volumes.iter().chain(&arguments.mounts).find(|argument| argument.contains("idmap"));
+    if let Some(said) = said {
+        let ids = |triples: &[volume::Triple]| -> Vec<MappedIds> {
+            let one = |&volume::Triple { disk, shown, count, is_inside }| MappedIds { disk, shown, count, is_inside };
+            triples.iter().map(one).collect()
+        };
+        for mount in volume::mounts(&arguments.volumes, &arguments.mounts, &[])? {
+            let Some(mapping) = mount.ids else { continue };
+            if !is_root {
+                return Err(volume::VolumeError::Idmap(said.clone()).into());
+            }
+            let (users, groups) = (ids(&mapping.users), ids(&mapping.groups));
+            mapped.push(MappedMount { target: mount.target, users, groups });
+        }
+    }
+    if is_root {
+        // Who gives a device means its use.
+        let whole = |(_, target): &(PathBuf, PathBuf)| MappedMount {
+            target: target.clone(),
+            users: Vec::new(),
+            groups: Vec::new(),
+        };
+        mapped.extend(arguments.device.iter().map(whole));
     }
     Ok(mapped)
 }

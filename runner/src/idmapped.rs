@@ -17,8 +17,9 @@ use std::path::{Path, PathBuf};
 use nix::libc;
 
 use crate::attach::{self, Layers, clone_tree};
-use crate::error::{Error, Stage};
+use crate::error::{Action, Error, Stage};
 use crate::idmap::{Extent, IdMap};
+use crate::node::{self, Node};
 use crate::plan::{Plan, Step};
 use crate::rootfs::Rootfs;
 use crate::spec::{MappedIds, MappedMount, Mount, MountKind, Propagation};
@@ -59,9 +60,18 @@ impl Tree {
 pub(crate) struct Trees {
     root: RootTrees,
     /// Of the caller's mounts, in their order.
-    sources: Vec<Option<Tree>>,
+    sources: Vec<Option<Source>>,
     /// And how their ids show.
     shown: Vec<Shown>,
+}
+
+/// What a mount of the caller's shows.
+#[derive(Debug)]
+enum Source {
+    /// Files of the host or the store.
+    Tree(Tree),
+    /// A device, by a node of its own.
+    Node(Node),
 }
 
 /// How the ids of a mount show.
@@ -100,8 +110,9 @@ impl Trees {
             plan.steps.iter().filter_map(|step| if let Step::Mount(mount) = step { Some(mount) } else { None });
         let (mut sources, mut shown) = (Vec::new(), Vec::new());
         for mount in mounts {
-            shown.push(Shown::of(mount, plan)?);
-            sources.push(source(mount).map_err(|source| failed(Stage::Mount, &mount.target, source))?);
+            let as_what = Shown::of(mount, plan)?;
+            sources.push(source(mount, &as_what).map_err(|source| failed(Stage::Mount, &mount.target, source))?);
+            shown.push(as_what);
         }
         Ok(Self { root, sources, shown })
     }
@@ -126,8 +137,9 @@ impl Trees {
         for (source, shown) in self.sources.iter().zip(&self.shown) {
             match (source, shown) {
                 (None, _) | (_, Shown::AsTheyAre) => {}
-                (Some(tree), Shown::Inside) => tree.map(namespace).map_err(refused)?,
-                (Some(tree), Shown::As(mapped)) => {
+                (Some(Source::Node(node)), _) => node.give(maps).action("give a device to the container")?,
+                (Some(Source::Tree(tree)), Shown::Inside) => tree.map(namespace).map_err(refused)?,
+                (Some(Source::Tree(tree)), Shown::As(mapped)) => {
                     let own = userns::sleeping(&own_maps(mapped, maps)?)?;
                     tree.map(own.as_fd()).map_err(refused)?;
                 }
@@ -161,7 +173,11 @@ impl Trees {
 
     /// What the caller's mounts bind, in their order.
     pub(crate) fn sources(&self) -> io::Result<Vec<Option<OwnedFd>>> {
-        self.sources.iter().map(|tree| tree.as_ref().map(|tree| tree.mount.try_clone()).transpose()).collect()
+        let one = |source: &Source| match source {
+            Source::Tree(tree) => tree.mount.try_clone(),
+            Source::Node(node) => node.bind(),
+        };
+        self.sources.iter().map(|source| source.as_ref().map(one).transpose()).collect()
     }
 }
 
@@ -237,17 +253,22 @@ impl Waiting {
     }
 }
 
-fn source(mount: &Mount) -> io::Result<Option<Tree>> {
+fn source(mount: &Mount, shown: &Shown) -> io::Result<Option<Source>> {
     match &mount.kind {
         MountKind::Bind { source, recursive, propagation } => {
             let tree = attach::open_source(source, *recursive)?;
+            let found = rustix::fs::fstat(&tree)?;
+            if matches!(shown, Shown::Inside) && node::is_device(&found) {
+                return Node::like(&found).map(Source::Node).map(Some);
+            }
             // A mount of the host's, which shares what is mounted below with the host: a container that is less privileged may
             // hear of that at most, as of what it copies in a mount namespace of its own.
             let propagation = if *propagation == Propagation::Private { libc::MS_PRIVATE } else { libc::MS_SLAVE };
             sys::set_attributes(&tree, sys::Attributes { propagation, ..sys::Attributes::default() }, true)?;
-            Ok(Some(Tree { mount: tree, path: source.clone(), recursive: *recursive, propagation }))
+            let (path, recursive) = (source.clone(), *recursive);
+            Ok(Some(Source::Tree(Tree { mount: tree, path, recursive, propagation })))
         }
-        MountKind::Volume { folder, .. } => Tree::of_store(folder, false).map(Some),
+        MountKind::Volume { folder, .. } => Ok(Some(Source::Tree(Tree::of_store(folder, false)?))),
         MountKind::Tmpfs { .. } => Ok(None),
     }
 }

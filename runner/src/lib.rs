@@ -48,6 +48,7 @@ mod identity;
 mod idmapped;
 mod init;
 mod keeper;
+mod node;
 mod owner;
 mod pty;
 mod streams;
