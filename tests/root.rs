@@ -133,9 +133,32 @@ fn what_root_binds_is_nobodys_in_its_containers() {
     assert!(told.starts_with("65534:65534\n") && told.matches("denied").count() == 2, "{told}");
     assert_eq!(told.matches("Operation not permitted").count(), 3, "owner, mode, and a device: {told}");
     assert_eq!(std::fs::read_dir(&bound).unwrap().count(), 1);
+    // With ids mapped they are whose they are on disk, and can be given away there.
+    let mapped = |options: &str, command: &str| {
+        env.lrun(&["run", "--rm", "-v", &format!("{bind}:{options}"), image, "sh", "-c", command])
+    };
+    let told = said(&mapped("idmap", "stat -c %u:%g /b && touch /b/new && stat -c %u /b/new && rm /b/new"));
+    assert_eq!(told, "0:0\n0\n");
+    let ids = format!("idmap=uids=0-{}-1;gids=@0-7-1", ROOT_RANGE.0 + 5);
+    assert_eq!(said(&mapped(&ids, "stat -c %u:%g /b")), "5:7\n");
+    assert!(all(&mapped("U", "true")).contains("say idmap too"));
+    said(&env.lrun(&["run", "--rm", "-u", "33:42", "-v", &format!("{bind}:idmap,U"), image, "touch", "/b/public"]));
+    let given = std::fs::metadata(&bound).unwrap();
+    assert_eq!((given.uid(), given.gid()), (33, 42));
+    // A device that is given can be used, and no other of the host's is.
+    let device = env.scratch.join("device");
+    said(&env.command("mknod").arg("-m600").arg(&device).args(["c", "1", "5"]).output().unwrap());
+    let use_it = "stat -c %u:%a /d; head -c1 /d | wc -c; head -c1 /b/device; true";
+    let given = format!("--device={}:/d", device.display());
+    let there = format!("{}:/b", env.scratch.display());
+    let told = all(&env.lrun(&["run", "--rm", &given, "-v", &there, image, "sh", "-c", use_it]));
+    assert!(told.starts_with("0:600\n1\n") && told.contains("cannot open '/b/device'"), "{told}");
+    let refused = env.lrun(&["run", "--rm", "-v", "/proc/fs:/b:idmap", image, "true"]);
+    assert!(all(&refused).contains("idmap: the kernel does not show the files of /proc/fs"), "{}", all(&refused));
     // The way there need not be open to the container.
     std::fs::set_permissions(&bound, PermissionsExt::from_mode(0o755)).unwrap();
     let inner = format!("{}:/f:ro", bound.join("public").display());
+    std::os::unix::fs::chown(&bound, Some(0), Some(0)).unwrap();
     std::fs::set_permissions(&env.scratch, PermissionsExt::from_mode(0o700)).unwrap();
     said(&env.lrun(&["run", "--rm", "-v", &inner, image, "cat", "/f"]));
 }

@@ -10,7 +10,10 @@ use lrun::idmap::Shape;
 use lrun::join::Joined;
 use lrun::limit::Limit;
 use lrun::lsm::Labels;
-use lrun::spec::{ImageMount, Lower, Mount, MountKind, Namespaces, Network, Propagation, Seccomp, Spec, UserNamespace};
+use lrun::spec::{
+    ImageMount, Lower, MappedIds, MappedMount, Mount, MountKind, Namespaces, Network, Propagation, Seccomp, Spec,
+    UserNamespace,
+};
 use lstore::manifest::RunConfig;
 use lstore::{Checkout, IdShift};
 
@@ -104,6 +107,7 @@ pub fn spec(
         masks: security.mask,
         mounts: mounts(arguments, config)?,
         owned: owned(arguments)?,
+        mapped: mapped(arguments)?,
         unmask: match security.unmask {
             _ if arguments.privileged => vec![PathBuf::from("ALL")],
             Unmask::All => vec![PathBuf::from("ALL")],
@@ -335,6 +339,37 @@ fn owned(arguments: &RunArguments) -> Result<Vec<PathBuf>, Failure> {
     Ok(owned)
 }
 
+/// The mounts whose files show with other ids than on disk. Looked for only where one may be meant.
+fn mapped(arguments: &RunArguments) -> Result<Vec<MappedMount>, Failure> {
+    let is_root = rustix::process::geteuid().is_root();
+    let mut mapped = Vec::new();
+    let said = arguments.volumes.iter().chain(&arguments.mounts).find(|argument| argument.contains("idmap"));
+    if let Some(said) = said {
+        let ids = |triples: &[volume::Triple]| -> Vec<MappedIds> {
+            let one = |&volume::Triple { disk, shown, count, is_inside }| MappedIds { disk, shown, count, is_inside };
+            triples.iter().map(one).collect()
+        };
+        for mount in volume::mounts(&arguments.volumes, &arguments.mounts, &[])? {
+            let Some(mapping) = mount.ids else { continue };
+            if !is_root {
+                return Err(volume::VolumeError::Idmap(said.clone()).into());
+            }
+            let (users, groups) = (ids(&mapping.users), ids(&mapping.groups));
+            mapped.push(MappedMount { target: mount.target, users, groups });
+        }
+    }
+    if is_root {
+        // Who gives a device means its use.
+        let whole = |(_, target): &(PathBuf, PathBuf)| MappedMount {
+            target: target.clone(),
+            users: Vec::new(),
+            groups: Vec::new(),
+        };
+        mapped.extend(arguments.device.iter().map(whole));
+    }
+    Ok(mapped)
+}
+
 fn limits(arguments: &RunArguments) -> Vec<Limit> {
     let one = |argument: &UlimitArgument| match argument {
         UlimitArgument::Host => None,
@@ -374,7 +409,7 @@ fn keeps_groups(arguments: &RunArguments) -> Result<bool, Failure> {
 /// The runner's word for a mount.
 pub fn mount(mount: volume::Mount) -> Result<Mount, Failure> {
     use volume::Propagation as Said;
-    let volume::Mount { kind, target, read_only, nosuid, nodev, noexec, owned: _ } = mount;
+    let volume::Mount { kind, target, read_only, nosuid, nodev, noexec, owned: _, ids: _ } = mount;
     let kind = match kind {
         volume::MountKind::Tmpfs { size, mode, copies } => {
             MountKind::Tmpfs { size, mode: mode.unwrap_or(0o1777), copies }

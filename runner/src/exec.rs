@@ -26,7 +26,7 @@ use crate::streams;
 use crate::sys::clone::{Cloned, clone3};
 use crate::sys::process;
 use crate::target::Root;
-use crate::userns;
+use crate::userns::{self, Maps};
 
 /// A container's first process, told apart from later ones of the same number by when it started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,7 +124,7 @@ pub fn exec(plan: &Plan, container: &FirstProcess, runtime: Option<&Path>) -> Re
     let plan = if plan.host.is_root {
         let has_own = !container.shares_ids().action("look up the container's user namespace")?;
         if has_own {
-            streams::give_to(container.id);
+            streams::give(&Maps::of_process(container.id).action("read the container's ids")?);
         }
         found = Plan { user_namespace: has_own.then_some(Shape::Auto), ..plan.clone() };
         &found

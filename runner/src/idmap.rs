@@ -213,9 +213,11 @@ impl IdMap {
         self.0.iter().any(|extent| id >= extent.inside && id - extent.inside < extent.count)
     }
 
-    /// What an id inside is outside.
-    pub(crate) fn outside(&self, id: u32) -> Option<u32> {
-        let extent = self.0.iter().find(|extent| id >= extent.inside && id - extent.inside < extent.count)?;
+    /// What an id inside is outside, where as many follow as it has after it there.
+    pub(crate) fn outside(&self, id: u32, count: u32) -> Option<u32> {
+        let has =
+            |extent: &&Extent| id >= extent.inside && id - extent.inside <= extent.count.saturating_sub(count.max(1));
+        let extent = self.0.iter().find(has)?;
         Some(extent.outside + (id - extent.inside))
     }
 

@@ -11,19 +11,22 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::libc;
 
 use crate::attach::{self, Layers, clone_tree};
-use crate::error::{Error, Stage};
+use crate::error::{Action, Error, Stage};
+use crate::idmap::{Extent, IdMap};
 use crate::image_mount;
+use crate::node::{self, Node};
 use crate::plan::{Plan, Step};
 use crate::rootfs::Rootfs;
-use crate::spec::{ImageMount, Mount, MountKind, Propagation};
+use crate::spec::{ImageMount, MappedIds, MappedMount, Mount, MountKind, Propagation};
 use crate::sys::mount as sys;
 use crate::target::Root;
+use crate::userns::{self, Maps};
 
 /// A mount that is attached nowhere yet.
 #[derive(Debug)]
@@ -64,23 +67,31 @@ impl Tree {
 pub(crate) struct Trees {
     root: RootTrees,
     /// Of the caller's mounts, in their order.
-    sources: Vec<Source>,
+    sources: Vec<Option<Source>>,
+    /// And how their ids show.
+    shown: Vec<Shown>,
 }
 
 /// What a mount of the caller's shows.
 #[derive(Debug)]
 enum Source {
-    /// Nothing that is there before.
-    Nothing,
-    /// With the host's ids.
-    AsItIs(Tree),
-    Mapped(Tree),
-    /// Layers that are mapped, for changes in the container's own folder.
-    Image {
-        image: ImageMount,
-        lower: Tree,
-        data: Option<Tree>,
-    },
+    /// Files of the host or the store.
+    Tree(Tree),
+    /// A device, by a node of its own.
+    Node(Node),
+    /// An image, for changes in the container's own folder.
+    Image { image: ImageMount, lower: Tree, data: Option<Tree> },
+}
+
+/// How the ids of a mount show.
+#[derive(Debug)]
+enum Shown {
+    /// As they are on disk, which is nobody's inside.
+    AsTheyAre,
+    /// As the same numbers inside.
+    Inside,
+    /// As was said.
+    As(MappedMount),
 }
 
 #[derive(Debug)]
@@ -106,15 +117,20 @@ impl Trees {
         let root = RootTrees::open(rootfs).map_err(|source| failed(Stage::Rootfs, Path::new(""), source))?;
         let mounts =
             plan.steps.iter().filter_map(|step| if let Step::Mount(mount) = step { Some(mount) } else { None });
-        let source = |mount: &Mount| source(mount).map_err(|source| failed(Stage::Mount, &mount.target, source));
-        Ok(Self { root, sources: mounts.map(source).collect::<Result<_, _>>()? })
+        let (mut sources, mut shown) = (Vec::new(), Vec::new());
+        for mount in mounts {
+            let as_what = Shown::of(mount, plan)?;
+            sources.push(source(mount, &as_what).map_err(|source| failed(Stage::Mount, &mount.target, source))?);
+            shown.push(as_what);
+        }
+        Ok(Self { root, sources, shown })
     }
 
-    /// Has the mounts show their files with the ids of a user namespace.
+    /// Has the mounts show their files with the ids of a user namespace, whose maps these are.
     ///
     /// # Errors
-    /// [`Error::Unmapped`].
-    pub(crate) fn map(&self, namespace: BorrowedFd<'_>) -> Result<(), Error> {
+    /// [`Error::Unmapped`]; [`Error::Refused`] for a mount that was asked to be mapped.
+    pub(crate) fn map(&self, namespace: BorrowedFd<'_>, maps: &Maps) -> Result<(), Error> {
         match &self.root {
             RootTrees::Overlay { lower, data, folder, .. } => {
                 for tree in [Some(lower), data.as_ref(), Some(folder)].into_iter().flatten() {
@@ -123,14 +139,25 @@ impl Trees {
             }
             RootTrees::Directory(tree) => tree.map(namespace)?,
         }
-        self.sources.iter().try_for_each(|source| match source {
-            Source::Nothing | Source::AsItIs(_) => Ok(()),
-            Source::Mapped(tree) => tree.map(namespace),
-            Source::Image { lower, data, .. } => {
-                lower.map(namespace)?;
-                data.as_ref().map_or(Ok(()), |data| data.map(namespace))
+        let refused = |error: Error| match error {
+            Error::Unmapped(why) => Error::Refused(format!("idmap: {why}")),
+            other => other,
+        };
+        for (source, shown) in self.sources.iter().zip(&self.shown) {
+            match (source, shown) {
+                (None, _) | (_, Shown::AsTheyAre) => {}
+                (Some(Source::Node(node)), _) => node.give(maps).action("give a device to the container")?,
+                (Some(Source::Image { lower, data, .. }), _) => {
+                    [Some(lower), data.as_ref()].into_iter().flatten().try_for_each(|tree| tree.map(namespace))?;
+                }
+                (Some(Source::Tree(tree)), Shown::Inside) => tree.map(namespace).map_err(refused)?,
+                (Some(Source::Tree(tree)), Shown::As(mapped)) => {
+                    let own = userns::sleeping(&own_maps(mapped, maps)?)?;
+                    tree.map(own.as_fd()).map_err(refused)?;
+                }
             }
-        })
+        }
+        Ok(())
     }
 
     /// The layers of the overlay, in the child.
@@ -152,22 +179,55 @@ impl Trees {
 
     /// What the caller's mounts show, in their order. After [`Self::layers`], which attaches what images have their changes in.
     pub(crate) fn sources(&self, ephemeral: bool, label: Option<&str>) -> io::Result<Vec<Option<OwnedFd>>> {
-        let opened = |source: &Source| match source {
-            Source::Nothing => Ok(None),
-            Source::AsItIs(tree) | Source::Mapped(tree) => tree.mount.try_clone().map(Some),
+        let one = |source: &Source| match source {
+            Source::Tree(tree) => tree.mount.try_clone(),
+            Source::Node(node) => node.bind(),
             Source::Image { image, lower, data } => {
                 let RootTrees::Overlay { folder, .. } = &self.root else { return Err(image_mount::no_layers()) };
                 let data = data.as_ref().map(Tree::attached).transpose()?;
                 let mount = image_mount::overlay(image, &folder.mount, lower.attached()?, data, ephemeral, label)?;
                 if image.subpath.as_os_str().is_empty() {
-                    return Ok(Some(mount));
+                    return Ok(mount);
                 }
                 attach::attach(&mount, Waiting::Source.place()?)?;
-                image_mount::part(&mount.into(), image).map(Some)
+                image_mount::part(&mount.into(), image)
             }
         };
-        self.sources.iter().map(opened).collect()
+        self.sources.iter().map(|source| source.as_ref().map(one).transpose()).collect()
     }
+}
+
+impl Shown {
+    fn of(mount: &Mount, plan: &Plan) -> Result<Self, Error> {
+        let MountKind::Bind { source, .. } = &mount.kind else { return Ok(Self::Inside) };
+        match plan.spec.mapped.iter().find(|mapped| mapped.target == mount.target) {
+            Some(mapped) if mapped.users.is_empty() && mapped.groups.is_empty() => Ok(Self::Inside),
+            Some(mapped) => Ok(Self::As(mapped.clone())),
+            None if plan.spec.owned.contains(&mount.target) => Err(Error::Refused(format!(
+                "{}: the container's ids have no power over these files, so that U cannot give them away; say idmap too, by which \
+                 they have, or --userns host",
+                source.display()
+            ))),
+            None => Ok(Self::AsTheyAre),
+        }
+    }
+}
+
+/// The maps of a mount that has others than the container. Of a kind that is not said, it has the container's.
+fn own_maps(mapped: &MappedMount, container: &Maps) -> Result<Maps, Error> {
+    let map = |said: &[MappedIds], container: &IdMap| -> Result<IdMap, Error> {
+        if said.is_empty() {
+            return Ok(container.clone());
+        }
+        let extent = |ids: &MappedIds| {
+            let outside = if ids.is_inside { container.outside(ids.shown, ids.count) } else { Some(ids.shown) };
+            let none =
+                || Error::Refused(format!("idmap: {} ids from {} on are not in the container", ids.count, ids.shown));
+            Ok(Extent { inside: ids.disk, outside: outside.ok_or_else(none)?, count: ids.count })
+        };
+        said.iter().map(extent).collect::<Result<_, _>>().map(IdMap)
+    };
+    Ok(Maps { users: map(&mapped.users, &container.users)?, groups: map(&mapped.groups, &container.groups)? })
 }
 
 impl RootTrees {
@@ -209,26 +269,31 @@ impl Waiting {
     }
 }
 
-fn source(mount: &Mount) -> io::Result<Source> {
+fn source(mount: &Mount, shown: &Shown) -> io::Result<Option<Source>> {
     match &mount.kind {
         MountKind::Bind { source, recursive, propagation } => {
             let tree = attach::open_source(source, *recursive)?;
+            let found = rustix::fs::fstat(&tree)?;
+            if matches!(shown, Shown::Inside) && node::is_device(&found) {
+                return Node::like(&found).map(Source::Node).map(Some);
+            }
             // A mount of the host's, which shares what is mounted below with the host: a container that is less privileged may
             // hear of that at most, as of what it copies in a mount namespace of its own.
             let propagation = if *propagation == Propagation::Private { libc::MS_PRIVATE } else { libc::MS_SLAVE };
             sys::set_attributes(&tree, sys::Attributes { propagation, ..sys::Attributes::default() }, true)?;
-            Ok(Source::AsItIs(Tree { mount: tree, path: source.clone(), recursive: *recursive, propagation }))
+            let (path, recursive) = (source.clone(), *recursive);
+            Ok(Some(Source::Tree(Tree { mount: tree, path, recursive, propagation })))
         }
-        MountKind::Volume { folder, .. } => Tree::of_store(folder, false).map(Source::Mapped),
+        MountKind::Volume { folder, .. } => Ok(Some(Source::Tree(Tree::of_store(folder, false)?))),
         MountKind::Image(image) => {
             let checkout = image_mount::looked_up(image)?;
-            Ok(Source::Image {
+            Ok(Some(Source::Image {
                 image: image.clone(),
                 lower: Tree::of_store(&checkout.root, false)?,
                 data: checkout.data.as_deref().map(|data| Tree::of_store(data, false)).transpose()?,
-            })
+            }))
         }
-        MountKind::Tmpfs { .. } => Ok(Source::Nothing),
+        MountKind::Tmpfs { .. } => Ok(None),
     }
 }
 

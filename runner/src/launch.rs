@@ -167,11 +167,15 @@ impl Launch<'_, '_> {
             Wanted::Single => userns::write_single(id, Uid::current().as_raw(), Gid::current().as_raw())?,
         }
         if let (Some(trees), Some(namespace)) = (&trees, &namespace) {
-            trees.map(namespace.as_fd())?;
-            match maps {
-                Wanted::Direct(maps) => streams::give(maps),
-                _ => streams::give_to(id),
-            }
+            let joined;
+            let maps = if let Wanted::Direct(maps) = maps {
+                maps
+            } else {
+                joined = Maps::of_process(id).action("read the ids of the user namespace")?;
+                &joined
+            };
+            trees.map(namespace.as_fd(), maps)?;
+            streams::give(maps);
         }
         drop(trees);
         parent.release().action("release the child")?;

@@ -51,6 +51,7 @@ mod idmapped;
 mod image_mount;
 mod init;
 mod keeper;
+mod node;
 mod owner;
 mod pty;
 mod streams;

@@ -170,6 +170,11 @@ impl Plan {
             (UserNamespace::Host, true) => None,
             (UserNamespace::Host, false) => Some(Shape::Auto),
         };
+        let has_maps = spec.mapped.iter().any(|mapped| !mapped.users.is_empty() || !mapped.groups.is_empty());
+        if user_namespace.is_none() && has_maps {
+            let text = "idmap with ids: the container has the host's ids, which are those on disk; leave the ids out, or --userns host";
+            return Err(Error::Refused(text.to_owned()));
+        }
         // What the kernel does not know cannot be given.
         spec.capabilities &= u64::MAX >> (63 - host.last_capability.min(63));
         spec.granted &= spec.capabilities;

@@ -70,6 +70,8 @@ pub struct Spec {
     pub mounts: Vec<Mount>,
     /// Targets of mounts whose files are given to the user.
     pub owned: Vec<PathBuf>,
+    /// Mounts whose files show with other ids than on disk. Real root's alone.
+    pub mapped: Vec<MappedMount>,
     /// Paths that are masked or read-only by default and shall not be; `ALL` for all.
     pub unmask: Vec<PathBuf>,
     /// Further paths that are masked.
@@ -134,6 +136,7 @@ impl Default for Spec {
             selinux: None,
             mounts: Vec::new(),
             owned: Vec::new(),
+            mapped: Vec::new(),
             unmask: Vec::new(),
             read_only: false,
             terminal: false,
@@ -385,6 +388,30 @@ pub struct Lower {
     pub root: PathBuf,
     /// The pool, for a checkout of stubs.
     pub data: Option<PathBuf>,
+}
+
+/// A mount whose files show with other ids than on disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MappedMount {
+    /// Its target.
+    pub target: PathBuf,
+    /// User ids; for none the container has the ids that are on disk.
+    pub users: Vec<MappedIds>,
+    /// Group ids; as for users.
+    pub groups: Vec<MappedIds>,
+}
+
+/// Ids of the files of a mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MappedIds {
+    /// The first on disk.
+    pub disk: u32,
+    /// What it shows as.
+    pub shown: u32,
+    /// How many.
+    pub count: u32,
+    /// Whether it shows as that inside; else as what is that on the host.
+    pub is_inside: bool,
 }
 
 /// How mounts travel (`mount_namespaces(7)`).

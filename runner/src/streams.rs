@@ -5,7 +5,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{Gid, Uid, fchown, fstatfs};
 
-use crate::idmap::IdMap;
 use crate::userns::Maps;
 
 /// `PIPEFS_MAGIC` of `linux/magic.h`: a pipe with a name is somebody's file, one without is nobody's but those who have it.
@@ -13,7 +12,7 @@ const PIPE_FS: i64 = 0x5049_5045;
 
 /// Gives the pipes among this process's standard streams to root inside.
 pub(crate) fn give(maps: &Maps) {
-    let (Some(uid), Some(gid)) = (maps.users.outside(0), maps.groups.outside(0)) else { return };
+    let (Some(uid), Some(gid)) = (maps.users.outside(0, 1), maps.groups.outside(0, 1)) else { return };
     let one = |stream: BorrowedFd<'_>| {
         if fstatfs(stream).is_ok_and(|system| system.f_type == PIPE_FS) {
             // One that stays the caller's can still be written to.
@@ -22,12 +21,4 @@ pub(crate) fn give(maps: &Maps) {
     };
     let (input, output, errors) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     [input.as_fd(), output.as_fd(), errors.as_fd()].into_iter().for_each(one);
-}
-
-/// As [`give`], to root in the user namespace of a process.
-pub(crate) fn give_to(process: i32) {
-    let map = |file: &str| std::fs::read_to_string(format!("/proc/{process}/{file}")).map(|text| IdMap::shown(&text));
-    if let (Ok(users), Ok(groups)) = (map("uid_map"), map("gid_map")) {
-        give(&Maps { users, groups });
-    }
 }

@@ -31,6 +31,12 @@ pub struct Maps {
 }
 
 impl Maps {
+    /// Those of the user namespace that a process is in.
+    pub(crate) fn of_process(id: i32) -> io::Result<Self> {
+        let map = |file: &str| std::fs::read_to_string(format!("/proc/{id}/{file}")).map(|text| IdMap::shown(&text));
+        Ok(Self { users: map("uid_map")?, groups: map("gid_map")? })
+    }
+
     /// The maps of a shape for the caller, over its subordinate ids.
     pub(crate) fn of_caller(shape: Shape, users: &SubordinateRanges, groups: &SubordinateRanges) -> Self {
         let (uid, gid) = (Uid::current().as_raw(), Gid::current().as_raw());

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
 
 use super::csv;
+use super::idmap::IdMapping;
 use super::options::Options;
 use crate::lrun::args::container_name;
 
@@ -24,6 +25,8 @@ pub struct Mount {
     pub noexec: bool,
     /// Its files are given to the container's user, for good.
     pub owned: bool,
+    /// Which ids its files show with; for none as on disk.
+    pub ids: Option<IdMapping>,
 }
 
 /// What is mounted.
@@ -278,7 +281,7 @@ fn spec(argument: &str) -> Result<Mount, VolumeError> {
             },
             ("relabel", Some("shared" | "private")) => options.add("z", argument)?,
             ("chown" | "U", None | Some("true")) => options.add("U", argument)?,
-            ("idmap", _) => return Err(VolumeError::Idmap(argument.into())),
+            ("idmap", _) => options.add(field, argument)?,
             ("tmpfs-size", Some(value)) => options.add(&format!("size={value}"), argument)?,
             ("tmpfs-mode", Some(value)) => options.add(&format!("mode={value}"), argument)?,
             ("volume-nocopy", None | Some("true")) => options.add("nocopy", argument)?,
@@ -347,6 +350,7 @@ fn bind(source: &str, target: &str, options: &Options, whole: &str) -> Result<Mo
         nodev: options.nodev.unwrap_or(false),
         noexec: options.noexec.unwrap_or(false),
         owned: options.owned(whole)?,
+        ids: options.ids.clone(),
     })
 }
 
@@ -357,6 +361,9 @@ fn named(name: Option<&str>, target: &str, options: &Options, whole: &str) -> Re
     }
     if options.recursive.is_some() || options.propagation.is_some() {
         return Err(VolumeError::option("bind or propagation", whole));
+    }
+    if options.ids.as_ref().is_some_and(|ids| *ids != IdMapping::default()) {
+        return Err(VolumeError::option("idmap with ids, since a volume has the container's,", whole));
     }
     let name = name.map(|name| container_name(name).map_err(|_| VolumeError::Named(name.into()))).transpose()?;
     Ok(Mount {
@@ -371,6 +378,7 @@ fn named(name: Option<&str>, target: &str, options: &Options, whole: &str) -> Re
         nodev: options.nodev.unwrap_or(true),
         noexec: options.noexec.unwrap_or(false),
         owned: options.owned(whole)?,
+        ids: options.ids.clone(),
     })
 }
 
@@ -382,8 +390,8 @@ fn image(name: &str, subpath: &str, target: &str, options: &Options, whole: &str
     if options.recursive.is_some() || options.propagation.is_some() || options.relabel.is_some() {
         return Err(VolumeError::option("bind, propagation or z", whole));
     }
-    if options.owned.is_some() {
-        return Err(VolumeError::option("U", whole));
+    if options.owned.is_some() || options.ids.is_some() {
+        return Err(VolumeError::option("U or idmap", whole));
     }
     Ok(Mount {
         kind: MountKind::Image { name: name.into(), subpath: subpath.into() },
@@ -393,6 +401,7 @@ fn image(name: &str, subpath: &str, target: &str, options: &Options, whole: &str
         nodev: options.nodev.unwrap_or(true),
         noexec: options.noexec.unwrap_or(false),
         owned: false,
+        ids: None,
     })
 }
 
@@ -400,8 +409,8 @@ fn tmpfs(target: &str, options: &Options, whole: &str) -> Result<Mount, VolumeEr
     if options.recursive.is_some() || options.propagation.is_some() || options.relabel.is_some() {
         return Err(VolumeError::option("bind, propagation or z", whole));
     }
-    if options.copies.is_some() {
-        return Err(VolumeError::option("copy or nocopy", whole));
+    if options.copies.is_some() || options.ids.is_some() {
+        return Err(VolumeError::option("copy, nocopy or idmap", whole));
     }
     Ok(Mount {
         kind: MountKind::Tmpfs { size: options.size, mode: options.mode, copies: options.copies_up.unwrap_or(false) },
@@ -411,6 +420,7 @@ fn tmpfs(target: &str, options: &Options, whole: &str) -> Result<Mount, VolumeEr
         nodev: options.nodev.unwrap_or(true),
         noexec: options.noexec.unwrap_or(false),
         owned: options.owned(whole)?,
+        ids: None,
     })
 }
 
@@ -521,7 +531,8 @@ mod tests {
         for (argument, expected) in [
             ("/a:/x:bogus", "unknown option \"bogus\""),
             ("/a:/x:ro,U", "repeats or contradicts"),
-            ("/a:/x:idmap", "only root has"),
+            ("/a:/x:idmap=uids=1", "no map of ids"),
+            ("data:/x:idmap=uids=0-1-1", "idmap with ids"),
             ("/a:/x:O", "unknown option \"O\""),
             ("/a:/x:ro,rw", "repeats or contradicts"),
             ("/a:/x:private,shared", "repeats or contradicts"),
@@ -579,6 +590,7 @@ mod tests {
             nodev: true,
             noexec: false,
             owned: false,
+            ids: None,
         };
         assert_eq!(spec("type=tmpfs,dst=/x,tmpfs-size=1m,tmpfs-mode=700").as_ref(), Ok(&expected));
         assert_eq!(memory("/x:size=1m,mode=0700,rw").as_ref(), Ok(&expected));

@@ -1,5 +1,6 @@
 //! The options that bind mounts and tmpfs share, each of which may be given once.
 
+use super::idmap::IdMapping;
 use super::mount::{Propagation, VolumeError};
 
 /// What a list of options says; `None` where it says nothing.
@@ -20,6 +21,8 @@ pub(super) struct Options {
     pub(super) copies: Option<bool>,
     /// Whether the files are given to the container's user.
     pub(super) owned: Option<bool>,
+    /// Which ids the files show with.
+    pub(super) ids: Option<IdMapping>,
 }
 
 impl Options {
@@ -43,7 +46,7 @@ impl Options {
             ("bind", None) => once(&mut self.recursive, false),
             ("z" | "Z", None) => once(&mut self.relabel, true),
             ("U", None) => once(&mut self.owned, true),
-            ("idmap", _) => Err(VolumeError::Idmap(whole.into())),
+            ("idmap", value) => set(&mut self.ids, IdMapping::parse(value, whole)?, option, whole),
             ("copy", None) => once(&mut self.copies, true),
             ("nocopy", None) => once(&mut self.copies, false),
             ("tmpcopyup", None) => once(&mut self.copies_up, true),

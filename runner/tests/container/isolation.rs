@@ -359,18 +359,23 @@ fn filter(bench: &Bench) {
 }
 
 fn rootful(bench: &Bench) {
-    let run = bench.container_of(ROOT);
-    let out = run.sh(
-        "cat /proc/self/status; cat /proc/self/uid_map; ls /sys/class/net; for p in /proc/[0-9]*; do echo $p; done",
-    );
-    assert_eq!(status(&out, "CapEff"), "00000000a80425fb");
-    assert!(out.contains("4294967295") && out.ends_with("\nlo\n/proc/1\n"), "{out}");
-    for attempt in [
-        "mount -t tmpfs tmpfs /srv",
-        "mknod /srv/d c 1 5 && head -c 1 /srv/d",
-        "echo x > /proc/sys/kernel/core_pattern",
-    ] {
-        let finished = bench.container_of(ROOT).run(&["/bin/sh", "-c", attempt]);
-        assert_ne!(finished.code, 0, "{attempt}: {finished:?}");
+    // With ids of its own, where the machine has some for root, and with the host's.
+    for flags in [&[][..], &["--with", r#"{"user_namespace": "Host"}"#]] {
+        let mut run = bench.container_of(ROOT);
+        let out = run.flags(flags).sh(
+            "cat /proc/self/status; cat /proc/self/uid_map; ls /sys/class/net; for p in /proc/[0-9]*; do echo $p; done; ls /",
+        );
+        assert_eq!(status(&out, "CapEff"), "00000000a80425fb");
+        assert!(flags.is_empty() || out.contains("4294967295"), "{out}");
+        assert!(out.contains("\nlo\n/proc/1\nbin\n"), "{out}");
+        for attempt in [
+            "mount -t tmpfs tmpfs /srv",
+            "mknod /srv/d c 1 5 && head -c 1 /srv/d",
+            "echo x > /proc/sys/kernel/core_pattern",
+        ] {
+            let mut run = bench.container_of(ROOT);
+            let finished = run.flags(flags).run(&["/bin/sh", "-c", attempt]);
+            assert_ne!(finished.code, 0, "{attempt}: {finished:?}");
+        }
     }
 }

@@ -53,7 +53,7 @@ pub struct RunArguments {
     #[arg(long, value_name = "FILE")]
     pub env_file: Vec<PathBuf>,
 
-    /// Bind a file or directory, or a volume by its name, or a new one; OPTIONS: ro, noexec, nodev, suid, U (its files become the user's, for good), z, Z; of a bind: bind, [r]private|[r]slave|[r]shared; of a volume: nocopy
+    /// Bind a file or directory, or a volume by its name, or a new one; OPTIONS: ro, noexec, nodev, suid, U (its files become the user's, for good), z, Z; of a bind: bind, [r]private|[r]slave|[r]shared, by root idmap[=uids=DISK-SHOWN-COUNT;gids=…]; of a volume: nocopy
     #[arg(short, long = "volume", value_name = "[SOURCE:]TARGET[:OPTIONS]")]
     pub volumes: Vec<String>,
 
