@@ -50,6 +50,7 @@ mod init;
 mod keeper;
 mod owner;
 mod pty;
+mod rights;
 mod sysctl;
 mod target;
 mod unpack;
