@@ -14,10 +14,10 @@ use rustix::mount::{
 use crate::copy::{Copier, Owner};
 use crate::plan::{Attributes, DEVICE_LINKS, DEVICES};
 use crate::rootfs::Rootfs;
-use crate::spec::{Mount, MountKind, Propagation, SecretFile};
+use crate::spec::{Mount, MountKind, Propagation, Relabel, SecretFile};
 use crate::sys::mount as sys;
 use crate::target::{Kind, Root, file_type};
-use crate::{image_mount, volumes};
+use crate::{image_mount, relabel, volumes};
 
 /// The mount option that gives all files of a file system an SELinux label (`mount(8)`).
 pub(crate) const CONTEXT: &str = "context";
@@ -232,14 +232,16 @@ fn open_source(source: &Path, recursive: bool) -> io::Result<OwnedFd> {
 /// A mount of the caller's, whose source is open if it has one.
 pub(crate) fn volume(root: &Root, mount: &Mount, source: Option<OwnedFd>, label: Option<&str>) -> io::Result<()> {
     let opened = || source.ok_or_else(|| io::Error::other("its source was not opened"));
-    let (tree, propagation) = match &mount.kind {
-        MountKind::Bind { propagation, .. } => (opened()?, *propagation),
-        MountKind::Image(_) => (opened()?, Propagation::Private),
-        MountKind::Volume { folder, copies, .. } => {
+    let (tree, propagation, relabel) = match &mount.kind {
+        MountKind::Bind { propagation, relabel, .. } => (opened()?, *propagation, *relabel),
+        MountKind::Image(_) => (opened()?, Propagation::Private, None),
+        MountKind::Volume { folder, copies, relabel, .. } => {
             let place = volume_place(root, &mount.target, Kind::Directory)?;
-            volumes::begin(folder, *copies, root, &place)
+            let is_first = volumes::begin(folder, *copies, root, &place)
                 .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", folder.display())))?;
-            (open_source(&folder.join(volumes::DATA), false)?, Propagation::Private)
+            // A new one is for containers, of which the first need not be the last.
+            let relabel = relabel.or(is_first.then_some(Relabel::Shared));
+            (open_source(&folder.join(volumes::DATA), false)?, Propagation::Private, relabel)
         }
         MountKind::Tmpfs { size, mode, copies } => {
             let mut options = vec![("mode".to_owned(), format!("{mode:o}"))];
@@ -259,6 +261,9 @@ pub(crate) fn volume(root: &Root, mount: &Mount, source: Option<OwnedFd>, label:
             return attach(&tmpfs, &place);
         }
     };
+    if let (Some(label), Some(whom)) = (label, relabel) {
+        self::relabel::relabel(&tree, label, whom)?;
+    }
     let propagation = match propagation {
         Propagation::Private => libc::MS_PRIVATE,
         Propagation::Slave => libc::MS_SLAVE,

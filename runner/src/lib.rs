@@ -50,6 +50,7 @@ mod init;
 mod keeper;
 mod owner;
 mod pty;
+mod relabel;
 mod rights;
 mod sysctl;
 mod target;
