@@ -90,11 +90,26 @@ fn files_are_copied_as_by_podman_whether_the_container_runs_or_not() {
     );
     ok(&env, &["rm", "-f", "-t", "0", "box"]);
 
-    // Where the caller is somebody else inside, the copies are still the caller's.
-    ok(&env, &["create", "--name", "keep", "--userns", "keep-id", &image, "true"]);
-    ok(&env, &["cp", "in/f", "keep:/f"]);
-    ok(&env, &["cp", "keep:/f", "kept"]);
-    assert_eq!(std::fs::metadata(env.scratch.join("kept")).unwrap().uid(), env.user.clone().unwrap().uid);
+    // Where the caller is somebody else inside, the copies are still the caller's; and files of the caller's are open to
+    // nobody but the caller, also where their group does not exist inside.
+    sh(&env, "mkdir -m 700 own own/sub; echo own > own/sub/f; chmod 600 own/sub/f");
+    for path in ["own", "own/sub", "own/sub/f"] {
+        std::os::unix::fs::chown(env.scratch.join(path), None, Some(9)).unwrap();
+    }
+    ok(&env, &["create", "--name", "keep", "--userns", "keep-id", &image, "sleep", "1000"]);
+    for round in ["resting", "running"] {
+        ok(&env, &["cp", "in/f", "keep:/f"]);
+        ok(&env, &["cp", "keep:/f", &format!("own/sub/{round}")]);
+        let copy = std::fs::metadata(env.scratch.join("own/sub").join(round)).unwrap();
+        assert_eq!((copy.uid(), copy.mode() & 0o7777), (env.user.clone().unwrap().uid, 0o644), "{round}");
+        ok(&env, &["cp", "own", &format!("keep:/{round}")]);
+        ok(&env, &["cp", "keep:/etc/apt", "own/sub"]);
+        ok(&env, &["start", "keep"]);
+        let look = format!("find /{round} ! -user lstest -o ! -group lstest; cat /{round}/sub/f");
+        assert_eq!(ok(&env, &["exec", "-u", "0", "keep", "sh", "-c", &look]), "own\n", "{round}");
+    }
+    assert_eq!(sh(&env, "find own/sub/apt ! -user lstest; ls own/sub/apt | wc -l"), "7\n");
+    ok(&env, &["rm", "-f", "-t", "0", "keep"]);
 }
 
 #[test]

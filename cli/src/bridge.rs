@@ -18,7 +18,7 @@ use lstore::manifest::RunConfig;
 use lstore::{Checkout, IdShift};
 
 use crate::capability;
-use crate::env::Environment;
+use crate::env::{Environment, HOME};
 use crate::lrun::args::{CgroupsArgument, RunArguments, UlimitArgument, UserNamespaceArgument};
 use crate::lrun::security::{SeccompOption, SecurityOptions, Unmask};
 use crate::lrun::{account, device, etc, uplink};
@@ -67,7 +67,7 @@ pub fn spec(
     let working_dir = if config.working_dir.is_empty() { "/" } else { &config.working_dir };
     let cwd = Path::new("/").join(arguments.workdir.clone().unwrap_or_else(|| working_dir.into()));
     let user = user(arguments, config);
-    Ok(Spec {
+    let spec = Spec {
         args: words(arguments, config),
         env: variables(arguments, config, environment, &hostname)?,
         account: account::of(arguments, &user, &cwd)?,
@@ -121,7 +121,9 @@ pub fn spec(
         joined: Joined::default(),
         secrets: Vec::new(),
         hostname: if arguments.uts.is_own() { hostname } else { String::new() },
-    })
+    };
+    check_labels(&spec, environment)?;
+    Ok(spec)
 }
 
 /// Where a checkout is.
@@ -318,6 +320,32 @@ const SYSTEM: [&str; 17] = [
     "/sys", "/usr", "/var",
 ];
 
+/// Further ones, whose files the rest of the system could not use any more with labels of containers.
+const UNLABELLED: [&str; 8] =
+    ["/etc/passwd", "/etc/pki", "/etc/shadow", "/media", "/tmp", "/var/lib", "/var/log", "/var/tmp"];
+
+/// Refuses to label what is not for containers alone: the folders of the system, all in /usr, and homes.
+fn check_labels(spec: &Spec, environment: &Environment) -> Result<(), Failure> {
+    if spec.selinux.is_none() {
+        return Ok(());
+    }
+    for mount in &spec.mounts {
+        let MountKind::Bind { source, relabel: Some(_), .. } = &mount.kind else { continue };
+        let source = std::fs::canonicalize(source)?;
+        let is_home = environment.get(HOME).is_some_and(|home| source == Path::new(home));
+        let is_systems = SYSTEM.iter().chain(&UNLABELLED).any(|system| source == Path::new(system));
+        if is_home || is_systems || source.starts_with("/usr") || source.parent() == Some(Path::new("/home")) {
+            return Err(format!(
+                "{}: SELinux labels of the system's folders and of homes are not changed; leave out z and Z, or mount \
+                 a folder within",
+                source.display()
+            )
+            .into());
+        }
+    }
+    Ok(())
+}
+
 /// The targets of mounts whose files are given to the user. Looked for only where one may be meant.
 fn owned(arguments: &RunArguments) -> Result<Vec<PathBuf>, Failure> {
     let may_be_meant = |argument: &String| argument.contains('U') || argument.contains("chown");
@@ -420,11 +448,9 @@ pub fn mount(mount: volume::Mount) -> Result<Mount, Failure> {
         }
         // Where it is becomes known when it is made.
         volume::MountKind::Volume { name, copies, relabel } => {
-            refuse_labels(relabel, &target)?;
-            MountKind::Volume { name: name.unwrap_or_default(), folder: PathBuf::new(), copies }
+            MountKind::Volume { name: name.unwrap_or_default(), folder: PathBuf::new(), copies, relabel }
         }
         volume::MountKind::Bind { source, recursive, propagation, relabel } => {
-            refuse_labels(relabel, &source)?;
             let source = std::path::absolute(&source)?;
             if !source.exists() {
                 return Err(format!("{}: no such file or directory to bind; make it first", source.display()).into());
@@ -436,18 +462,10 @@ pub fn mount(mount: volume::Mount) -> Result<Mount, Failure> {
                 Said::Slave | Said::RecursiveSlave => Propagation::Slave,
                 Said::Shared | Said::RecursiveShared => Propagation::Shared,
             };
-            MountKind::Bind { source, recursive, propagation }
+            MountKind::Bind { source, recursive, propagation, relabel }
         }
     };
     Ok(Mount { kind, target, read_only, nosuid, nodev, noexec })
-}
-
-fn refuse_labels(relabel: bool, path: &Path) -> Result<(), Failure> {
-    if relabel && Path::new("/sys/fs/selinux/enforce").exists() {
-        let path = path.display();
-        return Err(format!("{path}: labels are not changed; leave out z and Z, or run chcon before").into());
-    }
-    Ok(())
 }
 
 #[cfg(test)]

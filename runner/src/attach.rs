@@ -15,10 +15,10 @@ use crate::copy::{Copier, Owner};
 use crate::idmapped::{Trees, Waiting};
 use crate::plan::{Attributes, DEVICE_LINKS, DEVICES};
 use crate::rootfs::Rootfs;
-use crate::spec::{Mount, MountKind, Propagation, SecretFile};
+use crate::spec::{Mount, MountKind, Propagation, Relabel, SecretFile};
 use crate::sys::mount as sys;
 use crate::target::{Kind, Root, file_type};
-use crate::{image_mount, volumes};
+use crate::{image_mount, relabel, volumes};
 
 /// The mount option that gives all files of a file system an SELinux label (`mount(8)`).
 pub(crate) const CONTEXT: &str = "context";
@@ -271,26 +271,27 @@ pub(crate) fn open_source(source: &Path, recursive: bool) -> io::Result<OwnedFd>
 /// A mount of the caller's, whose source is open if it has one.
 pub(crate) fn volume(root: &Root, mount: &Mount, source: Option<OwnedFd>, label: Option<&str>) -> io::Result<()> {
     let opened = |source: Option<OwnedFd>| source.ok_or_else(|| io::Error::other("its source was not opened"));
-    let (tree, propagation) = match &mount.kind {
-        MountKind::Bind { propagation, .. } => (opened(source)?, *propagation),
-        MountKind::Image(_) => (opened(source)?, Propagation::Private),
-        MountKind::Volume { folder, copies, .. } => {
+    let (tree, propagation, relabel) = match &mount.kind {
+        MountKind::Bind { propagation, relabel, .. } => (opened(source)?, *propagation, *relabel),
+        MountKind::Image(_) => (opened(source)?, Propagation::Private, None),
+        MountKind::Volume { folder, copies, relabel, .. } => {
             let told = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", folder.display()));
             let place = volume_place(root, &mount.target, Kind::Directory)?;
-            let data = match source {
+            let (data, is_first) = match source {
                 None => {
-                    volumes::begin(&volumes::open(folder).map_err(told)?, *copies, root, &place).map_err(told)?;
-                    open_source(&folder.join(volumes::DATA), false)?
+                    let is_first = volumes::begin(&volumes::open(folder).map_err(told)?, *copies, root, &place);
+                    (open_source(&folder.join(volumes::DATA), false)?, is_first.map_err(told)?)
                 }
                 // With other ids than on disk. Attached, since of what is not there can be no further mount.
                 Some(folder) => {
                     attach(&folder, Waiting::Source.place()?)?;
-                    volumes::begin(&volumes::reopen(&folder)?, *copies, root, &place).map_err(told)?;
+                    let is_first = volumes::begin(&volumes::reopen(&folder)?, *copies, root, &place).map_err(told)?;
                     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-                    open_tree(&folder, volumes::DATA, flags)?
+                    (open_tree(&folder, volumes::DATA, flags)?, is_first)
                 }
             };
-            (data, Propagation::Private)
+            // A new one is for containers, of which the first need not be the last.
+            (data, Propagation::Private, relabel.or(is_first.then_some(Relabel::Shared)))
         }
         MountKind::Tmpfs { size, mode, copies } => {
             let mut options = vec![("mode".to_owned(), format!("{mode:o}"))];
@@ -310,6 +311,9 @@ pub(crate) fn volume(root: &Root, mount: &Mount, source: Option<OwnedFd>, label:
             return attach(&tmpfs, &place);
         }
     };
+    if let (Some(label), Some(whom)) = (label, relabel) {
+        self::relabel::relabel(&tree, label, whom)?;
+    }
     let propagation = match propagation {
         Propagation::Private => libc::MS_PRIVATE,
         Propagation::Slave => libc::MS_SLAVE,

@@ -18,6 +18,8 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use crate::rights::{Caller, as_caller};
+
 /// Attributes of the overlay's own: with them a file would mean something else to the next mount.
 const OVERLAY: [&[u8]; 2] = [b"user.overlay.", b"trusted.overlay."];
 /// Most bytes of an extended attribute, and of the list of their names (`xattr(7)`).
@@ -40,6 +42,8 @@ pub(crate) struct Copier {
     harmless: bool,
     /// Whether directories give way to what is none, and the other way round.
     overwrite: bool,
+    /// By whose rights the originals are reached.
+    reads_as: Caller,
     /// The first copy of each original that has several names, by its path from where the copying began: a descriptor for
     /// each would be too many.
     linked: HashMap<(u64, u64), PathBuf>,
@@ -58,7 +62,12 @@ struct Level {
 
 impl Copier {
     pub(crate) fn new(owner: Owner, harmless: bool, overwrite: bool) -> Self {
-        Self { owner, harmless, overwrite, linked: HashMap::new() }
+        Self { owner, harmless, overwrite, reads_as: None, linked: HashMap::new() }
+    }
+
+    /// The originals are the caller's to reach, not root's.
+    pub(crate) fn reading_as(self, caller: Caller) -> Self {
+        Self { reads_as: caller, ..self }
     }
 
     /// See there.
@@ -69,7 +78,7 @@ impl Copier {
     /// Copies what is in a directory into another, which gets its metadata too where `with_own` asks for it.
     pub(crate) fn contents(&mut self, from: OwnedFd, to: OwnedFd, with_own: bool) -> io::Result<()> {
         let stat = if with_own { Some(fstat(&from)?) } else { None };
-        let (names, base) = (names(&from)?, to.try_clone()?);
+        let (names, base) = (self.read(|| names(&from))?, to.try_clone()?);
         self.levels(vec![Level { path: PathBuf::new(), from, to, names, stat }], base.as_fd())
     }
 
@@ -86,6 +95,10 @@ impl Copier {
         }
         make_way(to, name, self.overwrite)?;
         self.opened(original, &stat, to, name)
+    }
+
+    fn read<T>(&self, work: impl FnOnce() -> T) -> T {
+        as_caller(self.reads_as, work)
     }
 
     /// A stack instead of recursion: the depth is the container's choice.
@@ -116,7 +129,7 @@ impl Copier {
         (to, new_name): (BorrowedFd<'_>, &OsStr),
         (base, path): (BorrowedFd<'_>, PathBuf),
     ) -> io::Result<Option<Level>> {
-        let stat = statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let stat = self.read(|| statat(from, name, AtFlags::SYMLINK_NOFOLLOW))?;
         let kind = FileType::from_raw_mode(stat.st_mode);
         if self.harmless && matches!(kind, FileType::CharacterDevice | FileType::BlockDevice) {
             return Ok(None);
@@ -135,7 +148,7 @@ impl Copier {
         match kind {
             FileType::RegularFile => self.regular(from, name, to, new_name)?,
             FileType::Symlink => {
-                let target = rustix::fs::readlinkat(from, name, Vec::new())?;
+                let target = self.read(|| rustix::fs::readlinkat(from, name, Vec::new()))?;
                 symlinkat(target.as_c_str(), to, new_name)?;
                 let (uid, gid) = self.ids(&stat);
                 rustix::fs::chownat(to, new_name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
@@ -165,7 +178,8 @@ impl Copier {
         path: PathBuf,
     ) -> io::Result<Level> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let from = openat(from, name, flags, Mode::empty())?;
+        let from = self.read(|| openat(from, name, flags, Mode::empty()))?;
+        let names = self.read(|| names(&from))?;
         if self.overwrite {
             clear_for_directory(to, new_name)?;
         }
@@ -179,11 +193,11 @@ impl Copier {
             other => other.into(),
         })?;
         let stat = if is_new { Some(fstat(&from)?) } else { None };
-        Ok(Level { path, names: names(&from)?, from, to, stat })
+        Ok(Level { path, from, to, names, stat })
     }
 
     fn regular(&mut self, from: BorrowedFd<'_>, name: &OsStr, to: BorrowedFd<'_>, new_name: &OsStr) -> io::Result<()> {
-        match open_regular(from, name)? {
+        match self.read(|| open_regular(from, name))? {
             Some((original, stat)) => self.opened(original, &stat, to, new_name),
             None => Ok(()),
         }
@@ -244,7 +258,7 @@ impl Copier {
     }
 
     fn attributes(&self, from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
-        for (name, value) in attributes(from)? {
+        for (name, value) in self.read(|| attributes(from))? {
             if !self.harmless || name.as_bytes().starts_with(b"user.") {
                 set_attribute(to, &name, &value)?;
             }

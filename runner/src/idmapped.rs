@@ -199,15 +199,19 @@ impl Trees {
 
 impl Shown {
     fn of(mount: &Mount, plan: &Plan) -> Result<Self, Error> {
-        let MountKind::Bind { source, .. } = &mount.kind else { return Ok(Self::Inside) };
+        let MountKind::Bind { source, relabel, .. } = &mount.kind else { return Ok(Self::Inside) };
+        let powerless = |option: &str, what: &str| {
+            Err(Error::Refused(format!(
+                "{}: the container's ids have no power over these files, so that {option} cannot {what}; say idmap too, by which \
+                 they have, or --userns host",
+                source.display()
+            )))
+        };
         match plan.spec.mapped.iter().find(|mapped| mapped.target == mount.target) {
             Some(mapped) if mapped.users.is_empty() && mapped.groups.is_empty() => Ok(Self::Inside),
             Some(mapped) => Ok(Self::As(mapped.clone())),
-            None if plan.spec.owned.contains(&mount.target) => Err(Error::Refused(format!(
-                "{}: the container's ids have no power over these files, so that U cannot give them away; say idmap too, by which \
-                 they have, or --userns host",
-                source.display()
-            ))),
+            None if plan.spec.owned.contains(&mount.target) => powerless("U", "give them away"),
+            None if relabel.is_some() && plan.spec.selinux.is_some() => powerless("z", "label them"),
             None => Ok(Self::AsTheyAre),
         }
     }
@@ -271,7 +275,7 @@ impl Waiting {
 
 fn source(mount: &Mount, shown: &Shown) -> io::Result<Option<Source>> {
     match &mount.kind {
-        MountKind::Bind { source, recursive, propagation } => {
+        MountKind::Bind { source, recursive, propagation, .. } => {
             let tree = attach::open_source(source, *recursive)?;
             let found = rustix::fs::fstat(&tree)?;
             if matches!(shown, Shown::Inside) && node::is_device(&found) {

@@ -54,6 +54,8 @@ mod keeper;
 mod node;
 mod owner;
 mod pty;
+mod relabel;
+mod rights;
 mod streams;
 mod sysctl;
 mod target;

@@ -345,7 +345,8 @@ fn shared_memory(spec: &Spec, attributes: Attributes) -> Step {
             vec![("mode".to_owned(), "1777".to_owned()), ("size".to_owned(), format!("{}k", spec.shm_size >> 10))];
         return Step::Filesystem { kind: "tmpfs", options, target, attributes, refused: Refused::Fails };
     }
-    let kind = MountKind::Bind { source: target.clone(), recursive: false, propagation: Propagation::Private };
+    let kind =
+        MountKind::Bind { source: target.clone(), recursive: false, propagation: Propagation::Private, relabel: None };
     Step::Mount(Mount { kind, target, read_only: false, nosuid: true, nodev: true, noexec: true })
 }
 

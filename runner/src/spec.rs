@@ -341,6 +341,9 @@ pub enum MountKind {
         recursive: bool,
         /// Whether later mounts of the host show inside.
         propagation: Propagation,
+        /// For whom its files are labelled, if they are to be.
+        #[serde(default)]
+        relabel: Option<Relabel>,
     },
     /// A directory that outlives containers, see [`crate::volumes`].
     Volume {
@@ -350,6 +353,9 @@ pub enum MountKind {
         folder: PathBuf,
         /// Whether it begins with what the image has there, if nobody has used it yet.
         copies: bool,
+        /// As for a bind.
+        #[serde(default)]
+        relabel: Option<Relabel>,
     },
     /// The files of an image, as the container may change them.
     Image(ImageMount),
@@ -412,6 +418,15 @@ pub struct MappedIds {
     pub count: u32,
     /// Whether it shows as that inside; else as what is that on the host.
     pub is_inside: bool,
+}
+
+/// For whom the files of a mount are labelled, where containers have SELinux labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Relabel {
+    /// All containers.
+    Shared,
+    /// This one.
+    Private,
 }
 
 /// How mounts travel (`mount_namespaces(7)`).

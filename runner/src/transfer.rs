@@ -18,6 +18,7 @@ use crate::attach;
 use crate::copy::{Copier, Owner, clear_for_directory, open_regular};
 use crate::error::{Action, Error};
 use crate::identity;
+use crate::rights::add_root_to;
 use crate::sys::mount::map_ids;
 use crate::target::{Root, file_type};
 use crate::unpack::unpack;
@@ -167,8 +168,9 @@ impl Place {
 /// # Errors
 /// [`Error::NotRunning`], [`Error::Files`].
 pub fn copy_out(container: &Visited<'_>, from: &Path, to: Place, overwrite: bool) -> Result<(), Error> {
-    let (uid, gid) = container.caller();
+    let ((uid, gid), caller) = (container.caller(), container.other_than_root());
     visit_to_take(container, |root| {
+        add_root_to(caller)?;
         let original = Original::of_container(root, from).map_err(|error| about(from, &error))?;
         place(&mut Copier::new(Owner::Given(uid, gid), true, overwrite), original, to)
     })
@@ -184,10 +186,12 @@ pub fn copy_in(container: &Visited<'_>, original: Original, to: &Path, manner: M
         Some(namespace) => original.shown_within(&namespace).map_err(|error| Error::Files(error.to_string()))?,
         None => original,
     };
+    let caller = container.other_than_root();
     visit(container, |root| {
         let owner = manner.owner(container, root)?;
         let target = Place::of_container(root, to).map_err(|error| about(to, &error))?;
-        place(&mut Copier::new(owner, false, manner.overwrite), original, target)
+        let copier = Copier::new(owner, false, manner.overwrite);
+        place(&mut copier.reading_as(caller), original, target)
     })
 }
 

@@ -113,6 +113,11 @@ pub fn enter() -> Result<Mapping, Error> {
 /// # Errors
 /// Those of [`enter`], and [`Error::IdMap`].
 pub fn enter_as(shape: Shape) -> Result<Mapping, Error> {
+    enter_with(shape, true)
+}
+
+/// As [`enter_as`]; `drops_groups`: without the caller's further groups, by which it reaches files of the host's.
+pub(crate) fn enter_with(shape: Shape, drops_groups: bool) -> Result<Mapping, Error> {
     if Uid::effective().is_root() {
         return Ok(Mapping::Host);
     }
@@ -131,7 +136,7 @@ pub fn enter_as(shape: Shape) -> Result<Mapping, Error> {
         write_single(process::own_id(), uid, gid)?;
     }
     let powerless = |errno: nix::errno::Errno| Error::user_namespace(errno.into());
-    become_root(matches!(mapping, Mapping::Range(_))).map_err(powerless)?;
+    become_root(drops_groups && matches!(mapping, Mapping::Range(_))).map_err(powerless)?;
     // Mounts of the host still come in, ours do not go out.
     let flags = nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_SLAVE;
     nix::mount::mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).map_err(powerless)?;

@@ -2,7 +2,8 @@
 //! namespaces of its own over the files of one that does not.
 //!
 //! The fork is no process of the container's: it joins no pid namespace, nobody may look into it, and it executes nothing.
-//! What it finds there it reaches by descriptors below the container's root.
+//! What it finds there it reaches by descriptors below the container's root. It keeps the caller's further groups, by which
+//! the other end of a copy may be open to the caller.
 
 use std::io::{self, Read, Write};
 
@@ -15,6 +16,7 @@ use crate::child;
 use crate::error::{Action, Error};
 use crate::exec::FirstProcess;
 use crate::idmap::Shape;
+use crate::rights::Caller;
 use crate::rootfs::Rootfs;
 use crate::spec::{Mount, MountKind, Spec, UserNamespace};
 use crate::sys::process::{self, Fork};
@@ -63,6 +65,11 @@ impl Visited<'_> {
     /// The caller's ids, as they are inside.
     pub(crate) fn caller(&self) -> (u32, u32) {
         shape(self.spec()).map_or((0, 0), Shape::caller)
+    }
+
+    /// The same where the caller is not root inside. To be asked before a visit, in which the caller is.
+    pub(crate) fn other_than_root(&self) -> Caller {
+        Some(self.caller()).filter(|ids| *ids != (0, 0))
     }
 }
 
@@ -130,15 +137,14 @@ fn enter(container: &Visited<'_>, takes: bool) -> io::Result<Root> {
             namespaces.set(CloneFlags::CLONE_NEWUSER, has_own_ids);
             first.join(&target, namespaces)?;
             if has_own_ids {
-                let may_set_groups = std::fs::read("/proc/self/setgroups").is_ok_and(|text| text.starts_with(b"allow"));
-                userns::become_root(may_set_groups).or_else(|_| userns::become_root(false))?;
+                userns::become_root(is_root)?;
             }
             child::prepare()?;
             Root::own()
         }
         Visited::Resting { rootfs, spec, with_mounts } => {
             if let Some(shape) = shape(spec) {
-                userns::enter_as(shape).map_err(io::Error::other)?;
+                userns::enter_with(shape, false).map_err(io::Error::other)?;
             } else {
                 nix::sched::unshare(CloneFlags::CLONE_NEWNS)?;
                 let slave = MsFlags::MS_REC | MsFlags::MS_SLAVE;

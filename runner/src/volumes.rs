@@ -220,16 +220,16 @@ pub(crate) fn reopen(folder: &OwnedFd) -> io::Result<OwnedFd> {
 }
 
 /// What is done with a volume before it covers `place`: the first time, and if it is still empty, it gets what is there in the
-/// image. Runs among the ids of the container.
-pub(crate) fn begin(folder: &OwnedFd, copies: bool, root: &Root, place: &OwnedFd) -> io::Result<()> {
+/// image. Runs among the ids of the container. Whether it was the first time.
+pub(crate) fn begin(folder: &OwnedFd, copies: bool, root: &Root, place: &OwnedFd) -> io::Result<bool> {
     let mark = match openat(folder, FRESH, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
-        Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::NOENT) => return Ok(false),
         other => other?,
     };
     flock(&mark, FlockOperation::LockExclusive)?;
     // Another was first, and is done with it.
     if fstat(&mark)?.st_nlink == 0 {
-        return Ok(());
+        return Ok(false);
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let data = openat(folder, DATA, flags, Mode::empty())?;
@@ -239,7 +239,8 @@ pub(crate) fn begin(folder: &OwnedFd, copies: bool, root: &Root, place: &OwnedFd
         let original = openat(place, ".", flags, Mode::empty())?;
         fill(folder, original, copies)?;
     }
-    Ok(unlinkat(folder, FRESH, AtFlags::empty())?)
+    unlinkat(folder, FRESH, AtFlags::empty())?;
+    Ok(true)
 }
 
 /// Puts a whole copy in the place of the empty volume; one that a kill has cut short stays aside and goes with the volume.

@@ -259,7 +259,7 @@ pub(super) fn ports(record: &Record) -> String {
 
 fn mount(mount: &Mount) -> Option<Value> {
     let (source, recursive, propagation) = match &mount.kind {
-        MountKind::Bind { source, recursive, propagation } => (source, recursive, propagation),
+        MountKind::Bind { source, recursive, propagation, .. } => (source, recursive, propagation),
         MountKind::Volume { name, folder, .. } => return Some(volume(mount, name, folder)),
         MountKind::Image(image) => return Some(self::image(mount, image)),
         MountKind::Tmpfs { .. } => return None,

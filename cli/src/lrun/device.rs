@@ -14,7 +14,12 @@ pub fn device(source: &Path, target: &Path) -> Result<Mount, Failure> {
     if !kind.is_char_device() && !kind.is_block_device() {
         return Err(format!("--device {}: not a device", source.display()).into());
     }
-    let kind = MountKind::Bind { source: source.to_owned(), recursive: false, propagation: Propagation::Private };
+    let kind = MountKind::Bind {
+        source: source.to_owned(),
+        recursive: false,
+        propagation: Propagation::Private,
+        relabel: None,
+    };
     Ok(Mount { kind, target: target.to_owned(), read_only: false, nosuid: true, nodev: false, noexec: true })
 }
 

@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
 
+use lrun::spec::Relabel;
+
 use super::csv;
 use super::idmap::IdMapping;
 use super::options::Options;
@@ -40,9 +42,8 @@ pub enum MountKind {
         recursive: bool,
         /// Whether mounts that appear later on one side appear on the other.
         propagation: Propagation,
-        /// SELinux's label of the source is to be changed (`z`, `Z`): nothing to do where SELinux is off, and must be
-        /// refused where it is on.
-        relabel: bool,
+        /// For whom its files get SELinux labels (`z`, `Z`): nothing to do where containers have none.
+        relabel: Option<Relabel>,
     },
     /// A directory that outlives containers.
     Volume {
@@ -51,7 +52,7 @@ pub enum MountKind {
         /// Whether a new one begins with what the image has there.
         copies: bool,
         /// As for a bind.
-        relabel: bool,
+        relabel: Option<Relabel>,
     },
     /// The files of an image.
     Image {
@@ -279,7 +280,8 @@ fn spec(argument: &str) -> Result<Mount, VolumeError> {
                 Some(_) => options.add(value, argument)?,
                 None => return Err(VolumeError::value(value, "propagation", argument)),
             },
-            ("relabel", Some("shared" | "private")) => options.add("z", argument)?,
+            ("relabel", Some("shared")) => options.add("z", argument)?,
+            ("relabel", Some("private")) => options.add("Z", argument)?,
             ("chown" | "U", None | Some("true")) => options.add("U", argument)?,
             ("idmap", _) => options.add(field, argument)?,
             ("tmpfs-size", Some(value)) => options.add(&format!("size={value}"), argument)?,
@@ -340,7 +342,7 @@ fn bind(source: &str, target: &str, options: &Options, whole: &str) -> Result<Mo
             source: source.into(),
             recursive: options.recursive.unwrap_or(true),
             propagation: options.propagation.unwrap_or(Propagation::RecursivePrivate),
-            relabel: options.relabel.unwrap_or(false),
+            relabel: options.relabel,
         },
         target: normal(target)?,
         read_only: options.read_only.unwrap_or(false),
@@ -367,11 +369,7 @@ fn named(name: Option<&str>, target: &str, options: &Options, whole: &str) -> Re
     }
     let name = name.map(|name| container_name(name).map_err(|_| VolumeError::Named(name.into()))).transpose()?;
     Ok(Mount {
-        kind: MountKind::Volume {
-            name,
-            copies: options.copies.unwrap_or(true),
-            relabel: options.relabel.unwrap_or(false),
-        },
+        kind: MountKind::Volume { name, copies: options.copies.unwrap_or(true), relabel: options.relabel },
         target: normal(target)?,
         read_only: options.read_only.unwrap_or(false),
         nosuid: options.nosuid.unwrap_or(true),
@@ -454,7 +452,7 @@ mod tests {
         volume(argument).unwrap_err().to_string()
     }
 
-    fn bound(mount: &Mount) -> (&Path, bool, Propagation, bool) {
+    fn bound(mount: &Mount) -> (&Path, bool, Propagation, Option<Relabel>) {
         match &mount.kind {
             MountKind::Bind { source, recursive, propagation, relabel } => (source, *recursive, *propagation, *relabel),
             other => panic!("{other:?} is not a bind mount"),
@@ -465,7 +463,7 @@ mod tests {
     fn a_volume_is_bound_recursively_and_private() {
         let mount = volume("/data:/srv/data").unwrap();
         assert_eq!(mount.target, Path::new("/srv/data"));
-        assert_eq!(bound(&mount), (Path::new("/data"), true, Propagation::RecursivePrivate, false));
+        assert_eq!(bound(&mount), (Path::new("/data"), true, Propagation::RecursivePrivate, None));
         assert!(!mount.read_only && mount.nosuid && !mount.nodev && !mount.noexec);
     }
 
@@ -481,7 +479,7 @@ mod tests {
     #[test]
     fn options_are_podmans() {
         let mount = volume("./c:/y:ro,Z,noexec,nodev,suid,bind,shared").unwrap();
-        assert_eq!(bound(&mount), (Path::new("./c"), false, Propagation::Shared, true));
+        assert_eq!(bound(&mount), (Path::new("./c"), false, Propagation::Shared, Some(Relabel::Private)));
         assert!(mount.read_only && mount.noexec && mount.nodev && !mount.nosuid);
     }
 
@@ -506,8 +504,7 @@ mod tests {
     #[test]
     fn a_volume_has_a_name_or_is_the_containers_own() {
         let volume_of = |argument: &str| volume(argument).unwrap();
-        let kind =
-            |name: Option<&str>, copies| MountKind::Volume { name: name.map(Into::into), copies, relabel: false };
+        let kind = |name: Option<&str>, copies| MountKind::Volume { name: name.map(Into::into), copies, relabel: None };
         assert_eq!(volume_of("/tmp").kind, kind(None, true));
         let named = volume_of("data:/y/:ro,nocopy");
         assert_eq!((named.kind, named.target, named.read_only), (kind(Some("data"), false), "/y".into(), true));
@@ -560,7 +557,7 @@ mod tests {
         }
         let mount = spec("type=bind,\"src=/a,b\",dst=/x,bind-propagation=rslave,bind-nonrecursive");
         let mount = mount.unwrap();
-        assert_eq!(bound(&mount), (Path::new("/a,b"), false, Propagation::RecursiveSlave, false));
+        assert_eq!(bound(&mount), (Path::new("/a,b"), false, Propagation::RecursiveSlave, None));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The options that bind mounts and tmpfs share, each of which may be given once.
 
+use lrun::spec::Relabel;
+
 use super::idmap::IdMapping;
 use super::mount::{Propagation, VolumeError};
 
@@ -12,7 +14,7 @@ pub(super) struct Options {
     pub(super) noexec: Option<bool>,
     pub(super) recursive: Option<bool>,
     pub(super) propagation: Option<Propagation>,
-    pub(super) relabel: Option<bool>,
+    pub(super) relabel: Option<Relabel>,
     pub(super) size: Option<u64>,
     pub(super) mode: Option<u32>,
     /// Whether a file system in memory begins with what the image has there.
@@ -44,7 +46,8 @@ impl Options {
             ("exec", None) => once(&mut self.noexec, false),
             ("rbind", None) => once(&mut self.recursive, true),
             ("bind", None) => once(&mut self.recursive, false),
-            ("z" | "Z", None) => once(&mut self.relabel, true),
+            ("z", None) => set(&mut self.relabel, Relabel::Shared, option, whole),
+            ("Z", None) => set(&mut self.relabel, Relabel::Private, option, whole),
             ("U", None) => once(&mut self.owned, true),
             ("idmap", value) => set(&mut self.ids, IdMapping::parse(value, whole)?, option, whole),
             ("copy", None) => once(&mut self.copies, true),

@@ -84,8 +84,12 @@ fn run(args: &[String]) -> i32 {
             "--cap-drop" => spec.capabilities &= !capability(&next()),
             "--unconfined" => spec.seccomp = Seccomp::Unconfined,
             "--bind" | "--bind-ro" => {
-                let kind =
-                    MountKind::Bind { source: next().into(), recursive: true, propagation: Propagation::Private };
+                let kind = MountKind::Bind {
+                    source: next().into(),
+                    recursive: true,
+                    propagation: Propagation::Private,
+                    relabel: None,
+                };
                 let read_only = flag == "--bind-ro";
                 let target = next().into();
                 spec.mounts.push(Mount { kind, target, read_only, nosuid: true, nodev: true, noexec: false });
