@@ -4,12 +4,15 @@ pub mod account;
 pub mod args;
 pub mod device;
 pub mod etc;
+pub mod inherit;
 pub mod publish;
 pub mod security;
 pub mod uplink;
+pub mod variables;
 
 mod apparmor;
 mod attach;
+mod attendance;
 mod commit;
 mod control;
 mod copy;

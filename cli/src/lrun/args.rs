@@ -19,12 +19,14 @@ mod namespace;
 mod network;
 mod port;
 mod quick;
+mod refused;
 mod resources;
 mod run;
 mod secret;
 #[cfg(test)]
 mod tests;
 mod usual;
+mod variables;
 mod verbs;
 mod volume;
 mod which;
@@ -34,7 +36,7 @@ use std::ffi::OsString;
 use clap::{ArgAction, Parser, Subcommand};
 
 pub use self::control::{PauseArguments, StatsArguments, UpdateArguments};
-pub use self::create::CreateArguments;
+pub use self::create::{CreateArguments, LogDriver};
 use self::examples::{EXAMPLES, RUN_EXAMPLES};
 pub use self::files::{CommitArguments, ContainerExportArguments, CopyArguments, DiffArguments};
 pub use self::health::{HealthArguments, HealthcheckCommand, HealthcheckRunArguments, Interval};
@@ -45,11 +47,12 @@ pub(crate) use self::network::exposed;
 pub use self::port::PortArguments;
 pub use self::quick::parse_run;
 pub use self::resources::{CgroupsArgument, ResourceArguments};
-pub use self::run::{PullPolicy, RunArguments, UserNamespaceArgument};
+pub use self::run::{ImageVolume, PullPolicy, RunArguments, UserNamespaceArgument};
 pub use self::secret::{
     SecretArgument, SecretCommand, SecretCreateArguments, SecretExistsArguments, SecretInspectArguments,
     SecretListArguments, SecretRemoveArguments,
 };
+pub use self::variables::VariableArguments;
 pub use self::verbs::{
     AttachArguments, ExecArguments, ExistsArguments, InspectArguments, Keys, KillArguments, Kind, LogsArguments,
     PsArguments, RemoveArguments, RenameArguments, RestartArguments, SessionArguments, StartArguments, StopArguments,

@@ -18,7 +18,9 @@ use super::create::CreateArguments;
 use super::limits::{self, UlimitArgument};
 use super::namespace::{self, NamespaceArgument};
 use super::network::{self, NetworkArgument};
+use super::refused::RefusedArguments;
 use super::resources::{CgroupsArgument, ResourceArguments};
+use super::variables::VariableArguments;
 use crate::global::RegistryArguments;
 
 /// `lrun run`.
@@ -52,6 +54,10 @@ pub struct RunArguments {
     #[arg(long, value_name = "FILE")]
     pub env_file: Vec<PathBuf>,
 
+    /// Variables besides.
+    #[command(flatten)]
+    pub variables: VariableArguments,
+
     /// Bind a file or directory, or a volume by its name, or a new one; OPTIONS: ro, noexec, nodev, suid, U (its files become the user's, for good), z, Z; of a bind: bind, [r]private|[r]slave|[r]shared; of a volume: nocopy
     #[arg(short, long = "volume", value_name = "[SOURCE:]TARGET[:OPTIONS]")]
     pub volumes: Vec<String>,
@@ -63,6 +69,14 @@ pub struct RunArguments {
     /// Mount an empty file system in memory; OPTIONS: size=64m, mode=1777, ro, noexec, exec, suid, dev
     #[arg(long, value_name = "TARGET[:OPTIONS]")]
     pub tmpfs: Vec<String>,
+
+    /// Mount what is mounted by -v and --mount in other containers, with ro or rw for all of it
+    #[arg(long, value_name = "CONTAINER[:ro|rw]")]
+    pub volumes_from: Vec<String>,
+
+    /// What becomes of the volumes that the image names: bind (a new one for each), tmpfs or ignore
+    #[arg(long, value_name = "HOW", default_value = "bind", hide_possible_values = true)]
+    pub image_volume: ImageVolume,
 
     /// Working directory of the command
     #[arg(short, long, value_name = "DIR")]
@@ -212,6 +226,22 @@ pub struct RunArguments {
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-1000..=1000))]
     pub oom_score_adj: Option<i32>,
 
+    /// Time zone, as Europe/Paris, or local for that of the host: its file becomes /etc/localtime
+    #[arg(long, value_name = "ZONE")]
+    pub tz: Option<String>,
+
+    /// Folder in which the command will have its root: gets the files of /etc too that are made for the container
+    #[arg(long, value_name = "DIR", value_delimiter = ',')]
+    pub chrootdirs: Vec<PathBuf>,
+
+    /// As which system the kernel shows itself: LINUX, or LINUX32 for one of 32 bits
+    #[arg(long, value_name = "SYSTEM", value_parser = limits::personality)]
+    pub personality: Option<u32>,
+
+    /// Give the command so many of this program's descriptors, from 3 on
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, conflicts_with = "detach", value_parser = clap::value_parser!(u32).range(..=1024))]
+    pub preserve_fds: u32,
+
     /// Note something on the container; run.oci.keep_original_groups=1 is --group-add keep-groups
     #[arg(long, value_name = "NAME=VALUE", value_parser = limits::pair)]
     pub annotation: Vec<(String, String)>,
@@ -247,6 +277,10 @@ pub struct RunArguments {
     /// How to pull it.
     #[command(flatten)]
     pub registry: RegistryArguments,
+
+    /// Flags that cannot be granted.
+    #[command(flatten)]
+    pub refused: RefusedArguments,
 
     /// Image, then the command and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "IMAGE", num_args = 1..)]
@@ -300,6 +334,18 @@ pub enum UserNamespaceArgument {
         /// Highest number of ids inside.
         size: Option<u32>,
     },
+}
+
+/// What becomes of the volumes that an image names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ImageVolume {
+    /// A new volume for each.
+    #[value(alias = "anonymous")]
+    Bind,
+    /// An empty file system in memory.
+    Tmpfs,
+    /// Nothing.
+    Ignore,
 }
 
 /// When to pull the image of a container.

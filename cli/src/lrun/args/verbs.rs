@@ -50,6 +50,14 @@ pub struct ExecArguments {
     #[arg(long, value_name = "KEYS", value_parser = no_keys)]
     pub detach_keys: Option<String>,
 
+    /// Give the command every capability
+    #[arg(long)]
+    pub privileged: bool,
+
+    /// Give the command so many of this program's descriptors, from 3 on
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, conflicts_with = "detach", value_parser = clap::value_parser!(u32).range(..=1024))]
+    pub preserve_fds: u32,
+
     /// In the container that was made last, which is then not named
     #[arg(short, long)]
     pub latest: bool,
