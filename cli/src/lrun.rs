@@ -32,6 +32,7 @@ mod monitor;
 mod pause;
 mod port;
 mod ps;
+mod remake;
 mod rename;
 mod run;
 mod secret;

@@ -35,7 +35,7 @@ use std::ffi::OsString;
 
 use clap::{ArgAction, Parser, Subcommand};
 
-pub use self::control::{PauseArguments, StatsArguments, UpdateArguments};
+pub use self::control::{PauseArguments, RemakeArguments, StatsArguments, UpdateArguments};
 pub use self::create::{CreateArguments, LogDriver};
 use self::examples::{EXAMPLES, RUN_EXAMPLES};
 pub use self::files::{CommitArguments, ContainerExportArguments, CopyArguments, DiffArguments};
@@ -278,11 +278,12 @@ Examples:
   lrun unpause --all")]
     Unpause(PauseArguments),
 
-    /// Change the limits of a container, or what happens when it ends
+    /// Change the limits of a container, what happens when it ends, and what it is made of
     #[command(after_help = "\
 Examples:
   lrun update --memory 1g --cpus 2 web
   lrun update --restart on-failure:3 web
+  lrun update -e DEBUG=1 -v ./site:/srv web      while it does not run
 
 Limits of one that runs need its control group: it was started with a limit, or with --cgroups=enabled.
 What is not said stays.")]

@@ -5,7 +5,7 @@
     reason = "the comments are help texts, whose brackets mean what can be left out"
 )]
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -303,18 +303,21 @@ impl RunArguments {
     ///
     /// As for podman a JSON array of strings gives several words; anything else is the name of a program.
     pub fn entrypoint(&self) -> Option<Vec<OsString>> {
-        let text = self.entrypoint.as_ref()?;
-        if text.is_empty() {
-            return Some(Vec::new());
-        }
-        let words = text
-            .to_str()
-            .filter(|text| text.starts_with('['))
-            .and_then(|text| serde_json::from_str::<Vec<String>>(text).ok());
-        Some(match words {
-            Some(words) => words.into_iter().map(OsString::from).collect(),
-            None => vec![text.clone()],
-        })
+        self.entrypoint.as_deref().map(entrypoint)
+    }
+}
+
+pub(super) fn entrypoint(text: &OsStr) -> Vec<OsString> {
+    if text.is_empty() {
+        return Vec::new();
+    }
+    let words = text
+        .to_str()
+        .filter(|text| text.starts_with('['))
+        .and_then(|text| serde_json::from_str::<Vec<String>>(text).ok());
+    match words {
+        Some(words) => words.into_iter().map(OsString::from).collect(),
+        None => vec![text.to_owned()],
     }
 }
 
