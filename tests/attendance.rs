@@ -42,6 +42,14 @@ fn a_start_is_attended_as_it_was_asked_for() {
     let script = "grep -c ' /data ' /proc/mounts; echo x > /data/f";
     let taken = env.lrun(&["run", "--rm", "--volumes-from", "base:ro", &image, "sh", "-c", script]);
     assert!(all(&taken).starts_with("1\n") && all(&taken).contains("Read-only"), "{}", all(&taken));
+    // What does not run goes at once: of these, what has the label.
+    ok(&env, &["create", "--name", "old", "--label", "job=ci", &image, "true"]);
+    ok(&env, &["create", "--name", "kept", &image, "true"]);
+    assert_eq!(ok(&env, &["prune", "-f", "--filter", "label=job", "--filter", "until=1h"]), "");
+    let id = ok(&env, &["inspect", "--format", "{{.Id}}", "old"]);
+    assert_eq!(ok(&env, &["prune", "-f", "--filter", "label=job=ci"]), id);
+    assert_eq!(ok(&env, &["prune", "-f"]).lines().count(), 1, "neither of those that run");
+    assert_eq!(ok(&env, &["ps", "-aq"]).lines().count(), 2);
     ok(&env, &["rm", "-f", "web", "base"]);
 }
 

@@ -31,6 +31,7 @@ mod moment;
 mod monitor;
 mod pause;
 mod port;
+mod prune;
 mod ps;
 mod remake;
 mod rename;
@@ -88,6 +89,7 @@ pub fn run(lrun: Lrun) -> Result<Exit, Failure> {
         LrunCommand::Stats(arguments) => stats::run(global, &arguments),
         LrunCommand::Wait(arguments) => wait::run(global, &arguments),
         LrunCommand::Rename(arguments) => rename::run(global, &arguments),
+        LrunCommand::Prune(arguments) => prune::run(global, &arguments),
         LrunCommand::Rm(arguments) => stop::remove(global, &arguments),
         LrunCommand::Diff(arguments) => diff::run(global, &arguments),
         LrunCommand::Export(arguments) => export::run(global, &arguments),

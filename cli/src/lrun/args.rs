@@ -55,8 +55,8 @@ pub use self::secret::{
 pub use self::variables::VariableArguments;
 pub use self::verbs::{
     AttachArguments, ExecArguments, ExistsArguments, InspectArguments, Keys, KillArguments, Kind, LogsArguments,
-    PsArguments, RemoveArguments, RenameArguments, RestartArguments, SessionArguments, StartArguments, StopArguments,
-    TopArguments, WaitArguments,
+    PruneArguments, PsArguments, RemoveArguments, RenameArguments, RestartArguments, SessionArguments, StartArguments,
+    StopArguments, TopArguments, WaitArguments,
 };
 pub use self::volume::{
     VolumeCommand, VolumeCreateArguments, VolumeExistsArguments, VolumeInspectArguments, VolumeListArguments,
@@ -67,7 +67,7 @@ use crate::global::Global;
 use crate::lstore::args::{CompletionsArguments, ManArguments, ReportArguments};
 
 /// Subcommands; an image with such a name is run by `lrun run NAME`.
-pub(crate) const COMMANDS: [&str; 32] = [
+pub(crate) const COMMANDS: [&str; 33] = [
     "run",
     "create",
     "start",
@@ -90,6 +90,7 @@ pub(crate) const COMMANDS: [&str; 32] = [
     "wait",
     "rename",
     "rm",
+    "prune",
     "volume",
     "secret",
     "cp",
@@ -321,6 +322,13 @@ Examples:
 
 Exit status: 1 if a container was not there, 2 if one runs, 125 for other failures.")]
     Rm(RemoveArguments),
+
+    /// Remove all containers that do not run
+    #[command(after_help = "\
+Examples:
+  lrun prune
+  lrun prune -f --filter until=24h --filter label=job=ci")]
+    Prune(PruneArguments),
 
     /// Copy files out of a container or into it, whether it runs or not
     #[command(after_help = "\

@@ -86,6 +86,9 @@ pub fn files(arguments: &RunArguments, files: &mut Vec<(PathBuf, Vec<u8>)>) -> R
         })?;
         files.push((LOCALTIME.into(), content));
     }
+    if arguments.chrootdirs.is_empty() {
+        return Ok(());
+    }
     let copied: Vec<_> =
         files.iter().filter(|(path, _)| OF_ROOT.iter().any(|known| path == Path::new(known))).cloned().collect();
     for folder in &arguments.chrootdirs {

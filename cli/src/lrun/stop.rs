@@ -144,7 +144,7 @@ pub(super) fn remove(global: &Global, arguments: &RemoveArguments) -> Result<Exi
     remove_from(&Environment::of_process().store(global)?, arguments)
 }
 
-fn remove_from(store: &Path, arguments: &RemoveArguments) -> Result<Exit, Failure> {
+pub(super) fn remove_from(store: &Path, arguments: &RemoveArguments) -> Result<Exit, Failure> {
     let containers = containers(store);
     let selected = arguments.which.select(&containers)?;
     let (mut doomed, mut exit) = (Vec::new(), Exit::SUCCESS);
