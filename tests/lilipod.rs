@@ -119,6 +119,44 @@ const CASES: &[(&str, &str, &str, &str)] = &[
     ("exec", "-u", "up; lilipod exec -u nobody n id -un", "nobody"),
     ("exec", "-w", "up; lilipod exec -w /usr n pwd", "/usr"),
     ("exec", "--detach-keys", "up; lilipod exec --detach-keys= n echo x", "x"),
+    ("update", "-e", "make; lilipod update -e A=b n > id; lilipod start -a n", "b box / private"),
+    ("update", "--env", "make; lilipod update --env A=c n > id; lilipod start -a n", "c box / private"),
+    (
+        "update",
+        "--label",
+        "make; lilipod update --label a=b n > id; lilipod inspect --format '{{.Config.Labels.a}}' n",
+        "b",
+    ),
+    (
+        "update",
+        "--volume",
+        "make; echo x > f; lilipod update --volume $PWD/f:/f --entrypoint 'cat /f' n > id; lilipod start -a n",
+        "x",
+    ),
+    (
+        "update",
+        "-v",
+        "make; mkdir -p d/x; lilipod update -v $PWD/d:/mnt n > id; lilipod start -a n",
+        "a box x / private",
+    ),
+    ("update", "-h", "make; lilipod update -h other n > id; lilipod start -a n", "a other / private"),
+    ("update", "--hostname", "make; lilipod update --hostname other n > id; lilipod start -a n", "a other / private"),
+    ("update", "--entrypoint", "make; lilipod update --entrypoint 'echo x y' n > id; lilipod start -a n", "x y"),
+    ("update", "--network", "make; lilipod update --network host n > id; lilipod start -a n", "a box / host"),
+    ("update", "--pid", "becomes pid pid", "shared"),
+    ("update", "--ipc", "becomes ipc ipc", "shared"),
+    ("update", "--cgroup", "becomes cgroup cgroup", "shared"),
+    ("update", "--time", "becomes time time", "shared"),
+    (
+        "update",
+        "--privileged",
+        "lilipod create -u root --name n $I sh -c 'mount -t tmpfs x /mnt 2> /dev/null && echo mounted || echo not' > id
+         lilipod update --privileged true n > id; lilipod start -a n
+         lilipod update --privileged false n > id; lilipod start -a n",
+        "mounted\nnot",
+    ),
+    ("update", "--config-dump", "make; lilipod update --config-dump n | grep -c '\"Hostname\": \"box\"'", "1"),
+    ("update", "", "up; lilipod update -e A=b n 2>&1 | grep -c 'stop n. first'", "1"),
     ("ps", "", "up; lilipod create $I true > id; lilipod ps | wc -l", "2"),
     ("ps", "-a", "lilipod create $I true > id; lilipod ps -a | wc -l", "2"),
     ("ps", "-s", "up; lilipod ps -s | grep -c SIZE", "1"),
@@ -180,6 +218,12 @@ const BEGIN: &str = r#"
 set -eu
 up() { lilipod create --name n "$I" sh -c "trap exit TERM; while :; do sleep 0.05; done" > id; lilipod start n > id; }
 wrote() { lilipod create --name n "$I" echo x > id; lilipod start n > id; until lilipod logs n | grep -q x; do :; done; }
+made='echo $A $HOSTNAME $(ls /mnt | head -n 1) / $(test -e /sys/class/net/lo -a $(ls /sys/class/net | wc -l) = 1 && echo private || echo host)'
+make() { lilipod create --name n -h box -e A=a "$I" sh -c "$made" > id; }
+becomes() {
+  lilipod create --name n "$I" readlink "/proc/self/ns/$2" > id; lilipod update "--$1" host n > id
+  test "$(lilipod start -a n)" = "$(readlink "/proc/self/ns/$2")" && echo shared
+}
 shares() { test "$(lilipod run "--$1" host "$I" readlink "/proc/self/ns/$2")" = "$(readlink "/proc/self/ns/$2")" && echo shared; }
 "#;
 

@@ -7,6 +7,7 @@
 
 mod support;
 
+mod attendance;
 mod background;
 mod bad_input;
 mod checkouts;

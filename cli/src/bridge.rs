@@ -1,7 +1,6 @@
 //! The one file that knows both libraries: an image, its checkout and the flags become the runner's spec and root.
 
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use lrun::Rootfs;
@@ -21,16 +20,9 @@ use crate::capability;
 use crate::env::{Environment, HOME};
 use crate::lrun::args::{CgroupsArgument, RunArguments, UlimitArgument, UserNamespaceArgument};
 use crate::lrun::security::{SeccompOption, SecurityOptions, Unmask};
-use crate::lrun::{account, device, etc, uplink};
+use crate::lrun::{account, device, etc, uplink, variables};
 use crate::report::Failure;
 use crate::volume;
-
-/// PATH where neither image nor caller has one.
-const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// The variable by which a program knows that it is in a container.
-const CONTAINER: &str = "container=lrun";
-/// TERM of a container's terminal.
-const TERM: &str = "TERM=xterm";
 
 /// Puts the wish together: what the image says, overridden by what the caller says.
 ///
@@ -69,13 +61,13 @@ pub fn spec(
     let user = user(arguments, config);
     let spec = Spec {
         args: words(arguments, config),
-        env: variables(arguments, config, environment, &hostname)?,
+        env: variables::of(arguments, config, environment, &hostname)?,
         account: account::of(arguments, &user, &cwd)?,
         cwd,
         user,
         groups: if keeps_groups { Vec::new() } else { arguments.group_add.clone() },
         keeps_groups,
-        files: etc::files(arguments, &hostname, &network),
+        files: etc::files(arguments, &hostname, &network)?,
         network,
         namespaces: Namespaces {
             pid: arguments.pid.is_own(),
@@ -99,6 +91,8 @@ pub fn spec(
         cgroup: cgroup(arguments)?,
         sysctls: arguments.sysctl.clone(),
         oom_score: arguments.oom_score_adj,
+        personality: arguments.personality,
+        preserved: arguments.preserve_fds,
         umask: arguments.umask,
         shm_size: arguments.shm_size,
         annotations: arguments.annotation.clone(),
@@ -214,55 +208,6 @@ fn words(arguments: &RunArguments, config: &RunConfig) -> Vec<OsString> {
         let mut words = own(&config.entrypoint);
         words.extend(if said.is_empty() { own(&config.cmd) } else { said });
         words
-    }
-}
-
-fn variables(
-    arguments: &RunArguments,
-    config: &RunConfig,
-    environment: &Environment,
-    hostname: &str,
-) -> Result<Vec<OsString>, Failure> {
-    let mut variables: Vec<OsString> = vec![CONTAINER.into(), format!("HOSTNAME={hostname}").into()];
-    if arguments.tty {
-        variables.push(TERM.into());
-    }
-    variables.push(PATH.into());
-    for variable in &config.env {
-        set(&mut variables, OsStr::new(variable));
-    }
-    add_variables(&mut variables, &arguments.env_file, &arguments.env, environment)?;
-    Ok(variables)
-}
-
-/// Sets the variables of `--env-file` and `--env`, as both commands have them.
-pub fn add_variables(
-    variables: &mut Vec<OsString>,
-    files: &[PathBuf],
-    said: &[OsString],
-    environment: &Environment,
-) -> Result<(), Failure> {
-    for (name, value) in volume::variables(files, said, environment, |path| std::fs::read(path))? {
-        let mut variable = name;
-        variable.push("=");
-        variable.push(value);
-        set(variables, &variable);
-    }
-    Ok(())
-}
-
-/// Whether a variable is of this container rather than of what runs in it.
-pub fn is_own_variable(variable: &str) -> bool {
-    [CONTAINER, TERM].contains(&variable) || variable.starts_with("HOSTNAME=")
-}
-
-/// Sets a variable, in place of one of the same name: each is there once.
-fn set(variables: &mut Vec<OsString>, variable: &OsStr) {
-    let name = |variable: &OsStr| variable.as_bytes().split(|&byte| byte == b'=').next().unwrap_or_default().to_vec();
-    let wanted = name(variable);
-    match variables.iter_mut().find(|present| name(present) == wanted) {
-        Some(present) => variable.clone_into(present),
-        None => variables.push(variable.to_owned()),
     }
 }
 
@@ -470,6 +415,8 @@ pub fn mount(mount: volume::Mount) -> Result<Mount, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStrExt;
+
     use super::*;
     use crate::lrun::args::{Lrun, LrunCommand, with_command};
     use clap::Parser;

@@ -92,6 +92,26 @@ impl Face {
                 let verb: Vec<OsString> = verb.iter().map(OsString::from).collect();
                 words.splice(at..=at + 1, verb);
             }
+            ("system", "df") => {
+                words[at + 1] = "du".into();
+                words.remove(at);
+                return Ok(Order::Store(words.split_off(1)));
+            }
+            ("system", "info") => {
+                words.remove(at);
+            }
+            ("system", "prune") => {
+                return Err(
+                    "containers are removed by 'lrun prune', volumes by 'lrun volume prune', and what no image \
+                            needs by 'lstore gc'"
+                        .to_owned(),
+                );
+            }
+            ("mount" | "unmount" | "umount", _) => {
+                return Err(
+                    "files of a container are mounted in it alone; reach them by 'lrun cp' or 'lrun export'".to_owned()
+                );
+            }
             (verb, _) if COMMANDS.contains(&verb) => {}
             (verb, _) => return Err(unknown("", verb)),
         }
@@ -200,6 +220,7 @@ mod tests {
             ("podman --log-level=debug image ls", "--log-level=debug images"),
             ("podman-launcher image rm i", "rmi i"),
             ("podman image inspect i", "inspect i"),
+            ("podman system df --format json", "du --format json"),
         ] {
             assert_eq!(order(line), Ok(Order::Store(words(store))), "{line}");
         }
@@ -212,6 +233,8 @@ mod tests {
             ("podman container ls -a", "podman ps -a"),
             ("podman container inspect c", "podman inspect --type=container c"),
             ("podman container rm c", "podman rm c"),
+            ("podman container prune -f", "podman prune -f"),
+            ("podman system info", "podman info"),
             ("podman run i pull", "podman run i pull"),
             ("podman -h", "podman --help"),
             ("lilipod run --rm i", "lilipod run --userns=keep-id --rm i"),

@@ -8,6 +8,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use lstore::Platform;
 
 /// Options that may stand before or after a subcommand.
 #[derive(Args, Clone, Debug, Default)]
@@ -62,8 +63,20 @@ pub enum LogLevel {
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
 pub struct RegistryArguments {
     /// Choose another platform than this machine's from images for several, such as linux/arm64
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]", conflicts_with_all = ["arch", "os", "variant"])]
     pub platform: Option<String>,
+
+    /// The same, in part: the processor, as arm64
+    #[arg(long, value_name = "ARCH")]
+    pub arch: Option<String>,
+
+    /// The same, in part: the system, as linux
+    #[arg(long, value_name = "OS")]
+    pub os: Option<String>,
+
+    /// The same, in part: the kind of processor, as v7
+    #[arg(long, value_name = "VARIANT", requires = "arch")]
+    pub variant: Option<String>,
 
     /// Whether HTTPS with a certificate that can be verified is required; 'false' also allows plain HTTP
     #[arg(
@@ -81,4 +94,17 @@ pub struct RegistryArguments {
     /// File with registry credentials [default: $REGISTRY_AUTH_FILE, else those of Podman, then Docker]
     #[arg(long, value_name = "FILE")]
     pub authfile: Option<PathBuf>,
+}
+
+impl RegistryArguments {
+    /// The platform that was chosen, whole or in parts; `None` for this machine's.
+    pub fn platform(&self) -> Option<String> {
+        if self.arch.is_none() && self.os.is_none() {
+            return self.platform.clone();
+        }
+        let host = Platform::host();
+        let os = self.os.clone().unwrap_or(host.os);
+        let parts = [Some(os), Some(self.arch.clone().unwrap_or(host.architecture)), self.variant.clone()];
+        Some(parts.into_iter().flatten().collect::<Vec<_>>().join("/"))
+    }
 }

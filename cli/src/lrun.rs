@@ -4,12 +4,15 @@ pub mod account;
 pub mod args;
 pub mod device;
 pub mod etc;
+pub mod inherit;
 pub mod publish;
 pub mod security;
 pub mod uplink;
+pub mod variables;
 
 mod apparmor;
 mod attach;
+mod attendance;
 mod commit;
 mod control;
 mod copy;
@@ -29,7 +32,9 @@ mod moment;
 mod monitor;
 mod pause;
 mod port;
+mod prune;
 mod ps;
+mod remake;
 mod rename;
 mod run;
 mod secret;
@@ -85,6 +90,7 @@ pub fn run(lrun: Lrun) -> Result<Exit, Failure> {
         LrunCommand::Stats(arguments) => stats::run(global, &arguments),
         LrunCommand::Wait(arguments) => wait::run(global, &arguments),
         LrunCommand::Rename(arguments) => rename::run(global, &arguments),
+        LrunCommand::Prune(arguments) => prune::run(global, &arguments),
         LrunCommand::Rm(arguments) => stop::remove(global, &arguments),
         LrunCommand::Diff(arguments) => diff::run(global, &arguments),
         LrunCommand::Export(arguments) => export::run(global, &arguments),

@@ -189,11 +189,19 @@ pub(crate) fn run_command(
 
     let command = Command::new(&spec.args, &spec.env, identity.home.as_deref());
     rustix::process::umask(Mode::from_raw_mode(spec.umask));
+    if let Some(domain) = spec.personality {
+        process::set_personality(domain).during(Stage::Personality, "")?;
+    }
     for limit in &spec.limits {
         limit.apply().during(Stage::Limit, &limit.name)?;
     }
     give_up_power(plan, &identity, may_set_groups, landlock)?;
-    process::cloexec_from(3).during(Stage::Exec, "")?;
+    let preserved = 3..3 + spec.preserved.cast_signed();
+    if let Some(missing) = preserved.clone().find(|&number| !process::is_inheritable(number)) {
+        let error = io::Error::other("--preserve-fds: the caller has not opened it");
+        return Err(error).during(Stage::Descriptor, missing.to_string());
+    }
+    process::cloexec_from(preserved.end).during(Stage::Exec, "")?;
     if spec.init {
         init::split(channel).during(Stage::Init, "")?;
     }

@@ -173,6 +173,10 @@ pub enum Stage {
     Sysctl,
     /// A resource limit.
     Limit,
+    /// The execution domain.
+    Personality,
+    /// A descriptor of the caller's.
+    Descriptor,
     /// The turn at processors and disks.
     Schedule,
     /// `oom_score_adj`.
@@ -200,7 +204,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    const ALL: [Self; 34] = [
+    const ALL: [Self; 36] = [
         Self::Identity,
         Self::Keyring,
         Self::Cgroup,
@@ -223,6 +227,8 @@ impl Stage {
         Self::Terminal,
         Self::Sysctl,
         Self::Limit,
+        Self::Personality,
+        Self::Descriptor,
         Self::Schedule,
         Self::OomScore,
         Self::Landlock,
@@ -268,6 +274,8 @@ impl fmt::Display for Stage {
             Self::Terminal => "set up the terminal",
             Self::Sysctl => "set the kernel parameter",
             Self::Limit => "set the limit",
+            Self::Personality => "set the execution domain",
+            Self::Descriptor => "hand on the descriptor",
             Self::Schedule => "set the scheduler or the I/O priority",
             Self::OomScore => "set the readiness to be killed for memory to",
             Self::Landlock => "enforce the Landlock rule",

@@ -9,6 +9,7 @@
 
 pub mod amendment;
 pub mod archive;
+pub mod attendance;
 pub mod cgroup;
 pub mod changes;
 pub mod container;

@@ -64,6 +64,12 @@ pub struct Spec {
     pub sysctls: Vec<(String, String)>,
     /// Readiness to be killed when memory runs out, `oom_score_adj`; the caller's where it is not given.
     pub oom_score: Option<i32>,
+    /// Execution domain (`personality(2)`); the caller's where it is not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub personality: Option<u32>,
+    /// How many descriptors of the caller's, from 3 on, the command gets. They are none of this program's own.
+    #[serde(skip)]
+    pub preserved: u32,
     /// File mode creation mask.
     pub umask: u32,
     /// Mounts of the caller, outer ones first.
@@ -119,6 +125,8 @@ impl Default for Spec {
             cgroup: None,
             sysctls: Vec::new(),
             oom_score: None,
+            personality: None,
+            preserved: 0,
             umask: 0o022,
             masks: Vec::new(),
             proc_options: Vec::new(),

@@ -26,6 +26,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::amendment::{Amendment, Gathered};
+use crate::attendance::Attendance;
 use crate::cgroup::Group;
 use crate::container::ExitStatus;
 use crate::exec::FirstProcess;
@@ -132,6 +133,9 @@ pub struct Record {
     /// How its health is checked, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthCheck>,
+    /// What is done beside each start.
+    #[serde(default, skip_serializing_if = "Attendance::is_none")]
+    pub attendance: Attendance,
     /// The part of the command that the image or the caller calls entrypoint.
     pub entrypoint: Vec<OsString>,
     /// Signal that asks it to end.
@@ -196,6 +200,7 @@ impl Record {
             exposed: Vec::new(),
             secrets: Vec::new(),
             health: None,
+            attendance: Attendance::default(),
             entrypoint: Vec::new(),
             stop_signal: None,
             stop_timeout: 10,

@@ -34,6 +34,7 @@ pub(super) fn translate(words: &mut Vec<OsString>, at: usize) {
         Some("run" | "create") => making(words, at + 1),
         Some("start") => starting(words, at + 1),
         Some("stop") => stopping(&mut words[at + 1..]),
+        Some("update") => updating(words, at),
         _ => {}
     }
 }
@@ -78,6 +79,43 @@ fn starting(words: &mut Vec<OsString>, at: usize) {
     words.append(&mut rest);
 }
 
+/// Namespaces have other flags here, `--privileged` a value behind it, and the entrypoint is a line of words. A look at
+/// what there is, is `inspect`.
+fn updating(words: &mut Vec<OsString>, at: usize) {
+    if words[at..].iter().any(|word| word == "--config-dump") {
+        words.retain(|word| word != "--config-dump");
+        words[at] = "inspect".into();
+        return;
+    }
+    let mut place = at;
+    while place + 1 < words.len() {
+        place += 1;
+        let text = words[place].to_string_lossy().into_owned();
+        let (name, value) = text.split_once('=').map_or((text.as_str(), None), |(name, value)| (name, Some(value)));
+        let renamed = match name {
+            "--cgroup" => "--cgroupns",
+            "--time" => "--timens",
+            "--network" | "--entrypoint" | "--privileged" => name,
+            _ => continue,
+        };
+        let (value, is_next) = match (value, words.get(place + 1)) {
+            (Some(value), _) => (value.to_owned(), false),
+            (None, Some(next)) => (next.to_string_lossy().into_owned(), true),
+            (None, None) => return,
+        };
+        let value = match (name, value.as_str()) {
+            ("--network", "private") => "none".to_owned(),
+            ("--entrypoint", line) => serde_json::json!(line.split(' ').collect::<Vec<_>>()).to_string(),
+            _ => value,
+        };
+        words[place] = format!("{renamed}={value}").into();
+        if is_next {
+            // An empty word would be a container.
+            words.remove(place + 1);
+        }
+    }
+}
+
 /// `-f` does not wait.
 fn stopping(words: &mut [OsString]) {
     for word in words {
@@ -105,6 +143,10 @@ mod tests {
             ("start -a c", "start --attach c"),
             ("start c d", "start c d"),
             ("stop -f c", "stop --time=0 c"),
+            ("update --cgroup host --time=private c", "update --cgroupns=host --timens=private c"),
+            ("update -e A=b --privileged true --network private c", "update -e A=b --privileged=true --network=none c"),
+            ("update --entrypoint /bin/x c", "update --entrypoint=[\"/bin/x\"] c"),
+            ("update --config-dump c", "inspect c"),
             ("exec c stop -f", "exec c stop -f"),
         ] {
             let mut words: Vec<OsString> = line.split(' ').map(OsString::from).collect();

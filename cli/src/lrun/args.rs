@@ -19,12 +19,14 @@ mod namespace;
 mod network;
 mod port;
 mod quick;
+mod refused;
 mod resources;
 mod run;
 mod secret;
 #[cfg(test)]
 mod tests;
 mod usual;
+mod variables;
 mod verbs;
 mod volume;
 mod which;
@@ -33,8 +35,8 @@ use std::ffi::OsString;
 
 use clap::{ArgAction, Parser, Subcommand};
 
-pub use self::control::{PauseArguments, StatsArguments, UpdateArguments};
-pub use self::create::CreateArguments;
+pub use self::control::{PauseArguments, RemakeArguments, StatsArguments, UpdateArguments};
+pub use self::create::{CreateArguments, LogDriver};
 use self::examples::{EXAMPLES, RUN_EXAMPLES};
 pub use self::files::{CommitArguments, ContainerExportArguments, CopyArguments, DiffArguments};
 pub use self::health::{HealthArguments, HealthcheckCommand, HealthcheckRunArguments, Interval};
@@ -45,15 +47,16 @@ pub(crate) use self::network::exposed;
 pub use self::port::PortArguments;
 pub use self::quick::parse_run;
 pub use self::resources::{CgroupsArgument, ResourceArguments};
-pub use self::run::{PullPolicy, RunArguments, UserNamespaceArgument};
+pub use self::run::{ImageVolume, PullPolicy, RunArguments, UserNamespaceArgument};
 pub use self::secret::{
     SecretArgument, SecretCommand, SecretCreateArguments, SecretExistsArguments, SecretInspectArguments,
     SecretListArguments, SecretRemoveArguments,
 };
+pub use self::variables::VariableArguments;
 pub use self::verbs::{
     AttachArguments, ExecArguments, ExistsArguments, InspectArguments, Keys, KillArguments, Kind, LogsArguments,
-    PsArguments, RemoveArguments, RenameArguments, RestartArguments, SessionArguments, StartArguments, StopArguments,
-    TopArguments, WaitArguments,
+    PruneArguments, PsArguments, RemoveArguments, RenameArguments, RestartArguments, SessionArguments, StartArguments,
+    StopArguments, TopArguments, WaitArguments,
 };
 pub use self::volume::{
     VolumeCommand, VolumeCreateArguments, VolumeExistsArguments, VolumeInspectArguments, VolumeListArguments,
@@ -64,7 +67,7 @@ use crate::global::Global;
 use crate::lstore::args::{CompletionsArguments, ManArguments, ReportArguments};
 
 /// Subcommands; an image with such a name is run by `lrun run NAME`.
-pub(crate) const COMMANDS: [&str; 32] = [
+pub(crate) const COMMANDS: [&str; 33] = [
     "run",
     "create",
     "start",
@@ -87,6 +90,7 @@ pub(crate) const COMMANDS: [&str; 32] = [
     "wait",
     "rename",
     "rm",
+    "prune",
     "volume",
     "secret",
     "cp",
@@ -276,11 +280,12 @@ Examples:
   lrun unpause --all")]
     Unpause(PauseArguments),
 
-    /// Change the limits of a container, or what happens when it ends
+    /// Change the limits of a container, what happens when it ends, and what it is made of
     #[command(after_help = "\
 Examples:
   lrun update --memory 1g --cpus 2 web
   lrun update --restart on-failure:3 web
+  lrun update -e DEBUG=1 -v ./site:/srv web      while it does not run
 
 Limits of one that runs are set in its control group. One that was started without gets it now, and memory that it took
 before is not counted there. What is not said stays.")]
@@ -318,6 +323,13 @@ Examples:
 
 Exit status: 1 if a container was not there, 2 if one runs, 125 for other failures.")]
     Rm(RemoveArguments),
+
+    /// Remove all containers that do not run
+    #[command(after_help = "\
+Examples:
+  lrun prune
+  lrun prune -f --filter until=24h --filter label=job=ci")]
+    Prune(PruneArguments),
 
     /// Copy files out of a container or into it, whether it runs or not
     #[command(after_help = "\

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use super::args::CommitArguments;
 use super::run::lstore_program;
 use super::select::containers;
+use super::variables;
 use super::visit::layers;
-use crate::bridge;
 use crate::env::Environment;
 use crate::exit::Exit;
 use crate::global::Global;
@@ -62,7 +62,7 @@ fn config(record: &Record) -> Value {
     let text = |words: &[std::ffi::OsString]| -> Vec<String> {
         words.iter().map(|word| word.to_string_lossy().into_owned()).collect()
     };
-    let env: Vec<String> = text(&spec.env).into_iter().filter(|variable| !bridge::is_own_variable(variable)).collect();
+    let env: Vec<String> = text(&spec.env).into_iter().filter(|variable| !variables::is_own(variable)).collect();
     let mut config = json!({
         "Cmd": text(spec.args.get(record.entrypoint.len()..).unwrap_or_default()),
         "Entrypoint": text(&record.entrypoint),

@@ -87,6 +87,9 @@ pub(super) fn inspected(found: &Found) -> Value {
         "MountLabel": spec.selinux.as_ref().map_or("", |labels| labels.files.as_str()),
         "AppArmorProfile": spec.apparmor.as_deref().unwrap_or_default(),
         "RestartCount": record.restarts,
+        "Dependencies": record.attendance.requires,
+        "PidFile": record.attendance.pidfile.as_deref().unwrap_or(Path::new("")),
+        "ConmonPidFile": record.attendance.runner_pidfile.as_deref().unwrap_or(Path::new("")),
         "Mounts": spec.mounts.iter().filter_map(mount).collect::<Vec<_>>(),
         "LogPath": path.join("log"),
         "NetworkSettings": { "Ports": ports },
@@ -118,7 +121,7 @@ pub(super) fn inspected(found: &Found) -> Value {
             "AutoRemove": spec.ephemeral,
             "ReadonlyRootfs": spec.read_only,
             "RestartPolicy": { "Name": policy, "MaximumRetryCount": times },
-            "LogConfig": { "Type": "k8s-file", "Path": path.join("log"), "Size": record.log_size },
+            "LogConfig": { "Type": if record.attendance.unlogged { "none" } else { "k8s-file" }, "Path": path.join("log"), "Size": record.log_size },
         },
     });
     limits(&mut value["HostConfig"], spec);

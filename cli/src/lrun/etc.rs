@@ -7,6 +7,8 @@ use lrun::Spec;
 use lrun::spec::Network;
 
 use super::args::RunArguments;
+use super::inherit;
+use crate::report::Failure;
 
 /// The container's own name where nothing else has an address.
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 1, 1));
@@ -38,7 +40,10 @@ pub fn introduce(spec: &mut Spec, name: &str, id: &str, image: &str, image_id: &
 }
 
 /// The files that a container finds in /etc besides those of its image.
-pub fn files(arguments: &RunArguments, hostname: &str, network: &Network) -> Vec<(PathBuf, Vec<u8>)> {
+///
+/// # Errors
+/// A time zone that the host does not know.
+pub fn files(arguments: &RunArguments, hostname: &str, network: &Network) -> Result<Vec<(PathBuf, Vec<u8>)>, Failure> {
     let mut hosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_owned();
     if *network == Network::Host
         && let Ok(own) = std::fs::read_to_string("/etc/hosts")
@@ -58,7 +63,8 @@ pub fn files(arguments: &RunArguments, hostname: &str, network: &Network) -> Vec
         files.push((PathBuf::from("/etc/hosts"), hosts.into_bytes()));
     }
     files.extend(resolver(arguments, network).map(|text| (PathBuf::from("/etc/resolv.conf"), text)));
-    files
+    inherit::files(arguments, &mut files)?;
+    Ok(files)
 }
 
 /// What is in `/etc/resolv.conf`: the host's, with what the caller says in place of its lines of that kind.

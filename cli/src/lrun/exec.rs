@@ -13,7 +13,7 @@ use super::monitor::{failed, hear, runs};
 use super::run::{exit, exit_of};
 use super::secret;
 use super::select::{containers, latest};
-use crate::bridge;
+use super::variables;
 use crate::env::Environment;
 use crate::exit::Exit;
 use crate::global::Global;
@@ -85,7 +85,7 @@ fn settle_down(teller: &std::io::PipeWriter) -> Result<(), Failure> {
 /// The container's own spec with the command's differences.
 fn spec(arguments: &ExecArguments, words: &[OsString], own: Spec, environment: &Environment) -> Result<Spec, Failure> {
     let mut env = own.env;
-    bridge::add_variables(&mut env, &arguments.env_file, &arguments.env, environment)?;
+    variables::add(&mut env, &arguments.env_file, &arguments.env, environment)?;
     Ok(Spec {
         args: words.to_vec(),
         env,
@@ -94,6 +94,9 @@ fn spec(arguments: &ExecArguments, words: &[OsString], own: Spec, environment: &
         terminal: arguments.tty,
         interactive: arguments.interactive && !arguments.detach,
         init: false,
+        preserved: arguments.preserve_fds,
+        capabilities: if arguments.privileged { u64::MAX } else { own.capabilities },
+        granted: if arguments.privileged { u64::MAX } else { own.granted },
         ..own
     })
 }

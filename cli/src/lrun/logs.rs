@@ -38,6 +38,9 @@ pub(super) fn run(global: &Global, arguments: &LogsArguments) -> Result<Exit, Fa
         since.as_ref().is_none_or(|since| line.stamp >= *since)
             && until.as_ref().is_none_or(|until| line.stamp <= *until)
     };
+    if let Some(found) = found.iter().find(|found| found.record.attendance.unlogged) {
+        return Err(format!("{}: it was made with --log-driver none, so nothing is there to read", found.name).into());
+    }
     let is_one = found.len() == 1;
     let mut sources = Vec::new();
     for (number, found) in found.into_iter().enumerate() {

@@ -13,9 +13,10 @@ use lrun::{Aftermath, ExitStatus, Monitor, Rootfs, Streams};
 use rustix::fs::AtFlags;
 
 use super::PROGRAM;
+use super::attendance;
 use super::control;
 use super::folder::Folder;
-use super::health::{self, AGAIN};
+use super::health::AGAIN;
 use super::run::{clear_up, exit_of, launch_spec, remove_with_volumes};
 use super::secret;
 use super::volumes::named_by;
@@ -86,7 +87,11 @@ impl Job<'_> {
             Err(error) => return Err(error.into()),
         }
         self.record.restarts = 0;
-        let log = Writer::open(self.folder.lock(), self.record.log_size)?;
+        let log = if self.record.attendance.unlogged {
+            Writer::none(self.folder.lock())?
+        } else {
+            Writer::open(self.folder.lock(), self.record.log_size)?
+        };
         let mut monitor = Monitor::new(self.folder.lock(), log, attached)?;
         let mut pause = PAUSES[0];
         loop {
@@ -132,11 +137,7 @@ impl Job<'_> {
             }
         })?;
         // One that has ended already is noted as such below, without a look at its process.
-        if self.record.begin(container.id(), true).is_ok() {
-            self.record.write(folder.lock())?;
-            let runtime = self.environment.runtime_folder();
-            health::watch(&self.store, folder, &self.record, &container, runtime.as_deref())?;
-        }
+        attendance::begun(&self.store, folder, &mut self.record, &container, true, self.environment)?;
         if let Some(teller) = teller.take() {
             runs(teller, &warnings);
         }

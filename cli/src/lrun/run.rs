@@ -19,15 +19,19 @@ use lstore::{Checkout, Start, Store};
 
 use super::PROGRAM;
 use super::args::{CreateArguments, PullPolicy, RunArguments};
+use super::attendance;
 use super::control;
 use super::etc;
 use super::folder::Folder;
 use super::health;
 use super::images;
+use super::inherit;
 use super::join;
 use super::monitor::Job;
 use super::publish::exposed;
 use super::secret;
+use super::start;
+use super::stop;
 use super::uplink;
 use super::volumes;
 use crate::bridge;
@@ -99,6 +103,7 @@ fn start_and_wait(global: &Global, arguments: &RunArguments) -> Result<Exit, Fai
         return Ok(exit(container.wait()?));
     }
     let store = environment.store(global)?;
+    start::required(global, &environment, &store, &arguments.create.requires)?;
     let Made { folder, path, record, checkout, mut leases } = make(global, arguments, &store, &environment)?;
     let rootfs = bridge::overlay(&store, &checkout, &path);
     leases.push(checkout.into_lease());
@@ -153,13 +158,20 @@ pub(super) fn make(
     if arguments.privileged {
         etc::introduce(&mut spec, &name, &id, &arguments.image().to_string_lossy(), &image);
     }
-    volumes::declare(&mut spec, &config.volumes)?;
+    if !arguments.volumes_from.is_empty() {
+        inherit::mounts(arguments, store, &mut spec)?;
+    }
+    inherit::image_volumes(arguments.image_volume, &config.volumes, &mut spec)?;
     let leases = images::look_up(global, arguments, store, &mut spec)?;
     let health = health::wanted(&arguments.create.health, config.healthcheck.as_ref())?;
     let secrets = secret::wanted(&arguments.create.secrets, store)?;
     let exposed = exposed(arguments, &config.exposed_ports)?;
     let labels = labels(&arguments.create, config.labels)?;
+    let attendance = attendance::wanted(&arguments.create, store)?;
     let create = &arguments.create;
+    if create.replace {
+        stop::displace(store, &name)?;
+    }
     if let Some(file) = &create.cidfile {
         // Before the container: one that cannot be told is not to be made.
         let mut cidfile = std::fs::File::create_new(file)
@@ -184,6 +196,7 @@ pub(super) fn make(
         exposed,
         health,
         secrets,
+        attendance,
         entrypoint,
         stop_signal: create.stop_signal.clone().or(config.stop_signal),
         stop_timeout: create.stop_timeout,
@@ -285,11 +298,8 @@ fn in_the_foreground(
         // A container that never ran leaves nothing, with --rm or without.
         remove_with_volumes(store, &folder.path(), &volumes);
     })?;
-    // Beside the command's first steps: it waits for none of this. One that has ended already needs no note of its start.
-    if record.begin(container.id(), false).is_ok() {
-        record.write(folder.lock())?;
-        health::watch(store, folder, &record, &container, environment.runtime_folder().as_deref())?;
-    }
+    // Beside the command's first steps: it waits for none of this.
+    attendance::begun(store, folder, &mut record, &container, false, environment)?;
     let status = container.wait()?;
     if !folder.is_ephemeral() {
         record.end(status, container.had_no_memory() || control::had_no_memory(folder, status));
@@ -400,7 +410,7 @@ fn look(path: &Path, name: &str) -> Result<Option<Store>, Failure> {
 
 fn pull(global: &Global, arguments: &RunArguments, path: &Path, name: &str) -> Result<(), Failure> {
     let mut words = vec!["pull".to_owned()];
-    if let Some(platform) = &arguments.registry.platform {
+    if let Some(platform) = arguments.registry.platform() {
         words.push(format!("--platform={platform}"));
     }
     if !arguments.registry.tls_verify {

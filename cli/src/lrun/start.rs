@@ -77,6 +77,20 @@ pub(super) fn restart(global: &Global, arguments: &RestartArguments) -> Result<E
     })
 }
 
+/// Starts the containers that another requires.
+pub(super) fn required(
+    global: &Global,
+    environment: &Environment,
+    store: &Path,
+    names: &[String],
+) -> Result<(), Failure> {
+    for name in names {
+        let found = containers(store).find(name).map_err(|error| format!("--requires: {error}"))?;
+        begin(global, environment, store, &found, None)?;
+    }
+    Ok(())
+}
+
 /// Starts a container in the background; one that runs is left as it is.
 fn begin(
     global: &Global,
@@ -88,6 +102,7 @@ fn begin(
     if found.record.running().is_some() {
         return Ok(());
     }
+    required(global, environment, store, &found.record.attendance.requires)?;
     let is_ephemeral = found.record.spec.ephemeral;
     let Some(folder) = Folder::take(&found.path, is_ephemeral)? else {
         return match found.again() {

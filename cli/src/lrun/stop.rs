@@ -8,14 +8,16 @@ use std::time::Duration;
 
 use lrun::FirstProcess;
 use lrun::state::{Found, StateError, Status};
+use lrun::sys::process::{self, Fork};
 use lrun::userns;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 
 use super::PROGRAM;
-use super::args::{KillArguments, RemoveArguments, StopArguments};
+use super::args::{KillArguments, RemoveArguments, StopArguments, Which};
 use super::control;
+use super::folder::Folder;
 use super::monitor::mark_stopped;
 use super::select::{Selected, containers, each};
 use super::signal;
@@ -108,6 +110,28 @@ pub(super) fn kill(global: &Global, arguments: &KillArguments) -> Result<Exit, F
     })
 }
 
+/// Removes the container that has a name, if there is one, for another to have it.
+///
+/// # Errors
+/// It does not end, or its files cannot be removed; that is told.
+pub(super) fn displace(store: &Path, name: &str) -> Result<(), Failure> {
+    if !Folder::place(store, name).exists() {
+        return Ok(());
+    }
+    let Fork::Parent(id) = process::fork()? else {
+        // In a user namespace of its own, as this process is not to be.
+        let which = Which { containers: vec![name.to_owned()], ..Which::default() };
+        let arguments = RemoveArguments { force: true, ignore: true, time: None, volumes: false, which };
+        let is_quiet = process::detach_output().is_ok();
+        let removed = remove_from(store, &arguments);
+        process::exit_now(i32::from(!is_quiet || !removed.is_ok_and(|exit| exit == Exit::SUCCESS)))
+    };
+    match process::wait_for(id)? {
+        nix::sys::wait::WaitStatus::Exited(_, 0) => Ok(()),
+        _ => Err(format!("--replace: the container {name} could not be removed").into()),
+    }
+}
+
 /// What is to be removed.
 struct Doomed {
     wanted: String,
@@ -117,8 +141,11 @@ struct Doomed {
 }
 
 pub(super) fn remove(global: &Global, arguments: &RemoveArguments) -> Result<Exit, Failure> {
-    let store = Environment::of_process().store(global)?;
-    let containers = containers(&store);
+    remove_from(&Environment::of_process().store(global)?, arguments)
+}
+
+pub(super) fn remove_from(store: &Path, arguments: &RemoveArguments) -> Result<Exit, Failure> {
+    let containers = containers(store);
     let selected = arguments.which.select(&containers)?;
     let (mut doomed, mut exit) = (Vec::new(), Exit::SUCCESS);
     let mut fail = |failure: Failure, code: u8| {
@@ -151,7 +178,7 @@ pub(super) fn remove(global: &Global, arguments: &RemoveArguments) -> Result<Exi
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error.into()),
         };
-        match removed.and_then(|()| discard(&store, &volumes)) {
+        match removed.and_then(|()| discard(store, &volumes)) {
             Ok(()) => writeln!(io::stdout(), "{wanted}")?,
             Err(failure) => fail(failure, 125),
         }

@@ -7,6 +7,7 @@ use lrun::cgroup::{Resources, Wish};
 
 use super::args::UpdateArguments;
 use super::control;
+use super::remake::remake;
 use super::select::containers;
 use crate::env::Environment;
 use crate::exit::Exit;
@@ -15,12 +16,14 @@ use crate::report::Failure;
 
 pub(super) fn run(global: &Global, arguments: &UpdateArguments) -> Result<Exit, Failure> {
     let environment = Environment::of_process();
-    let containers = containers(&environment.store(global)?);
-    let found = arguments.one.select(&containers)?;
+    let store = environment.store(global)?;
+    let containers = containers(&store);
+    let mut found = arguments.one.select(&containers)?;
     let wish = found.record.spec.cgroup.clone();
     let had = wish.as_ref().map_or_else(Resources::default, |wish| wish.resources.clone());
     let said = arguments.resources.resources(had.memory)?;
-    if said.is_empty() && arguments.restart.is_none() {
+    let remakes = !arguments.remake.is_empty();
+    if said.is_empty() && arguments.restart.is_none() && !remakes {
         return Err("nothing to change; give a limit, as --memory 1g, or --restart".into());
     }
     let wanted = had.changed_by(&said);
@@ -28,6 +31,14 @@ pub(super) fn run(global: &Global, arguments: &UpdateArguments) -> Result<Exit, 
         && swap.cast_unsigned() < memory
     {
         return Err("--memory above the limit of memory and swap together; give --memory-swap too".into());
+    }
+    if remakes {
+        remake(&store, &found, &arguments.remake, &environment)?;
+        if said.is_empty() && arguments.restart.is_none() {
+            writeln!(std::io::stdout(), "{}", found.record.id)?;
+            return Ok(Exit::SUCCESS);
+        }
+        found = found.again()?;
     }
     let amendment = Amendment {
         // One that was made without a group gets one at its next start.

@@ -1,6 +1,6 @@
 //! The volumes of containers: made with them, and those without a name removed with them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use lrun::spec::{Mount, MountKind, Spec};
@@ -19,11 +19,12 @@ pub(super) fn volumes(store: &Path) -> Volumes {
 }
 
 /// Adds the volumes that the image declares, where the caller mounts nothing else.
-pub(super) fn declare(spec: &mut Spec, targets: &BTreeSet<String>) -> Result<(), Failure> {
-    if targets.is_empty() {
+pub(super) fn declare<'a>(spec: &mut Spec, targets: impl IntoIterator<Item = &'a String>) -> Result<(), Failure> {
+    let mut targets = targets.into_iter().peekable();
+    if targets.peek().is_none() {
         return Ok(());
     }
-    for mount in declared(targets.iter())? {
+    for mount in declared(targets)? {
         let mount = bridge::mount(mount)?;
         if spec.mounts.iter().all(|other| other.target != mount.target) {
             spec.mounts.push(mount);

@@ -48,7 +48,7 @@ fn pull(
         credentials: Box::new(move |host| credentials::look_up(&files, host)),
     };
     let remote = Arc::new(Remote::new(reference, remote));
-    let options = options(registry.platform.as_deref(), Some(placement), vec![reference.to_string()])?;
+    let options = options(registry.platform().as_deref(), Some(placement), vec![reference.to_string()])?;
     // The threads begin here: the process is in its namespace by now.
     Ok(runtime()?.block_on(store.pull(&remote, reference, &options, events))?)
 }

@@ -138,6 +138,12 @@ pub fn cloexec_from(first: RawFd) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Whether a descriptor is open and passes to a program that is executed. Those that this program opens do not.
+pub fn is_inheritable(number: RawFd) -> bool {
+    // SAFETY: asks for the flags of a number, be it open or not; nothing is changed.
+    unsafe { libc::fcntl(number, libc::F_GETFD) == 0 }
+}
+
 /// Closes every descriptor from 3 on but those given. For a fork that will end by [`exit_now`], in which no owner of a
 /// closed descriptor runs again.
 pub fn close_all_but<'a>(keep: impl Iterator<Item = BorrowedFd<'a>>) {
@@ -151,6 +157,15 @@ pub fn close_all_but<'a>(keep: impl Iterator<Item = BorrowedFd<'a>>) {
         }
         first = fd.saturating_add(1);
     }
+}
+
+/// Points standard output to `/dev/null`.
+///
+/// # Errors
+/// `/dev/null` cannot be opened.
+pub fn detach_output() -> io::Result<()> {
+    let null = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
+    Ok(rustix::stdio::dup2_stdout(&null)?)
 }
 
 /// Points standard input, output and error to `/dev/null`, so that no pipe of the caller's is kept open.

@@ -26,6 +26,34 @@ pub struct CreateArguments {
     #[arg(long, value_name = "FILE")]
     pub cidfile: Option<PathBuf>,
 
+    /// Write the number of the container's first process into a file at each start
+    #[arg(long, value_name = "FILE", conflicts_with = "rootfs")]
+    pub pidfile: Option<PathBuf>,
+
+    /// Write the number of the process that answers for the container into a file at each start
+    #[arg(long, value_name = "FILE", conflicts_with = "rootfs")]
+    pub conmon_pidfile: Option<PathBuf>,
+
+    /// Remove another container that has this name, even if it runs
+    #[arg(long, requires = "name", conflicts_with = "rootfs")]
+    pub replace: bool,
+
+    /// Start other containers before this one
+    #[arg(long, value_name = "CONTAINER", value_delimiter = ',', conflicts_with = "rootfs")]
+    pub requires: Vec<String>,
+
+    /// Kill the container when it has run so many seconds; 0 for no such end
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, hide_default_value = true, conflicts_with = "rootfs")]
+    pub timeout: u64,
+
+    /// Where what it writes in the background is kept: k8s-file (also json-file), or none
+    #[arg(long, value_name = "DRIVER", value_parser = log_driver, default_value = "k8s-file")]
+    pub log_driver: LogDriver,
+
+    /// What systemd is told through $NOTIFY_SOCKET: conmon (that the container runs, and who answers for it) or ignore (nothing)
+    #[arg(long, value_name = "WHO", value_parser = notifies, default_value = "ignore", hide_default_value = true, action = clap::ArgAction::Set, conflicts_with = "rootfs")]
+    pub sdnotify: bool,
+
     /// Start the container again when it ends: no, on-failure[:TIMES], always or unless-stopped; while its monitor lives
     #[arg(long, value_name = "POLICY", value_parser = restart, default_value = "no", hide_default_value = true)]
     pub restart: Restart,
@@ -55,6 +83,39 @@ impl CreateArguments {
     /// Most bytes of a log file; 0 for no limit.
     pub fn log_size(&self) -> u64 {
         self.log_size.last().copied().unwrap_or(LOG_SIZE)
+    }
+}
+
+/// Where the log of a container is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogDriver {
+    /// In its folder.
+    #[default]
+    File,
+    /// Nowhere.
+    None,
+}
+
+fn log_driver(text: &str) -> Result<LogDriver, String> {
+    match text {
+        "k8s-file" | "json-file" => Ok(LogDriver::File),
+        "none" => Ok(LogDriver::None),
+        "passthrough" | "passthrough-tty" => {
+            Err("a container in the foreground writes to where this program does; leave out -d".into())
+        }
+        "journald" => Err("logs are files, which 'lrun logs' shows; pipe 'lrun logs -f' to systemd-cat".into()),
+        _ => Err("there are k8s-file and none".into()),
+    }
+}
+
+fn notifies(text: &str) -> Result<bool, String> {
+    match text {
+        "ignore" => Ok(false),
+        "conmon" => Ok(true),
+        "container" => {
+            Err("the socket of systemd is not shown inside; bind it by -v and set NOTIFY_SOCKET by -e".into())
+        }
+        _ => Err("there are conmon and ignore".into()),
     }
 }
 
@@ -110,6 +171,14 @@ mod tests {
         assert_eq!(restart("on-failure:3"), Ok(Restart::OnFailure(3)));
         assert_eq!(restart("unless-stopped"), Ok(Restart::Always));
         assert!(restart("always:3").is_err() && restart("on-failure:x").is_err() && restart("sometimes").is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_had_is_told_with_the_way_out() {
+        assert_eq!((log_driver("json-file"), log_driver("none")), (Ok(LogDriver::File), Ok(LogDriver::None)));
+        assert!(log_driver("journald").unwrap_err().contains("systemd-cat"));
+        assert_eq!((notifies("conmon"), notifies("ignore")), (Ok(true), Ok(false)));
+        assert!(notifies("container").unwrap_err().contains("-v"));
     }
 
     #[test]

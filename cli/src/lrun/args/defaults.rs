@@ -2,12 +2,14 @@
 
 use lrun::state::Restart;
 
-use super::create::CreateArguments;
+use super::create::{CreateArguments, LogDriver};
 use super::health::HealthArguments;
 use super::namespace::NamespaceArgument;
 use super::network::NetworkArgument;
+use super::refused::RefusedArguments;
 use super::resources::{CgroupsArgument, ResourceArguments};
-use super::run::{PullPolicy, RunArguments, UserNamespaceArgument};
+use super::run::{ImageVolume, PullPolicy, RunArguments, UserNamespaceArgument};
+use super::variables::VariableArguments;
 use crate::global::RegistryArguments;
 
 /// Bytes of `/dev/shm`.
@@ -24,6 +26,13 @@ impl Default for RunArguments {
                 labels: Vec::new(),
                 label_file: Vec::new(),
                 cidfile: None,
+                pidfile: None,
+                conmon_pidfile: None,
+                replace: false,
+                requires: Vec::new(),
+                timeout: 0,
+                log_driver: LogDriver::File,
+                sdnotify: false,
                 restart: Restart::No,
                 log_size: Vec::new(),
                 stop_signal: None,
@@ -36,9 +45,12 @@ impl Default for RunArguments {
             tty: false,
             env: Vec::new(),
             env_file: Vec::new(),
+            variables: VariableArguments::default(),
             volumes: Vec::new(),
             mounts: Vec::new(),
             tmpfs: Vec::new(),
+            volumes_from: Vec::new(),
+            image_volume: ImageVolume::Bind,
             workdir: None,
             user: None,
             name: None,
@@ -77,6 +89,10 @@ impl Default for RunArguments {
             shm_size: SHM_SIZE,
             umask: UMASK,
             oom_score_adj: None,
+            tz: None,
+            chrootdirs: Vec::new(),
+            personality: None,
+            preserve_fds: 0,
             annotation: Vec::new(),
             no_holder: false,
             resources: ResourceArguments::default(),
@@ -85,7 +101,15 @@ impl Default for RunArguments {
             rootfs: false,
             runtime: None,
             pull: PullPolicy::Missing,
-            registry: RegistryArguments { platform: None, tls_verify: true, authfile: None },
+            registry: RegistryArguments {
+                platform: None,
+                arch: None,
+                os: None,
+                variant: None,
+                tls_verify: true,
+                authfile: None,
+            },
+            refused: RefusedArguments,
             words: Vec::new(),
         }
     }

@@ -66,6 +66,14 @@ pub struct CommitArguments {
     #[arg(short, long = "change", value_name = "INSTRUCTION")]
     pub changes: Vec<String>,
 
+    /// How the image is written down; only as the OCI has it
+    #[arg(short, long, value_name = "FORM", value_parser = ["oci"], hide = true)]
+    pub format: Option<String>,
+
+    /// Whether a container that runs is stopped meanwhile; only not
+    #[arg(short, long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = not, hide = true)]
+    pub pause: Option<bool>,
+
     /// Write the image's id into a file
     #[arg(long, value_name = "FILE")]
     pub iidfile: Option<PathBuf>,
@@ -81,4 +89,8 @@ pub struct CommitArguments {
     /// Name of the image
     #[arg(value_name = "IMAGE[:TAG]")]
     pub image: String,
+}
+
+fn not(text: &str) -> Result<bool, String> {
+    if text == "false" { Ok(false) } else { Err("pause it by 'lrun pause' before, if it is to stand still".into()) }
 }

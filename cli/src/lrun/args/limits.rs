@@ -44,6 +44,15 @@ pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// `--personality`, as `personality(2)` has it.
+pub(super) fn personality(text: &str) -> Result<u32, String> {
+    match text.to_ascii_uppercase().trim_start_matches("PER_") {
+        "LINUX" => Ok(0),
+        "LINUX32" => Ok(8),
+        _ => Err("there are LINUX and LINUX32".into()),
+    }
+}
+
 /// `--umask`.
 pub(super) fn umask(text: &str) -> Result<u32, String> {
     match u32::from_str_radix(text, 8) {

@@ -17,6 +17,11 @@ pub enum NamespaceArgument {
 }
 
 impl NamespaceArgument {
+    /// Whether it is no other container's and no file's.
+    pub fn is_own_or_hosts(&self) -> bool {
+        matches!(self, Self::Private | Self::Host)
+    }
+
     /// Whether it is the container's own.
     pub fn is_own(&self) -> bool {
         *self == Self::Private

@@ -5,7 +5,7 @@
     reason = "the comments are help texts, whose brackets mean what can be left out"
 )]
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -19,7 +19,9 @@ use super::create::CreateArguments;
 use super::limits::{self, UlimitArgument};
 use super::namespace::{self, NamespaceArgument};
 use super::network::{self, NetworkArgument};
+use super::refused::RefusedArguments;
 use super::resources::{CgroupsArgument, ResourceArguments};
+use super::variables::VariableArguments;
 use crate::global::RegistryArguments;
 
 /// `lrun run`.
@@ -53,6 +55,10 @@ pub struct RunArguments {
     #[arg(long, value_name = "FILE")]
     pub env_file: Vec<PathBuf>,
 
+    /// Variables besides.
+    #[command(flatten)]
+    pub variables: VariableArguments,
+
     /// Bind a file or directory, or a volume by its name, or a new one; OPTIONS: ro, noexec, nodev, suid, U (its files become the user's, for good), z, Z; of a bind: bind, [r]private|[r]slave|[r]shared, by root idmap[=uids=DISK-SHOWN-COUNT;gids=…]; of a volume: nocopy
     #[arg(short, long = "volume", value_name = "[SOURCE:]TARGET[:OPTIONS]")]
     pub volumes: Vec<String>,
@@ -64,6 +70,14 @@ pub struct RunArguments {
     /// Mount an empty file system in memory; OPTIONS: size=64m, mode=1777, ro, noexec, exec, suid, dev, tmpcopyup (begin with what the image has there)
     #[arg(long, value_name = "TARGET[:OPTIONS]")]
     pub tmpfs: Vec<String>,
+
+    /// Mount what is mounted by -v and --mount in other containers, with ro or rw for all of it
+    #[arg(long, value_name = "CONTAINER[:ro|rw]")]
+    pub volumes_from: Vec<String>,
+
+    /// What becomes of the volumes that the image names: bind (a new one for each), tmpfs or ignore
+    #[arg(long, value_name = "HOW", default_value = "bind", hide_possible_values = true)]
+    pub image_volume: ImageVolume,
 
     /// Working directory of the command
     #[arg(short, long, value_name = "DIR")]
@@ -218,6 +232,22 @@ pub struct RunArguments {
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-1000..=1000))]
     pub oom_score_adj: Option<i32>,
 
+    /// Time zone, as Europe/Paris, or local for that of the host: its file becomes /etc/localtime
+    #[arg(long, value_name = "ZONE")]
+    pub tz: Option<String>,
+
+    /// Folder in which the command will have its root: gets the files of /etc too that are made for the container
+    #[arg(long, value_name = "DIR", value_delimiter = ',')]
+    pub chrootdirs: Vec<PathBuf>,
+
+    /// As which system the kernel shows itself: LINUX, or LINUX32 for one of 32 bits
+    #[arg(long, value_name = "SYSTEM", value_parser = limits::personality)]
+    pub personality: Option<u32>,
+
+    /// Give the command so many of this program's descriptors, from 3 on
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, conflicts_with = "detach", value_parser = clap::value_parser!(u32).range(..=1024))]
+    pub preserve_fds: u32,
+
     /// Note something on the container; run.oci.keep_original_groups=1 is --group-add keep-groups
     #[arg(long, value_name = "NAME=VALUE", value_parser = limits::pair)]
     pub annotation: Vec<(String, String)>,
@@ -254,6 +284,10 @@ pub struct RunArguments {
     #[command(flatten)]
     pub registry: RegistryArguments,
 
+    /// Flags that cannot be granted.
+    #[command(flatten)]
+    pub refused: RefusedArguments,
+
     /// Image, then the command and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "IMAGE", num_args = 1..)]
     pub words: Vec<OsString>,
@@ -275,18 +309,21 @@ impl RunArguments {
     ///
     /// As for podman a JSON array of strings gives several words; anything else is the name of a program.
     pub fn entrypoint(&self) -> Option<Vec<OsString>> {
-        let text = self.entrypoint.as_ref()?;
-        if text.is_empty() {
-            return Some(Vec::new());
-        }
-        let words = text
-            .to_str()
-            .filter(|text| text.starts_with('['))
-            .and_then(|text| serde_json::from_str::<Vec<String>>(text).ok());
-        Some(match words {
-            Some(words) => words.into_iter().map(OsString::from).collect(),
-            None => vec![text.clone()],
-        })
+        self.entrypoint.as_deref().map(entrypoint)
+    }
+}
+
+pub(super) fn entrypoint(text: &OsStr) -> Vec<OsString> {
+    if text.is_empty() {
+        return Vec::new();
+    }
+    let words = text
+        .to_str()
+        .filter(|text| text.starts_with('['))
+        .and_then(|text| serde_json::from_str::<Vec<String>>(text).ok());
+    match words {
+        Some(words) => words.into_iter().map(OsString::from).collect(),
+        None => vec![text.to_owned()],
     }
 }
 
@@ -311,6 +348,18 @@ pub enum UserNamespaceArgument {
         /// Highest number of ids inside.
         size: Option<u32>,
     },
+}
+
+/// What becomes of the volumes that an image names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ImageVolume {
+    /// A new volume for each.
+    #[value(alias = "anonymous")]
+    Bind,
+    /// An empty file system in memory.
+    Tmpfs,
+    /// Nothing.
+    Ignore,
 }
 
 /// When to pull the image of a container.
