@@ -6,7 +6,7 @@ use super::create::CreateArguments;
 use super::health::HealthArguments;
 use super::namespace::NamespaceArgument;
 use super::network::NetworkArgument;
-use super::resources::{CgroupsArgument, ResourceArguments};
+use super::resources::{CgroupsArgument, ResourceArguments, SystemdArgument};
 use super::run::{PullPolicy, RunArguments, UserNamespaceArgument};
 use crate::global::RegistryArguments;
 
@@ -81,6 +81,7 @@ impl Default for RunArguments {
             resources: ResourceArguments::default(),
             cgroup_parent: None,
             cgroups: CgroupsArgument::Wanted,
+            systemd: SystemdArgument::Found,
             rootfs: false,
             runtime: None,
             pull: PullPolicy::Missing,
