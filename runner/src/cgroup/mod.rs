@@ -232,6 +232,10 @@ impl Group {
             let base = hierarchy.mount.join(parent.trim_start_matches('/'));
             std::fs::create_dir_all(&base).map_err(GroupError::at(&base))?;
             hierarchy.enable(&base, controllers)?;
+            // From a login's session nobody but systemd moves a process to where the user's own groups are.
+            if !wish.keeps_runner && !hierarchy.may_reach(&base) && !scope::sockets(runtime).is_empty() {
+                scope::enter(&unit, None, runtime)?;
+            }
             return Ok((base, unit));
         }
         if slice.is_some() || !wish.keeps_runner && !scope::sockets(runtime).is_empty() {
