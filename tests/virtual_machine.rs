@@ -12,7 +12,8 @@ use crate::support::{has, mirror, programs, run, user};
 /// What the disk is made by: with other contents it is another.
 const RECIPE: [&str; 3] = ["disk", "cases.service", "session.service"];
 /// The cases of a machine with systemd and AppArmor: what root runs, and what that runs.
-const SYSTEM: [&str; 6] = ["cases-root", "cases-user", "cases-life", "cases-demand", "cases-apparmor", "cases-tail"];
+const SYSTEM: [&str; 7] =
+    ["cases-root", "cases-user", "cases-life", "cases-demand", "cases-systemd", "cases-apparmor", "cases-tail"];
 /// Those of one with SELinux.
 const SELINUX: [&str; 2] = ["cases-selinux", "cases-label"];
 

@@ -111,6 +111,7 @@ pub fn spec(
         terminal: arguments.tty,
         interactive: arguments.interactive,
         init: arguments.init,
+        systemd: false,
         ephemeral: arguments.rm,
         joined: Joined::default(),
         secrets: Vec::new(),

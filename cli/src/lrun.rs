@@ -43,6 +43,7 @@ pub(crate) mod signal;
 mod start;
 mod stats;
 mod stop;
+mod systemd;
 mod top;
 mod update;
 mod visit;

@@ -21,7 +21,7 @@ use crate::idmap::IdMap;
 use crate::idmapped::Trees;
 use crate::plan::{Plan, Refused, Step};
 use crate::rootfs::Rootfs;
-use crate::spec::{LandlockRule, Mount, Network, Spec};
+use crate::spec::{LandlockRule, Mount, MountKind, Network, Spec};
 use crate::sys::landlock::Ruleset;
 use crate::sys::{network, process, seccomp};
 use crate::target::{Kind, Root, file_type};
@@ -272,6 +272,17 @@ fn take(
             let label = label_of_files(&orders.plan.spec);
             attach::volume(root, mount, sources.next().flatten(), label).during(Stage::Mount, &mount.target)
         }
+        Step::Files => {
+            let spec = &orders.plan.spec;
+            let is_memory = |mount: &&Mount| matches!(mount.kind, MountKind::Tmpfs { .. });
+            for (path, content) in &spec.files {
+                if spec.mounts.iter().filter(is_memory).any(|mount| path.starts_with(&mount.target)) {
+                    root.write(path, content).during(Stage::File, path)?;
+                }
+            }
+            Ok(())
+        }
+        Step::Delegate => owner::delegate(root).during(Stage::Own, "/sys/fs/cgroup"),
         Step::Own(path) => {
             let identity =
                 identity::look_up(root, &orders.plan.spec.user, &[]).during(Stage::User, &orders.plan.spec.user)?;

@@ -133,10 +133,14 @@ pub fn exec(plan: &Plan, container: &FirstProcess, runtime: Option<&Path>) -> Re
     };
     let (parent, child) = Channel::pair().action("make a channel")?;
     let signals = watch_signals()?;
-    let group = cgroup::descriptor(plan.cgroup.as_deref()).action("open the control group")?;
-    let Cloned::Parent { id: joiner, .. } = fork_into(group.as_ref(), runtime)? else {
-        drop((parent, group));
-        let Err(failure) = join(plan, container, &target, &child);
+    // systemd lets nobody into the group around its own.
+    let group = if plan.spec.systemd { Some(Group::of(container.id)?) } else { plan.cgroup.clone() };
+    let group = cgroup::descriptor(group.as_deref()).action("open the control group")?;
+    let (cloned, is_outside) = fork_into(group.as_ref(), plan.spec.systemd, runtime)?;
+    let Cloned::Parent { id: joiner, .. } = cloned else {
+        drop(parent);
+        let group = group.filter(|_| is_outside);
+        let Err(failure) = join(plan, container, &target, group, &child);
         child.fail(failure.stage, &failure.what, &failure.error);
         process::exit_now(1)
     };
@@ -149,18 +153,34 @@ pub fn exec(plan: &Plan, container: &FirstProcess, runtime: Option<&Path>) -> Re
     Ok(Container::new(id, pidfd, signals, terminal, plan.spec.interactive, None))
 }
 
-/// Makes the process that joins, in the container's control group if that has one.
-fn fork_into(group: Option<&OwnedFd>, runtime: Option<&Path>) -> Result<Cloned, Error> {
+/// Makes the process that joins, in the container's control group if that has one; or outside of it, if that `is_foreign`, of
+/// an id of the container's: then it can go there once it has the container's power.
+fn fork_into(group: Option<&OwnedFd>, is_foreign: bool, runtime: Option<&Path>) -> Result<(Cloned, bool), Error> {
     const ACTION: &str = "start a process in the container's control group";
-    let Some(group) = group else { return clone3(0, None).action("fork") };
-    match clone3(0, Some(group.as_fd())) {
+    let Some(group) = group else { return Ok((clone3(0, None).action("fork")?, false)) };
+    let is_refused = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+    let cloned = match clone3(0, Some(group.as_fd())) {
         // This process is where no other can be moved out of but by systemd.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+        Err(error) if is_refused(&error) => {
             Group::approach(runtime)?;
-            clone3(0, Some(group.as_fd())).action(ACTION)
+            match clone3(0, Some(group.as_fd())) {
+                Err(error) if is_foreign && is_refused(&error) => return Ok((clone3(0, None).action("fork")?, true)),
+                other => other,
+            }
         }
-        other => other.action(ACTION),
-    }
+        other => other,
+    };
+    Ok((cloned.action(ACTION)?, false))
+}
+
+/// Goes into a group that root inside owns, among its ids.
+fn enter_group(target: &OwnedFd, group: &OwnedFd) -> io::Result<()> {
+    nix::sched::setns(target, CloneFlags::CLONE_NEWUSER)?;
+    let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC;
+    let procs = rustix::fs::openat(group, "cgroup.procs", flags, rustix::fs::Mode::empty())?;
+    // 0 is who writes.
+    rustix::io::write(procs, b"0")?;
+    Ok(())
 }
 
 /// The process that a fork of ours made as its own sibling where it has joined, by number and descriptor; the fork ends.
@@ -186,6 +206,7 @@ fn join(
     plan: &Plan,
     container: &FirstProcess,
     target: &OwnedFd,
+    group: Option<OwnedFd>,
     channel: &Channel,
 ) -> Result<std::convert::Infallible, Failure> {
     if let Some(score) = plan.spec.oom_score {
@@ -203,8 +224,12 @@ fn join(
         namespaces |= CloneFlags::from_bits_retain(nix::libc::CLONE_NEWTIME);
     }
     if plan.user_namespace.is_some() {
-        namespaces |= CloneFlags::CLONE_NEWUSER;
+        match &group {
+            Some(group) => enter_group(target, group).during(Stage::Join, "")?,
+            None => namespaces |= CloneFlags::CLONE_NEWUSER,
+        }
     }
+    drop(group);
     if plan.spec.network != Network::Host {
         namespaces |= CloneFlags::CLONE_NEWNET;
     }

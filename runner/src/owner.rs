@@ -48,6 +48,17 @@ pub(crate) fn give(root: &Root, path: &Path, uid: u32, gid: u32) -> io::Result<(
     Ok(())
 }
 
+/// Gives a control group to root inside, as far as groups are handed down: the folder, and the files by which processes and
+/// controllers are moved (kernel documentation, `cgroup-v2.rst`, "Model of Delegation"). Its limits stay the caller's.
+pub(crate) fn delegate(root: &Root) -> io::Result<()> {
+    let group = root.directory(Path::new("/sys/fs/cgroup"))?;
+    for file in ["", "cgroup.procs", "cgroup.threads", "cgroup.subtree_control"] {
+        let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW;
+        chownat(&group, file, Some(Uid::ROOT), Some(Gid::ROOT), flags)?;
+    }
+    Ok(())
+}
+
 fn explain(errno: Errno) -> io::Error {
     match errno {
         Errno::PERM => io::Error::other("what is there belongs to somebody whose files are not yours to give away"),

@@ -76,6 +76,10 @@ pub enum Step {
     SharedMemory,
     /// A mount of the caller's.
     Mount(Mount),
+    /// The files of ours that lie in file systems in memory.
+    Files,
+    /// The container's control group, which is given to its root.
+    Delegate,
     /// What is mounted there is given to the user.
     Own(PathBuf),
     /// The files of secrets.
@@ -226,6 +230,10 @@ fn steps(spec: &Spec, is_network_apart: bool) -> Result<Vec<Step>, Error> {
     }
     steps.extend(kernel_filesystems(spec, is_network_apart).into_iter().map(|step| labelled(step, spec)));
     steps.extend(spec.mounts.iter().cloned().map(Step::Mount));
+    if spec.systemd {
+        steps.push(Step::Files);
+        steps.extend(own_groups(spec));
+    }
     steps.extend(spec.owned.iter().cloned().map(Step::Own));
     if !spec.secrets.is_empty() {
         steps.push(Step::Secrets);
@@ -311,14 +319,27 @@ fn kernel_filesystems(spec: &Spec, is_network_apart: bool) -> Vec<Step> {
     if !taken("/sys") {
         // sysfs shows a network namespace, and only its owner may mount it: the host's is bound with the host's network.
         steps.push(filesystem("sysfs", vec![], "/sys", sys, Refused::BindHost));
-        steps.push(if spec.namespaces.cgroup || spec.joined.cgroup.is_some() {
-            filesystem("cgroup2", vec![], "/sys/fs/cgroup", sys, Refused::Skips)
-        } else {
-            // The host's groups in the host's view, of whichever version: a new mount may be made only by who owns the view.
-            Step::HostFolder("/sys/fs/cgroup".into(), sys)
-        });
+        if !spec.systemd {
+            steps.push(if spec.namespaces.cgroup || spec.joined.cgroup.is_some() {
+                filesystem("cgroup2", vec![], "/sys/fs/cgroup", sys, Refused::Skips)
+            } else {
+                // The host's groups in the host's view, of whichever version: a new mount may be made only by who owns the view.
+                Step::HostFolder("/sys/fs/cgroup".into(), sys)
+            });
+        }
     }
     steps
+}
+
+/// What systemd manages: after the caller's mounts, since the host's /sys may be among them, with the host's groups.
+fn own_groups(spec: &Spec) -> Vec<Step> {
+    let target = PathBuf::from("/sys/fs/cgroup");
+    if spec.mounts.iter().any(|mount| mount.target == target) {
+        return Vec::new();
+    }
+    let attributes = Attributes { nosuid: true, nodev: true, noexec: true, read_only: false };
+    let groups = Step::Filesystem { kind: "cgroup2", options: vec![], target, attributes, refused: Refused::Fails };
+    vec![groups, Step::Delegate]
 }
 
 /// With the label of the container's files, where the file system is one that can have it in a user namespace.
@@ -415,6 +436,33 @@ mod tests {
         let wanted = Step::HostFolder("/sys/fs/cgroup".into(), read_only);
         assert!(plan(|spec| spec.namespaces.cgroup = false).contains(&wanted));
         assert!(!plan(|_| {}).contains(&wanted));
+    }
+
+    #[test]
+    fn systemd_has_its_groups_to_itself_whatever_is_mounted_below() {
+        let is_groups = |step: &Step| matches!(step, Step::Filesystem { kind: "cgroup2", .. });
+        let of = |systemd: bool| {
+            plan(|spec| {
+                let kind = MountKind::Bind {
+                    source: "/sys".into(),
+                    recursive: true,
+                    propagation: Propagation::Slave,
+                    relabel: None,
+                };
+                let target = PathBuf::from("/sys");
+                spec.mounts =
+                    vec![Mount { kind, target, read_only: false, nosuid: false, nodev: false, noexec: false }];
+                spec.systemd = systemd;
+            })
+        };
+        assert!(!of(false).iter().any(is_groups));
+        let steps = of(true);
+        let at = |wanted: &dyn Fn(&Step) -> bool| steps.iter().position(wanted).unwrap();
+        let groups = at(&|step| is_groups(step));
+        assert!(at(&|step| matches!(step, Step::Mount(_))) < groups && groups < at(&|step| *step == Step::Delegate));
+        let Step::Filesystem { attributes, refused, .. } = &steps[groups] else { return };
+        assert!(!attributes.read_only && *refused == Refused::Fails);
+        assert_eq!(plan(|spec| spec.systemd = true).iter().filter(|step| is_groups(step)).count(), 1);
     }
 
     #[test]

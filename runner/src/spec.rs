@@ -96,6 +96,8 @@ pub struct Spec {
     pub interactive: bool,
     /// Whether process 1 is an init of ours that reaps and passes signals on.
     pub init: bool,
+    /// Whether process 1 is systemd, which has the container's control group to itself: mounted to be written to, and its own.
+    pub systemd: bool,
     /// Notes on the container, which mean nothing here.
     pub annotations: Vec<(String, String)>,
     /// Whether nothing of the container is to be kept: then nothing of it is ever synced.
@@ -150,6 +152,7 @@ impl Default for Spec {
             terminal: false,
             interactive: false,
             init: false,
+            systemd: false,
             ephemeral: false,
             secrets: Vec::new(),
             files: Vec::new(),

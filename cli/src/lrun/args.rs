@@ -46,7 +46,7 @@ pub use self::network::NetworkArgument;
 pub(crate) use self::network::exposed;
 pub use self::port::PortArguments;
 pub use self::quick::parse_run;
-pub use self::resources::{CgroupsArgument, ResourceArguments};
+pub use self::resources::{CgroupsArgument, ResourceArguments, SystemdArgument};
 pub use self::run::{ImageVolume, PullPolicy, RunArguments, UserNamespaceArgument};
 pub use self::secret::{
     SecretArgument, SecretCommand, SecretCreateArguments, SecretExistsArguments, SecretInspectArguments,

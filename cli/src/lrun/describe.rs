@@ -104,6 +104,7 @@ pub(super) fn inspected(found: &Found) -> Value {
             "Image": record.image,
             "WorkingDir": spec.cwd,
             "Labels": record.labels,
+            "SystemdMode": spec.systemd,
             "StopSignal": record.stop_signal.as_deref().unwrap_or("SIGTERM"),
             "StopTimeout": record.stop_timeout,
             "Secrets": told(&record.secrets),

@@ -32,6 +32,7 @@ use super::publish::exposed;
 use super::secret;
 use super::start;
 use super::stop;
+use super::systemd;
 use super::uplink;
 use super::volumes;
 use crate::bridge;
@@ -75,6 +76,7 @@ fn start_and_wait(global: &Global, arguments: &RunArguments) -> Result<Exit, Fai
         if let Some(joins) = joins {
             joins.apply(&mut spec);
         }
+        systemd::prepare(&mut spec, arguments, &random_id()?)?;
         let given = secret::wanted(&arguments.create.secrets, &store)?;
         secret::reveal(&given, &store, &mut spec)?;
         if matches!(spec.user_namespace, UserNamespace::Own(Shape::Range { .. })) {
@@ -149,6 +151,7 @@ pub(super) fn make(
     let own = arguments.image().to_str().ok_or("the image's name is not UTF-8")?;
     let Start { image, config, checkout } = provide(global, arguments, store, own)?;
     let mut spec = bridge::spec(arguments, &config, &name, environment)?;
+    systemd::prepare(&mut spec, arguments, &id)?;
     if let Some(wish) = &mut spec.cgroup {
         wish.name.clone_from(&id);
     }
@@ -191,6 +194,8 @@ pub(super) fn make(
     })?;
     let image_id = image.strip_prefix("sha256:").unwrap_or(&image).to_owned();
     let entrypoint = arguments.entrypoint().unwrap_or_else(|| config.entrypoint.iter().map(OsString::from).collect());
+    let own_signal = || spec.systemd.then(|| systemd::STOP_SIGNAL.to_owned());
+    let stop_signal = create.stop_signal.clone().or(config.stop_signal).or_else(own_signal);
     let record = Record {
         labels,
         exposed,
@@ -198,7 +203,7 @@ pub(super) fn make(
         secrets,
         attendance,
         entrypoint,
-        stop_signal: create.stop_signal.clone().or(config.stop_signal),
+        stop_signal,
         stop_timeout: create.stop_timeout,
         restart: create.restart,
         log_size: create.log_size(),

@@ -88,6 +88,11 @@ impl Hierarchy {
         Ok(there)
     }
 
+    /// Whether this process can be moved to a group: what lies around both is writable.
+    pub(super) fn may_reach(&self, group: &Path) -> bool {
+        self.own.ancestors().find(|folder| group.starts_with(folder)).is_some_and(may_write)
+    }
+
     /// The nearest group from one upwards in which a group with these controllers can be made.
     pub(super) fn place(&self, from: &Path, controllers: &[&str]) -> Result<PathBuf, GroupError> {
         let mut refused = None;
@@ -96,9 +101,15 @@ impl Hierarchy {
             if !may_write(folder) {
                 break;
             }
+            // With processes of its own a group has no controllers for groups below it: perhaps the one above. The kernel would
+            // let those for threads be enabled, and then no group below it takes processes.
+            if !controllers.is_empty() && has_processes(folder) {
+                let busy = io::Error::from_raw_os_error(nix::libc::EBUSY);
+                refused = refused.or(Some(GroupError::at(folder)(busy)));
+                continue;
+            }
             match self.enable(folder, controllers) {
                 Ok(()) => return Ok(folder.to_path_buf()),
-                // With processes of its own a group has no controllers for groups below it: perhaps the one above.
                 Err(error) => refused = refused.or(Some(error)),
             }
         }
@@ -124,6 +135,11 @@ fn place_of(groups: &str, root: &str, mount: &Path) -> Option<PathBuf> {
 /// Whether groups can be made in this one, and processes put there.
 pub(super) fn may_write(folder: &Path) -> bool {
     [folder.to_path_buf(), folder.join("cgroup.procs")].iter().all(|path| access(path, Access::WRITE_OK).is_ok())
+}
+
+/// Whether a group has processes of its own that stand in the way of controllers; those of the root do not.
+fn has_processes(folder: &Path) -> bool {
+    folder.join("cgroup.type").exists() && words(folder, "cgroup.procs").is_ok_and(|processes| !processes.is_empty())
 }
 
 fn words(folder: &Path, name: &str) -> Result<Vec<String>, GroupError> {
@@ -160,6 +176,26 @@ mod tests {
     fn a_mount_may_show_a_part_of_the_tree() {
         let mounts = "31 30 0:27 /pod /sys/fs/cgroup rw - cgroup2 cgroup2 rw";
         assert_eq!(Hierarchy::parse(mounts, "0::/pod/x\n").unwrap().own, Path::new("/sys/fs/cgroup/x"));
+    }
+
+    #[test]
+    fn a_group_with_processes_of_its_own_has_none_with_limits_below() {
+        let tree = tempfile::tempdir().unwrap();
+        let inner = tree.path().join("inner");
+        std::fs::create_dir(&inner).unwrap();
+        for folder in [tree.path(), &inner] {
+            std::fs::write(folder.join("cgroup.controllers"), "pids\n").unwrap();
+            std::fs::write(folder.join("cgroup.subtree_control"), "pids\n").unwrap();
+            std::fs::write(folder.join("cgroup.type"), "domain\n").unwrap();
+            std::fs::write(folder.join("cgroup.procs"), "").unwrap();
+        }
+        let hierarchy = Hierarchy::of_test(tree.path());
+        assert_eq!(hierarchy.place(&inner, &["pids"]).unwrap(), inner);
+        std::fs::write(inner.join("cgroup.procs"), "1\n").unwrap();
+        assert_eq!(hierarchy.place(&inner, &["pids"]).unwrap(), tree.path());
+        assert_eq!(hierarchy.place(&inner, &[]).unwrap(), inner);
+        std::fs::write(tree.path().join("cgroup.procs"), "2\n").unwrap();
+        assert!(hierarchy.place(&inner, &["pids"]).unwrap_err().to_string().contains("busy"));
     }
 
     #[test]

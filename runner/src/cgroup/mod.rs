@@ -230,6 +230,10 @@ impl Group {
             let base = hierarchy.mount.join(parent.trim_start_matches('/'));
             std::fs::create_dir_all(&base).map_err(GroupError::at(&base))?;
             hierarchy.enable(&base, controllers)?;
+            // From a login's session nobody but systemd moves a process to where the user's own groups are.
+            if !wish.keeps_runner && !hierarchy.may_reach(&base) && !scope::sockets(runtime).is_empty() {
+                scope::enter(&unit, None, runtime)?;
+            }
             return Ok((base, unit));
         }
         if slice.is_some() || !wish.keeps_runner && !scope::sockets(runtime).is_empty() {
@@ -303,16 +307,21 @@ impl Group {
         scope::enter(&format!("{PREFIX}exec-{}", process::own_id()), None, runtime).map(|_| ())
     }
 
-    /// Kills what is in it, and removes it. What the kernel keeps is swept by a later command.
+    /// Kills what is in it, and removes it with what was made below. What the kernel keeps is swept by a later command.
     pub fn remove(&self) {
         let _ = std::fs::write(self.0.join("cgroup.kill"), "1");
         for _ in 0..PATIENCE.0 {
-            match std::fs::remove_dir(&self.0) {
+            match remove_tree(&self.0) {
                 // Processes that have ended and are not reaped.
                 Err(error) if error.kind() == io::ErrorKind::ResourceBusy => std::thread::sleep(PATIENCE.1),
                 _ => return,
             }
         }
+    }
+
+    /// The group that a process is in now.
+    pub(crate) fn of(process: i32) -> Result<PathBuf, GroupError> {
+        Hierarchy::find()?.group_of(Path::new(&format!("/proc/{process}"))).ok_or(GroupError::Ended)
     }
 
     /// Stops all that is in it, or lets it go on; returns when that is so.
@@ -347,6 +356,21 @@ impl Group {
         let text = self.text("memory.events").unwrap_or_default();
         let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
         count.is_some_and(|count| count.trim() != "0")
+    }
+}
+
+/// Removes a group; where that is refused, first those that the container has made below.
+fn remove_tree(group: &Path) -> io::Result<()> {
+    match std::fs::remove_dir(group) {
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+            let below =
+                std::fs::read_dir(group)?.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+            for entry in below {
+                remove_tree(&entry.path())?;
+            }
+            std::fs::remove_dir(group)
+        }
+        other => other,
     }
 }
 

@@ -7,7 +7,7 @@ use super::health::HealthArguments;
 use super::namespace::NamespaceArgument;
 use super::network::NetworkArgument;
 use super::refused::RefusedArguments;
-use super::resources::{CgroupsArgument, ResourceArguments};
+use super::resources::{CgroupsArgument, ResourceArguments, SystemdArgument};
 use super::run::{ImageVolume, PullPolicy, RunArguments, UserNamespaceArgument};
 use super::variables::VariableArguments;
 use crate::global::RegistryArguments;
@@ -98,6 +98,7 @@ impl Default for RunArguments {
             resources: ResourceArguments::default(),
             cgroup_parent: None,
             cgroups: CgroupsArgument::Wanted,
+            systemd: SystemdArgument::Found,
             rootfs: false,
             runtime: None,
             pull: PullPolicy::Missing,

@@ -154,6 +154,18 @@ pub enum CgroupsArgument {
     NoConmon,
 }
 
+/// Whether a container is prepared for systemd as its process 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SystemdArgument {
+    /// If its command is systemd, by its name.
+    #[default]
+    Found,
+    /// In any case.
+    Always,
+    /// In no case.
+    Never,
+}
+
 /// Bytes, or with b, k, m or g behind; 0 for no limit.
 fn memory(text: &str) -> Result<u64, String> {
     if text == "0" { Ok(0) } else { limits::size(text) }

@@ -20,7 +20,7 @@ use super::limits::{self, UlimitArgument};
 use super::namespace::{self, NamespaceArgument};
 use super::network::{self, NetworkArgument};
 use super::refused::RefusedArguments;
-use super::resources::{CgroupsArgument, ResourceArguments};
+use super::resources::{CgroupsArgument, ResourceArguments, SystemdArgument};
 use super::variables::VariableArguments;
 use crate::global::RegistryArguments;
 
@@ -268,6 +268,10 @@ pub struct RunArguments {
     #[arg(long, value_name = "MODE", default_value = "wanted", hide_default_value = true, hide_possible_values = true, value_parser = cgroups)]
     pub cgroups: CgroupsArgument,
 
+    /// Prepare for systemd as process 1: true, if the command is one of systemd's, always, or false
+    #[arg(long, value_name = "MODE", default_value = "true", hide_default_value = true, hide_possible_values = true, value_parser = systemd)]
+    pub systemd: SystemdArgument,
+
     /// Program that starts containers; only crun, as which lrun can be taken: it starts them itself
     #[arg(long, value_name = "NAME", value_parser = ["crun", "lrun"], hide = true)]
     pub runtime: Option<String>,
@@ -434,6 +438,16 @@ fn cgroups(text: &str) -> Result<CgroupsArgument, String> {
         "disabled" => Ok(CgroupsArgument::Disabled),
         "no-conmon" => Ok(CgroupsArgument::NoConmon),
         _ => Err("give enabled, disabled or no-conmon".into()),
+    }
+}
+
+/// What podman takes: a word of its own, or a boolean as Go reads it.
+fn systemd(text: &str) -> Result<SystemdArgument, String> {
+    match text {
+        "always" => Ok(SystemdArgument::Always),
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(SystemdArgument::Found),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(SystemdArgument::Never),
+        _ => Err("give true, false or always".into()),
     }
 }
 
