@@ -24,15 +24,21 @@ use serde::{Deserialize, Serialize};
 
 mod bus;
 mod hierarchy;
+mod message;
+mod properties;
 mod resources;
 mod scope;
+mod tree;
+mod unit;
 mod usage;
 
+pub(crate) use resources::Setting;
 pub use resources::{IoLimit, Rate, Resources};
+pub(crate) use unit::Unit;
 pub use usage::Usage;
 
 use crate::sys::process;
-use hierarchy::Hierarchy;
+pub(crate) use hierarchy::Hierarchy;
 
 /// The group in a scope that runner and keeper are in.
 const MONITOR: &str = "monitor";
@@ -91,7 +97,7 @@ pub enum GroupError {
     #[error("cannot set {file} to {value:?}: {source}")]
     Setting {
         /// Which.
-        file: &'static str,
+        file: String,
         /// The value.
         value: String,
         /// The kernel's answer.
@@ -99,7 +105,7 @@ pub enum GroupError {
     },
     /// The kernel has no such file.
     #[error("the kernel has no {0} in this control group; leave the limit out")]
-    Missing(&'static str),
+    Missing(String),
     /// A file cannot be read, written or made.
     #[error("{}: {source}", path.display())]
     File {
@@ -170,7 +176,7 @@ impl Group {
     /// [`GroupError`]: nothing is left behind.
     pub fn make(wish: &Wish, runtime: Option<&Path>) -> Result<Self, GroupError> {
         let settings = wish.resources.settings().map_err(GroupError::Device)?;
-        let mut controllers: Vec<&str> = settings.iter().map(|setting| setting.controller).collect();
+        let mut controllers: Vec<&str> = settings.iter().map(Setting::controller).collect();
         controllers.sort_unstable();
         controllers.dedup();
         let (base, name) = Self::base(wish, &controllers, runtime)?;
@@ -242,32 +248,32 @@ impl Group {
         if settings.iter().any(|setting| !setting.files.iter().any(|file| self.0.join(file).exists()))
             && let Some(parent) = self.0.parent()
         {
-            let mut controllers: Vec<&str> = settings.iter().map(|setting| setting.controller).collect();
+            let mut controllers: Vec<&str> = settings.iter().map(Setting::controller).collect();
             controllers.dedup();
             Hierarchy::find()?.enable(parent, &controllers)?;
         }
         self.write(&settings)
     }
 
-    fn write(&self, settings: &[resources::Setting]) -> Result<(), GroupError> {
+    pub(crate) fn write(&self, settings: &[Setting]) -> Result<(), GroupError> {
         for setting in settings {
-            let Some(&file) = setting.files.iter().find(|file| self.0.join(file).exists()) else {
+            let Some(file) = setting.files.iter().find(|file| self.0.join(file).exists()) else {
                 if setting.is_implied {
                     continue;
                 }
-                let first = setting.files.last().copied().unwrap_or_default();
+                let first = setting.files.last().cloned().unwrap_or_default();
                 // Made before the controller was asked for.
-                return Err(if self.0.join(format!("{}.stat", setting.controller)).exists() {
+                return Err(if self.0.join(format!("{}.stat", setting.controller())).exists() {
                     GroupError::Missing(first)
                 } else {
-                    GroupError::NotDelegated { controller: setting.controller.to_owned(), folder: self.0.clone() }
+                    GroupError::NotDelegated { controller: setting.controller().to_owned(), folder: self.0.clone() }
                 });
             };
             // In the units of the file: bfq's are podman's own.
             let value = if file == "io.weight" { scaled(&setting.value) } else { setting.value.clone() };
             let written =
                 File::options().write(true).open(self.0.join(file)).and_then(|mut to| to.write_all(value.as_bytes()));
-            written.map_err(|source| GroupError::Setting { file, value, source })?;
+            written.map_err(|source| GroupError::Setting { file: file.clone(), value, source })?;
         }
         Ok(())
     }

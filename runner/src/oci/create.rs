@@ -13,8 +13,8 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, 
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::become_process::Confinement;
-use super::cgroup::Group;
 pub use super::cgroup::Manager;
+use super::cgroup::{self, Made, Place};
 use super::child::{self, Orders, Trees};
 use super::config::Config;
 use super::devices::{self, Devices};
@@ -104,11 +104,13 @@ pub fn create(containers: &Containers, wish: &Wish<'_>) -> Result<Created, Error
         confinement.compare_with_own();
     }
     let mut orders = mounts::orders(&config, &bundle)?;
-    let makes_devices = is_real_root() && !namespaces.is_own(libc::CLONE_NEWUSER);
+    let makes_devices = userns::is_real_root() && !namespaces.is_own(libc::CLONE_NEWUSER);
     let forbids_devices = makes_devices && !devices::allows_all(&config.linux.resources.devices);
     if forbids_devices {
         orders.iter_mut().for_each(Order::forbid_devices);
     }
+    let place = Place::of(wish.manager, wish.id, &config.linux.cgroups_path)?;
+    let limits = cgroup::limits(&config.linux.resources)?;
     let devices = Devices::of(&config, makes_devices)?;
     let sysctls = sysctls(&config, &namespaces)?;
     let maps = maps(&config, &namespaces)?;
@@ -149,7 +151,6 @@ pub fn create(containers: &Containers, wish: &Wish<'_>) -> Result<Created, Error
         cgroup: None,
         mounts: PathBuf::new(),
     };
-    making.group = Group::make(wish.manager, wish.id, &config.linux.cgroups_path, &config.linux.resources)?;
     // Before the clone, so that no signal is lost; the child resets its own.
     let signals = watch_signals()?;
     let (parent, to_parent) = Channel::pair().action("make a channel")?;
@@ -179,10 +180,8 @@ pub fn create(containers: &Containers, wish: &Wish<'_>) -> Result<Created, Error
     making.process = Some((id, pidfd));
     record.process = FirstProcess::of(id).action("look up the container's process")?;
     record.mounts = mounts_of(id).action("look up the mount namespace")?;
-    if let Some(group) = &making.group {
-        group.add(id).action("put the container into its control group")?;
-        record.cgroup = Some(group.path().to_path_buf());
-    }
+    making.group = place.make(&limits, id)?;
+    record.cgroup.clone_from(&making.group);
     maps.write(id)?;
     record.write(&making.folder)?;
     parent.release().action("release the child")?;
@@ -243,7 +242,7 @@ fn refused(reason: &str) -> Error {
 struct Making {
     folder: PathBuf,
     process: Option<(i32, OwnedFd)>,
-    group: Option<Group>,
+    group: Option<Made>,
     is_done: bool,
 }
 
@@ -265,8 +264,9 @@ impl Drop for Making {
             let _ = pidfd_send_signal(pidfd, Signal::KILL);
             let _ = process::wait_for(*id);
         }
-        if let Some(group) = &self.group {
-            let _ = group.remove();
+        if let Some(made) = &self.group {
+            let _ = made.group().remove_all();
+            made.release();
         }
         let _ = fs::remove_dir_all(&self.folder);
     }
@@ -296,12 +296,6 @@ pub(super) fn address(folder: std::os::fd::BorrowedFd<'_>) -> io::Result<SocketA
 
 fn is_root() -> bool {
     Uid::effective().is_root()
-}
-
-/// Whether this is root outside of all user namespaces.
-pub(super) fn is_real_root() -> bool {
-    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    is_root() && map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
 }
 
 fn sysctls(config: &Config, namespaces: &Namespaces) -> Result<Vec<(PathBuf, String)>, Error> {

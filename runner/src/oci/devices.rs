@@ -125,7 +125,7 @@ impl Node {
             && (major(stat.st_rdev), minor(stat.st_rdev)) == self.numbers;
         let has_owner = self.owner.is_none_or(|owner| owner == (stat.st_mode & 0o7777, stat.st_uid, stat.st_gid));
         // Whose it is matters only where it can be had otherwise.
-        let can_differ = !super::create::is_real_root();
+        let can_differ = !crate::userns::is_real_root();
         (is_same && self.kind != FileType::Fifo && (has_owner || can_differ)).then_some(tree)
     }
 

@@ -11,6 +11,7 @@ use nix::sched::CloneFlags;
 use nix::sys::signalfd::SignalFd;
 
 use super::become_process::{Confinement, Way};
+use super::cgroup::Made;
 use super::check;
 use super::config::Process;
 use super::create::failure;
@@ -102,17 +103,17 @@ pub fn exec(container: &Found, wish: &Wish<'_>, warn: &mut dyn FnMut(&str)) -> R
     let console =
         wish.console.map(|path| UnixStream::connect(path).action("connect to the console socket")).transpose()?;
     let signals = watch_signals()?;
-    let group = match (container.group(), wish.group) {
-        (Some(group), Some(below)) => Some(group.sub(below)?),
+    let group = match (&container.record.cgroup, wish.group) {
+        (Some(made), Some(below)) => Some(made.sub(below)?),
         (None, Some(_)) => {
             return Err(Error::Refused(format!("--cgroup: container {id:?} has no control group of its own")));
         }
-        (group, None) => group,
+        (made, None) => made.as_ref().map(Made::group),
     };
     let (parent, child) = Channel::pair().action("make a channel")?;
     let join = || {
-        if let Some(group) = &group {
-            group.add(0).during(Stage::Join, group.path())?;
+        if let (Some(made), Some(group)) = (&container.record.cgroup, &group) {
+            made.enter(group).during(Stage::Join, group.path())?;
         }
         nix::sched::setns(&target, CloneFlags::from_bits_retain(own)).during(Stage::Join, "")
     };

@@ -14,12 +14,14 @@
 pub mod config;
 pub mod create;
 pub mod delete;
+pub mod events;
 pub mod exec;
 pub mod features;
 pub mod signal;
 pub mod start;
 pub mod state;
 pub mod template;
+pub mod update;
 
 mod become_process;
 mod cgroup;

@@ -15,8 +15,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::cgroup::Group;
+use super::cgroup::Made;
 use super::config::{Config, Process};
+use crate::cgroup::Group;
 use crate::error::{Action, Error};
 use crate::exec::FirstProcess;
 
@@ -50,7 +51,7 @@ pub struct Record {
     /// Notes of its bundle.
     pub annotations: BTreeMap<String, String>,
     /// Its control group.
-    pub cgroup: Option<PathBuf>,
+    pub cgroup: Option<Made>,
     /// Its mount namespace, by which its processes are known.
     pub mounts: PathBuf,
 }
@@ -163,7 +164,7 @@ impl Found {
 
     /// Its control group.
     pub(super) fn group(&self) -> Option<Group> {
-        self.record.cgroup.as_deref().map(Group::known)
+        self.record.cgroup.as_ref().map(Made::group)
     }
 
     /// Its configuration, as it was made.
