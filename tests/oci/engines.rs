@@ -138,6 +138,8 @@ want 1 $run --rm $ROOTFS three nosuch
 has 'nosuch: executable file not found'
 want 5 script -qec "$run --rm --tty $ROOTFS four sh -c 'tty; exit 5'" /dev/null
 has /dev/pts/0
+want 0 $run --rm $ROOTFS five sh -c 'cd /dev; mknod a c 1 5; head -c 3 a | wc -c; mknod b c 10 1; cat b 2>&1 | grep -c "not permitted"'
+has '^3$'; has '^1$'
 want 0 $run --detach $ROOTFS box sh -c 'trap "exit 9" TERM; while :; do sleep 0.1; done'
 want 3 $c tasks exec --exec-id a box sh -c 'cat /proc/1/comm; exit 3'
 has '^sh$'

@@ -17,12 +17,12 @@ pub use super::cgroup::Manager;
 use super::cgroup::{self, Made, Place};
 use super::child::{self, Orders, Trees};
 use super::config::Config;
-use super::devices::{self, Devices};
+use super::devices::Devices;
 use super::exec::Running;
 use super::mounts::{self, Order, id_map};
 use super::namespaces::Namespaces;
 use super::state::{Containers, Record, SOCKET, Status, keep_config, mounts_of};
-use super::{check, hooks};
+use super::{check, device_rules, hooks};
 use crate::channel::{Channel, Heard};
 use crate::container::ExitStatus;
 use crate::error::{Action, Error, Stage};
@@ -105,11 +105,14 @@ pub fn create(containers: &Containers, wish: &Wish<'_>) -> Result<Created, Error
     }
     let mut orders = mounts::orders(&config, &bundle)?;
     let makes_devices = userns::is_real_root() && !namespaces.is_own(libc::CLONE_NEWUSER);
-    let forbids_devices = makes_devices && !devices::allows_all(&config.linux.resources.devices);
+    let place = Place::of(wish.manager, wish.id, &config.linux.cgroups_path)?;
+    let rules = device_rules::program(&config.linux.resources.devices)?.filter(|_| makes_devices);
+    let device_program = rules.as_deref().and_then(|rules| place.device_program(rules));
+    // Where no program can watch, no node works but those that are provided.
+    let forbids_devices = rules.is_some() && device_program.is_none();
     if forbids_devices {
         orders.iter_mut().for_each(Order::forbid_devices);
     }
-    let place = Place::of(wish.manager, wish.id, &config.linux.cgroups_path)?;
     let limits = cgroup::limits(&config.linux.resources)?;
     let devices = Devices::of(&config, makes_devices)?;
     let sysctls = sysctls(&config, &namespaces)?;
@@ -180,7 +183,7 @@ pub fn create(containers: &Containers, wish: &Wish<'_>) -> Result<Created, Error
     making.process = Some((id, pidfd));
     record.process = FirstProcess::of(id).action("look up the container's process")?;
     record.mounts = mounts_of(id).action("look up the mount namespace")?;
-    making.group = place.make(&limits, id)?;
+    making.group = place.make(&limits, id, device_program.as_ref())?;
     record.cgroup.clone_from(&making.group);
     maps.write(id)?;
     record.write(&making.folder)?;

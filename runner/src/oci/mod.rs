@@ -27,6 +27,7 @@ mod become_process;
 mod cgroup;
 mod check;
 mod child;
+mod device_rules;
 mod devices;
 mod hooks;
 mod mounts;

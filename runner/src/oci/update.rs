@@ -16,6 +16,9 @@ pub fn update(container: &Found, wish: &Resources) -> Result<(), Error> {
         return refused("is stopped, and has no limits any more".to_owned());
     }
     let mut config = container.config()?;
+    if !wish.devices.is_empty() && wish.devices != config.linux.resources.devices {
+        return refused("keeps its rules about devices as long as it is there".to_owned());
+    }
     let wish = completed(wish, &config.linux.resources);
     let limits = limits(&wish)?;
     let Some(made) = &container.record.cgroup else {

@@ -7,13 +7,15 @@ use std::path::{Component, Path, PathBuf};
 
 mod limits;
 
+use rustix::fs::{Access, access};
 use serde::{Deserialize, Serialize};
 
 pub(super) use limits::Limits;
 
 use super::config::Resources;
 use crate::cgroup::{Group, GroupError, Hierarchy, Unit};
-use crate::error::Error;
+use crate::error::{Action, Error};
+use crate::sys::bpf::{DeviceProgram, Instruction};
 use crate::userns;
 
 /// Where the hierarchy is.
@@ -99,12 +101,24 @@ impl Place {
         }
     }
 
-    /// Makes the group with its limits, and puts a process into it. `None` where there can be none and no limit was asked
-    /// for.
+    /// Loads a program about devices, if it can be attached to a group here.
+    pub(super) fn device_program(&self, program: &[Instruction]) -> Option<DeviceProgram> {
+        let can_be_made = !matches!(self, Self::None) && is_unified() && access(HIERARCHY, Access::WRITE_OK).is_ok();
+        // What watches instead is stricter.
+        if can_be_made { DeviceProgram::load(program).ok() } else { None }
+    }
+
+    /// Makes the group with its limits and its program about devices, and puts a process into it. `None` where there can be
+    /// none and nothing of these was asked for.
     ///
     /// # Errors
     /// [`Error::Refused`] for limits that cannot be set, [`Error::Group`] of systemd's. Nothing is left behind.
-    pub(super) fn make(&self, limits: &Limits, process: i32) -> Result<Option<Made>, Error> {
+    pub(super) fn make(
+        &self,
+        limits: &Limits,
+        process: i32,
+        devices: Option<&DeviceProgram>,
+    ) -> Result<Option<Made>, Error> {
         let made = match self {
             Self::None => return Ok(None),
             _ if !is_unified() => {
@@ -119,7 +133,7 @@ impl Place {
             Self::Folder(path) => {
                 match make_folders(path) {
                     Ok(()) => {}
-                    Err(_) if limits.is_empty() => return Ok(None),
+                    Err(_) if limits.is_empty() && devices.is_none() => return Ok(None),
                     Err(error) => {
                         let told = format!("cannot make the control group {}: {error}", path.display());
                         return Err(Error::Refused(told));
@@ -134,6 +148,10 @@ impl Place {
         };
         let put = || {
             set(&made.group(), limits)?;
+            if let Some(program) = devices {
+                let attached = Group::open(&made.folder).and_then(|folder| program.attach(folder));
+                attached.action("attach the program about devices to the control group")?;
+            }
             let added = made.group().add(process);
             added.map_err(|error| Error::Refused(format!("cannot put the container into its control group: {error}")))
         };

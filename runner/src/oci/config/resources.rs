@@ -45,7 +45,7 @@ impl Resources {
 }
 
 /// A rule about device nodes; `None` in a number is any.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DeviceRule {
     /// Whether access is granted.
