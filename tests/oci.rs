@@ -13,6 +13,7 @@ use crate::need;
 use crate::support::{Env, all, image, programs, run, said};
 
 mod engines;
+mod listener;
 
 /// Subordinate ids of the tests' user, see `tests/support`.
 const RANGE: u32 = 2_000_000;
@@ -162,10 +163,11 @@ fn a_bundle_lives_from_create_to_delete() {
         assert_eq!(bundle.oci(&["exec", "box", "sh", "-c", "kill -TERM $$"]).status.code(), Some(143));
         assert!(all(&bundle.oci(&["exec", "box", "nosuch"])).contains("executable file not found"));
         let process = bundle.folder.join("process.json");
-        let text = json!({"args": ["sh", "-c", "id -u; pwd; echo $A"], "cwd": "/var", "env": ["PATH=/bin", "A=b"],
-            "user": {"uid": 1000, "gid": 1000}});
+        let script = "id -u; pwd; echo $A; grep -c 'Cpus_allowed_list:.0$' /proc/self/status";
+        let text = json!({"args": ["sh", "-c", script], "cwd": "/var", "env": ["PATH=/bin", "A=b"],
+            "user": {"uid": 1000, "gid": 1000}, "execCPUAffinity": {"initial": "0-0", "final": "0"}});
         std::fs::write(&process, text.to_string()).unwrap();
-        assert_eq!(bundle.ok(&["exec", "--process", &process.display().to_string(), "box"]), "1000\n/var\nb\n");
+        assert_eq!(bundle.ok(&["exec", "--process", &process.display().to_string(), "box"]), "1000\n/var\nb\n1\n");
 
         let processes: Value = serde_json::from_str(&bundle.ok(&["ps", "-f", "json", "box"])).unwrap();
         assert_eq!(processes, json!([state["pid"]]));
@@ -175,7 +177,11 @@ fn a_bundle_lives_from_create_to_delete() {
         bundle.ok(&["kill", "box", "KILL"]);
         while bundle.state("box")["status"] != "stopped" {}
         assert!(all(&bundle.oci(&["kill", "box", "TERM"])).contains("container not running"));
+        // One that is made meanwhile may get the number that the mount namespace of the ended one had.
+        bundle.ok(&["create", "next"]);
         bundle.ok(&["delete", "box"]);
+        assert_eq!(bundle.state("next")["status"], "created");
+        bundle.ok(&["delete", "--force", "next"]);
         assert!(all(&bundle.oci(&["state", "box"])).contains("does not exist"));
         bundle.ok(&["delete", "--force", "box"]);
     });
@@ -282,7 +288,7 @@ fn a_terminal_goes_to_the_console_socket() {
         let listener = UnixListener::bind(&socket).unwrap();
         run(Command::new("chmod").arg("777").arg(&socket)).unwrap();
         bundle.ok(&["create", "--console-socket", &socket.display().to_string(), "box"]);
-        let outer = descriptor(&listener.accept().unwrap().0.into());
+        let (_, outer) = received(&listener.accept().unwrap().0.into());
         bundle.ok(&["start", "box"]);
         rustix::io::write(&outer, b"word\n").unwrap();
         let mut told = Vec::new();
@@ -298,18 +304,20 @@ fn a_terminal_goes_to_the_console_socket() {
     });
 }
 
-/// The descriptor that comes over a connection.
-fn descriptor(connection: &OwnedFd) -> OwnedFd {
+/// The descriptor that comes over a connection, and what is said with it.
+fn received(connection: &OwnedFd) -> (Vec<u8>, OwnedFd) {
     use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut bytes = [0; 64];
-    recvmsg(connection, &mut [std::io::IoSliceMut::new(&mut bytes)], &mut control, RecvFlags::CMSG_CLOEXEC).unwrap();
+    let mut bytes = vec![0; 4096];
+    let slices = &mut [std::io::IoSliceMut::new(&mut bytes)];
+    let count = recvmsg(connection, slices, &mut control, RecvFlags::CMSG_CLOEXEC).unwrap().bytes;
+    bytes.truncate(count);
     let fds = control.drain().filter_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
         _ => None,
     });
-    fds.last().unwrap()
+    (bytes, fds.last().unwrap())
 }
 
 #[test]

@@ -153,6 +153,7 @@ pub fn create(containers: &Containers, wish: &Wish<'_>) -> Result<Created, Error
         annotations: config.annotations.clone(),
         cgroup: None,
         mounts: PathBuf::new(),
+        owns_pids: namespaces.is_new(libc::CLONE_NEWPID),
     };
     // Before the clone, so that no signal is lost; the child resets its own.
     let signals = watch_signals()?;

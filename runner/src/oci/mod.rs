@@ -32,3 +32,5 @@ mod devices;
 mod hooks;
 mod mounts;
 mod namespaces;
+mod placement;
+mod seccomp;

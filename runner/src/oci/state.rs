@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -20,6 +21,7 @@ use super::config::{Config, Process};
 use crate::cgroup::Group;
 use crate::error::{Action, Error};
 use crate::exec::FirstProcess;
+use crate::sys::process::mount_namespace_number;
 
 const STATE: &str = "state.json";
 const CONFIG: &str = "config.json";
@@ -54,6 +56,8 @@ pub struct Record {
     pub cgroup: Option<Made>,
     /// Its mount namespace, by which its processes are known.
     pub mounts: PathBuf,
+    /// Whether its pid namespace is its own, so that no process outlives the first.
+    pub owns_pids: bool,
 }
 
 /// How a container is.
@@ -195,6 +199,10 @@ impl Found {
         if let Some(group) = self.group() {
             return group.processes();
         }
+        // Its pid namespace has ended with its first process, and nothing in it is left.
+        if self.record.owns_pids && self.record.process.open().is_none() {
+            return Vec::new();
+        }
         let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
         let ids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
         ids.filter(|id: &i32| mounts_of(*id).is_ok_and(|mounts| mounts == self.record.mounts)).collect()
@@ -236,9 +244,13 @@ pub(super) fn keep_config(folder: &Path, config: &Config) -> Result<(), Error> {
     fs::write(folder.join(CONFIG), text).action("write the container's configuration")
 }
 
-/// Names the mount namespace of a process.
+/// Names the mount namespace of a process, since Linux 6.11 by a number that no later one gets: that of its file is given
+/// again as soon as it has gone.
 pub(super) fn mounts_of(id: i32) -> io::Result<PathBuf> {
-    fs::read_link(format!("/proc/{id}/ns/mnt"))
+    let place = format!("/proc/{id}/ns/mnt");
+    let name = fs::read_link(&place)?;
+    let number = fs::File::open(place).and_then(|namespace| mount_namespace_number(namespace.as_fd()));
+    Ok(number.map_or_else(|_| name.clone(), |number| name.join(number.to_string())))
 }
 
 #[cfg(test)]
@@ -258,6 +270,7 @@ mod tests {
             annotations: BTreeMap::new(),
             cgroup: None,
             mounts: mounts_of(id).unwrap(),
+            owns_pids: true,
         }
     }
 

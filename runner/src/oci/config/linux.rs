@@ -42,10 +42,22 @@ pub struct Linux {
     pub personality: Option<Personality>,
     /// Not acted upon.
     pub intel_rdt: Option<Value>,
-    /// Not acted upon.
-    pub memory_policy: Option<Value>,
+    /// Which nodes memory is taken from.
+    pub memory_policy: Option<MemoryPolicy>,
     /// Not acted upon.
     pub net_devices: Option<Value>,
+}
+
+/// Which nodes memory is taken from (`set_mempolicy(2)`).
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MemoryPolicy {
+    /// As `MPOL_BIND`.
+    pub mode: String,
+    /// As `0-3,7`.
+    pub nodes: String,
+    /// As `MPOL_F_STATIC_NODES`.
+    pub flags: Vec<String>,
 }
 
 /// A namespace.

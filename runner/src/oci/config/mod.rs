@@ -11,8 +11,8 @@ mod linux;
 mod process;
 mod resources;
 
-pub use linux::{Device, Extent, Linux, Namespace, Personality, TimeOffset};
-pub use process::{Capabilities, ConsoleSize, IoPriority, Process, Rlimit, Scheduler, User};
+pub use linux::{Device, Extent, Linux, MemoryPolicy, Namespace, Personality, TimeOffset};
+pub use process::{Affinity, Capabilities, ConsoleSize, IoPriority, Process, Rlimit, Scheduler, User};
 pub use resources::{
     BlockIo, Cpu, DeviceRule, HugepageLimit, Memory, Pids, Rdma, Resources, ThrottleDevice, WeightDevice,
 };

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::read_json;
 use crate::error::Error;
@@ -40,9 +39,20 @@ pub struct Process {
     pub io_priority: Option<IoPriority>,
     /// How it takes its turn at processors.
     pub scheduler: Option<Scheduler>,
-    /// Not acted upon.
+    /// The processors of a command that joins.
     #[serde(rename = "execCPUAffinity")]
-    pub exec_cpu_affinity: Option<Value>,
+    pub exec_cpu_affinity: Option<Affinity>,
+}
+
+/// Processors that a command that joins may run on, as `0-3,7`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Affinity {
+    /// Until it is in the container's control group.
+    pub initial: String,
+    /// From there on.
+    #[serde(rename = "final")]
+    pub last: String,
 }
 
 /// How a process takes its turn at disks (`ioprio_set(2)`).
