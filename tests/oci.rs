@@ -1,17 +1,19 @@
-//! The runtime of the OCI: bundles of an image's files, step by step, by root and by who is not; and podman over it.
+//! The runtime of the OCI: bundles of an image's files, step by step, by root and by who is not.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex, Weak};
 
 use serde_json::{Value, json};
 
 use crate::need;
-use crate::support::{Env, all, has, image, programs, run, said};
+use crate::support::{Env, all, image, programs, run, said};
+
+mod engines;
+mod listener;
 
 /// Subordinate ids of the tests' user, see `tests/support`.
 const RANGE: u32 = 2_000_000;
@@ -161,10 +163,11 @@ fn a_bundle_lives_from_create_to_delete() {
         assert_eq!(bundle.oci(&["exec", "box", "sh", "-c", "kill -TERM $$"]).status.code(), Some(143));
         assert!(all(&bundle.oci(&["exec", "box", "nosuch"])).contains("executable file not found"));
         let process = bundle.folder.join("process.json");
-        let text = json!({"args": ["sh", "-c", "id -u; pwd; echo $A"], "cwd": "/var", "env": ["PATH=/bin", "A=b"],
-            "user": {"uid": 1000, "gid": 1000}});
+        let script = "id -u; pwd; echo $A; grep -c 'Cpus_allowed_list:.0$' /proc/self/status";
+        let text = json!({"args": ["sh", "-c", script], "cwd": "/var", "env": ["PATH=/bin", "A=b"],
+            "user": {"uid": 1000, "gid": 1000}, "execCPUAffinity": {"initial": "0-0", "final": "0"}});
         std::fs::write(&process, text.to_string()).unwrap();
-        assert_eq!(bundle.ok(&["exec", "--process", &process.display().to_string(), "box"]), "1000\n/var\nb\n");
+        assert_eq!(bundle.ok(&["exec", "--process", &process.display().to_string(), "box"]), "1000\n/var\nb\n1\n");
 
         let processes: Value = serde_json::from_str(&bundle.ok(&["ps", "-f", "json", "box"])).unwrap();
         assert_eq!(processes, json!([state["pid"]]));
@@ -174,7 +177,11 @@ fn a_bundle_lives_from_create_to_delete() {
         bundle.ok(&["kill", "box", "KILL"]);
         while bundle.state("box")["status"] != "stopped" {}
         assert!(all(&bundle.oci(&["kill", "box", "TERM"])).contains("container not running"));
+        // One that is made meanwhile may get the number that the mount namespace of the ended one had.
+        bundle.ok(&["create", "next"]);
         bundle.ok(&["delete", "box"]);
+        assert_eq!(bundle.state("next")["status"], "created");
+        bundle.ok(&["delete", "--force", "next"]);
         assert!(all(&bundle.oci(&["state", "box"])).contains("does not exist"));
         bundle.ok(&["delete", "--force", "box"]);
     });
@@ -281,7 +288,7 @@ fn a_terminal_goes_to_the_console_socket() {
         let listener = UnixListener::bind(&socket).unwrap();
         run(Command::new("chmod").arg("777").arg(&socket)).unwrap();
         bundle.ok(&["create", "--console-socket", &socket.display().to_string(), "box"]);
-        let outer = descriptor(&listener.accept().unwrap().0.into());
+        let (_, outer) = received(&listener.accept().unwrap().0.into());
         bundle.ok(&["start", "box"]);
         rustix::io::write(&outer, b"word\n").unwrap();
         let mut told = Vec::new();
@@ -297,18 +304,20 @@ fn a_terminal_goes_to_the_console_socket() {
     });
 }
 
-/// The descriptor that comes over a connection.
-fn descriptor(connection: &OwnedFd) -> OwnedFd {
+/// The descriptor that comes over a connection, and what is said with it.
+fn received(connection: &OwnedFd) -> (Vec<u8>, OwnedFd) {
     use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut bytes = [0; 64];
-    recvmsg(connection, &mut [std::io::IoSliceMut::new(&mut bytes)], &mut control, RecvFlags::CMSG_CLOEXEC).unwrap();
+    let mut bytes = vec![0; 4096];
+    let slices = &mut [std::io::IoSliceMut::new(&mut bytes)];
+    let count = recvmsg(connection, slices, &mut control, RecvFlags::CMSG_CLOEXEC).unwrap().bytes;
+    bytes.truncate(count);
     let fds = control.drain().filter_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
         _ => None,
     });
-    fds.last().unwrap()
+    (bytes, fds.last().unwrap())
 }
 
 #[test]
@@ -349,7 +358,7 @@ fn a_wish_that_cannot_be_granted_is_refused_by_name() {
     for (pointer, value, told) in [
         ("/linux/intelRdt", json!({}), "linux.intelRdt"),
         ("/linux/mountLabel", json!("x"), "linux.mountLabel"),
-        ("/linux/resources", json!({"blockIO": {"weight": 10}}), "blockIO"),
+        ("/linux/resources", json!({"network": {"classID": 10}}), "resources.network"),
         ("/linux/sysctl", json!({"kernel.core_pattern": "x"}), "kernel.core_pattern"),
         ("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_NOTIFY"}), "SCMP_ACT_NOTIFY"),
         ("/linux/namespaces", json!([{"type": "mount"}, {"type": "uts"}]), "user namespace"),
@@ -393,93 +402,4 @@ fn a_device_that_root_makes_in_a_container_opens_nothing() {
          for d in /tmp /dev /root; do mknod $d/made c 1 5 && head -c 1 $d/made 2>&1; done | grep -c 'Permission denied'",
     );
     assert_eq!(told, "640 7 8\n 00 00 00\n1\n3\n");
-}
-
-/// What podman is told, and what must come of it.
-const PODMAN: &str = r#"
-set -e
-umount -R /sys/fs/cgroup 2> /dev/null || true
-mount -t cgroup2 none /sys/fs/cgroup
-cat > $S/script <<'END'
-set -u
-cd $S
-p="podman --root $S/podman --runroot $S/podman-run --storage-driver $DRIVER --events-backend file --cgroup-manager cgroupfs --runtime $S/lrun-oci"
-o="--network none --pids-limit 0 --ulimit nofile=1024:1024 --ulimit nproc=500:500"
-want() { # CODE COMMAND…
-  wanted=$1; shift
-  told=$("$@" 2>&1 < /dev/null); code=$?
-  [ $code = $wanted ] || { echo "FAILED with $code instead of $wanted: $*: $told"; $p rm -fa > /dev/null; exit 1; }
-}
-has() { echo "$told" | grep -q -- "$1" || { echo "NOT SAID: $1: $told"; $p rm -fa > /dev/null; exit 1; }; }
-$p import -q debian.tar localhost/oci:1 > /dev/null || exit 1
-want 0 $p run --rm $o localhost/oci:1 sh -c 'echo hello; grep Seccomp: /proc/self/status'
-has hello; has 'Seccomp:.2'
-want 7 $p run --rm $o localhost/oci:1 sh -c 'exit 7'
-want 137 $p run --rm $o --init localhost/oci:1 sh -c 'kill -9 $$'
-want 127 $p run --rm $o localhost/oci:1 nosuch
-want 126 $p run --rm $o localhost/oci:1 /etc
-want 0 $p run --rm $o -v $S:/there:ro --tmpfs /etc -u 1000:1000 localhost/oci:1 sh -c 'id -u; ls /there /etc; echo out > /dev/stdout'
-has 1000; has debian.tar; has passwd; has out
-want 5 script -qec "$p run -it --rm $o localhost/oci:1 sh -c 'tty; exit 5'" /dev/null
-has /dev/pts/0
-want 0 $p run -d --name box $o localhost/oci:1 sh -c 'trap "exit 9" TERM; echo up; while :; do sleep 0.1; done'
-want 0 $p exec box sh -c 'echo $0 in $(cat /proc/1/comm)'
-has 'sh in sh'
-want 3 $p exec box sh -c 'exit 3'
-want 127 $p exec box nosuch
-want 4 script -qec "$p exec -it box sh -c 'tty; exit 4'" /dev/null
-has /dev/pts/
-want 0 $p top box
-has sleep
-want 0 $p logs box
-has up
-want 0 $p stop box
-want 0 $p inspect --format '{{.State.ExitCode}} {{.OCIRuntime}}' box
-has '^9 .*lrun-oci'
-want 0 $p start box
-want 0 $p kill box
-want 0 $p wait box
-has 137
-want 0 $p rm box
-want 0 sh -c "ls $STATE"
-[ -z "$told" ] || { echo "LEFT: $told"; exit 1; }
-echo all of it
-END
-exec $AS sh $S/script
-"#;
-
-fn podman(env: &Env, name: &str) {
-    need!(name, has("podman").and(has("conmon")).and(has("crun").or(has("runc"))));
-    need!(name, copy_of_debian(env));
-    symlink(programs().join("lrun"), env.scratch.join("lrun-oci")).unwrap();
-    let state = match &env.user {
-        Some(_) => env.scratch.join("run/lrun-oci"),
-        None => PathBuf::from("/run/lrun-oci"),
-    };
-    let who = env
-        .user
-        .as_ref()
-        .map_or_else(String::new, |user| format!("setpriv --reuid {} --regid {} --clear-groups", user.uid, user.gid));
-    let home = env.user.as_ref().map_or(Path::new("/root"), |user| &user.home);
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "--propagation", "private", "sh", "-c", PODMAN]).env_clear();
-    command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", home).env("S", &env.scratch).env("AS", who);
-    command.env("STATE", state).env("DRIVER", "overlay").env("XDG_RUNTIME_DIR", env.scratch.join("run"));
-    let output = command.current_dir(&env.scratch).output().unwrap();
-    if env.user.is_some() {
-        // Ends the process that holds podman's namespaces.
-        let storage = ["--root", "podman", "--runroot", "podman-run", "system", "migrate"];
-        let _ = env.command("podman").args(storage).output();
-    }
-    assert_eq!(said(&output).lines().last(), Some("all of it"), "{}", all(&output));
-}
-
-#[test]
-fn podman_without_root_runs_over_it() {
-    podman(&need!("podman_without_root", Env::new()), "podman_without_root");
-}
-
-#[test]
-fn podman_of_root_runs_over_it() {
-    podman(&need!("podman_of_root", Env::root()), "podman_of_root");
 }

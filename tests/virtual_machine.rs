@@ -12,8 +12,16 @@ use crate::support::{has, mirror, programs, run, user};
 /// What the disk is made by: with other contents it is another.
 const RECIPE: [&str; 3] = ["disk", "cases.service", "session.service"];
 /// The cases of a machine with systemd and AppArmor: what root runs, and what that runs.
-const SYSTEM: [&str; 7] =
-    ["cases-root", "cases-user", "cases-life", "cases-demand", "cases-systemd", "cases-apparmor", "cases-tail"];
+const SYSTEM: [&str; 8] = [
+    "cases-root",
+    "cases-user",
+    "cases-life",
+    "cases-demand",
+    "cases-oci",
+    "cases-systemd",
+    "cases-apparmor",
+    "cases-tail",
+];
 /// Those of one with SELinux.
 const SELINUX: [&str; 2] = ["cases-selinux", "cases-label"];
 
@@ -53,7 +61,7 @@ fn disk() -> Result<(PathBuf, File), String> {
 /// The names of all cases, so that none goes missing in silence.
 fn names(cases: &[&str]) -> Vec<String> {
     let name = |line: &str| {
-        let mut words = line.split(' ');
+        let mut words = line.trim_start().split(' ');
         matches!(words.next(), Some("tell" | "has")).then(|| words.next().unwrap().to_owned())
     };
     let text = |file: &str| std::fs::read_to_string(folder().join(file)).unwrap();

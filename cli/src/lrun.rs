@@ -28,7 +28,7 @@ mod info;
 mod inspect;
 mod join;
 mod logs;
-mod moment;
+pub(crate) mod moment;
 mod monitor;
 mod pause;
 mod port;

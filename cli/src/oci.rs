@@ -6,6 +6,7 @@
 pub mod args;
 
 mod exec;
+mod limits;
 mod list;
 mod log;
 mod run;
@@ -69,6 +70,8 @@ fn dispatch(oci: &Oci, warn: &mut dyn FnMut(&str)) -> Result<Exit, Failure> {
         OciCommand::Ps(arguments) => list::processes(&containers, arguments)?,
         OciCommand::Pause(arguments) => signal::freeze(&containers.find(&arguments.id)?, true)?,
         OciCommand::Resume(arguments) => signal::freeze(&containers.find(&arguments.id)?, false)?,
+        OciCommand::Update(arguments) => limits::update(&containers, arguments)?,
+        OciCommand::Events(arguments) => limits::events(&containers, arguments)?,
         OciCommand::Features => json(&features::features())?,
         OciCommand::Spec(arguments) => spec::run(arguments)?,
     }
@@ -77,8 +80,12 @@ fn dispatch(oci: &Oci, warn: &mut dyn FnMut(&str)) -> Result<Exit, Failure> {
 
 /// Failures in the words by which engines tell a command that is not there from others: they look for them in the log.
 fn told(failure: Failure) -> Failure {
-    use lrun::Error::NotFound;
+    use lrun::Error::{NotExecutable, NotFound};
     match failure.error.downcast_ref::<lrun::Error>() {
+        // As Go's library has it, in small letters.
+        Some(NotExecutable { command, source }) if source.kind() == std::io::ErrorKind::PermissionDenied => {
+            Failure { error: format!("{command}: permission denied: it cannot be executed").into(), ..failure }
+        }
         Some(NotFound(command)) => Failure {
             error: format!("{command}: executable file not found in the container's $PATH").into(),
             ..failure
@@ -98,11 +105,8 @@ fn root(global: &Global) -> PathBuf {
     if let Some(root) = &global.root {
         return root.clone();
     }
-    let is_real_root = rustix::process::geteuid().is_root()
-        && std::fs::read_to_string("/proc/self/uid_map")
-            .is_ok_and(|map| map.split_ascii_whitespace().eq(["0", "0", "4294967295"]));
     match std::env::var_os("XDG_RUNTIME_DIR") {
-        Some(folder) if !is_real_root && !folder.is_empty() => PathBuf::from(folder).join("lrun-oci"),
+        Some(folder) if !lrun::userns::is_real_root() && !folder.is_empty() => PathBuf::from(folder).join("lrun-oci"),
         _ => PathBuf::from("/run/lrun-oci"),
     }
 }

@@ -56,6 +56,12 @@ pub enum Mapping {
     Single(String),
 }
 
+/// Whether this is root outside of all user namespaces.
+pub fn is_real_root() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    Uid::effective().is_root() && map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
+}
+
 impl fmt::Display for Mapping {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

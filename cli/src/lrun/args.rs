@@ -41,6 +41,7 @@ use self::examples::{EXAMPLES, RUN_EXAMPLES};
 pub use self::files::{CommitArguments, ContainerExportArguments, CopyArguments, DiffArguments};
 pub use self::health::{HealthArguments, HealthcheckCommand, HealthcheckRunArguments, Interval};
 pub use self::limits::UlimitArgument;
+pub(crate) use self::limits::bytes;
 pub use self::namespace::NamespaceArgument;
 pub use self::network::NetworkArgument;
 pub(crate) use self::network::exposed;

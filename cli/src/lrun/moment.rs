@@ -23,7 +23,7 @@ pub(super) fn parse(text: &str, now: SystemTime) -> Option<SystemTime> {
 }
 
 /// Go's durations: `1h30m`, `1.5s`, `300ms`.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+pub(crate) fn duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut sum = Duration::ZERO;
     if rest.is_empty() {

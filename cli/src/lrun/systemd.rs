@@ -87,7 +87,7 @@ mod tests {
         let of = |arguments: RunArguments| {
             let mut spec = Spec { args: vec!["sh".into()], ..Spec::default() };
             spec.mounts.push(Mount {
-                kind: MountKind::Tmpfs { size: None, mode: 0o700 },
+                kind: MountKind::Tmpfs { size: None, mode: 0o700, copies: false },
                 target: "/tmp".into(),
                 read_only: false,
                 nosuid: true,

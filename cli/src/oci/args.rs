@@ -2,6 +2,10 @@
 
 use std::path::PathBuf;
 
+mod limits;
+
+pub use limits::{EventsArguments, UpdateArguments};
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 const EXAMPLES: &str = "\
@@ -55,11 +59,11 @@ pub struct Global {
     #[arg(long, hide = true)]
     pub debug: bool,
 
-    /// Who makes control groups: cgroupfs, which is the runtime itself, or disabled, which is nobody
+    /// Who makes control groups: cgroupfs, which is the runtime itself, systemd, or disabled, which is nobody
     #[arg(long, value_name = "WHO", hide_possible_values = true)]
     pub cgroup_manager: Option<ManagerArgument>,
 
-    /// Control groups of systemd, which cannot be made: refused where a group or a limit is asked for
+    /// Have systemd make control groups; cgroupsPath is SLICE:PREFIX:NAME then
     #[arg(long)]
     pub systemd_cgroup: bool,
 
@@ -113,6 +117,10 @@ pub enum OciCommand {
     Pause(OneArguments),
     /// Let paused processes go on
     Resume(OneArguments),
+    /// Change limits of a container that is there
+    Update(UpdateArguments),
+    /// Tell what a container uses, as JSON, again and again
+    Events(EventsArguments),
     /// Tell what this runtime knows of the specification, as JSON
     Features,
     /// Write a config.json to begin with

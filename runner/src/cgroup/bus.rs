@@ -8,6 +8,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use super::message::{Body, Field, Fields, Value};
+
 /// How long systemd may take to answer.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// No answer to our call is larger.
@@ -15,17 +17,8 @@ const MOST: usize = 1 << 20;
 
 /// systemd's error for a unit that is there.
 const EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
-
-/// A value of a message, of the types that our calls have.
-#[derive(Debug, Clone)]
-pub(super) enum Value {
-    /// `s`.
-    Text(String),
-    /// `b`.
-    Flag(bool),
-    /// `au`.
-    Numbers(Vec<u32>),
-}
+/// systemd's error for one that is not.
+const NONE: &str = "org.freedesktop.systemd1.NoSuchUnit";
 
 /// A connection.
 pub(super) struct Bus {
@@ -42,7 +35,7 @@ impl Bus {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         let mut bus = Self { stream, serial: 0, is_shared };
-        let uid = rustix::process::geteuid().as_raw().to_string();
+        let uid = own_uid().to_string();
         let uid = uid.bytes().fold(String::new(), |text, digit| format!("{text}{digit:02x}"));
         bus.stream.write_all(format!("\0AUTH EXTERNAL {uid}\r\n").as_bytes())?;
         let answer = bus.line()?;
@@ -65,15 +58,9 @@ impl Bus {
         let mut body = Body::default();
         body.text(name);
         body.text("fail");
-        body.array(8, |body| {
-            for (key, value) in properties {
-                body.align(8);
-                body.text(key);
-                body.variant(value);
-            }
-        });
+        body.properties(properties);
         body.array(8, |_| {});
-        self.call(manager("StartTransientUnit"), "ssa(sv)a(sa(sv))", body)
+        self.ask_manager("StartTransientUnit", "ssa(sv)a(sa(sv))", body)
     }
 
     /// `AttachProcessesToUnit`: moves processes to a group below that of a unit.
@@ -82,7 +69,32 @@ impl Bus {
         body.text(unit);
         body.text(group);
         body.array(4, |body| processes.iter().for_each(|&process| body.number(process)));
-        self.call(manager("AttachProcessesToUnit"), "ssau", body)
+        self.ask_manager("AttachProcessesToUnit", "ssau", body)
+    }
+
+    /// `SetUnitProperties` of systemd's manager, until the unit ends.
+    pub(super) fn change_unit(&mut self, name: &str, properties: &[(&str, Value)]) -> io::Result<()> {
+        let mut body = Body::default();
+        body.text(name);
+        body.number(1);
+        body.properties(properties);
+        self.ask_manager("SetUnitProperties", "sba(sv)", body)
+    }
+
+    /// `StopUnit` of systemd's manager.
+    ///
+    /// # Errors
+    /// `NotFound` for one that is not there.
+    pub(super) fn stop_unit(&mut self, name: &str) -> io::Result<()> {
+        let mut body = Body::default();
+        body.text(name);
+        body.text("replace");
+        self.ask_manager("StopUnit", "ss", body)
+    }
+
+    fn ask_manager(&mut self, method: &str, signature: &str, body: Body) -> io::Result<()> {
+        let manager = "org.freedesktop.systemd1.Manager";
+        self.call(("org.freedesktop.systemd1", "/org/freedesktop/systemd1", manager, method), signature, body)
     }
 
     fn line(&mut self) -> io::Result<String> {
@@ -165,7 +177,11 @@ impl Bus {
             (2, Some(to)) if to == serial => Some(Ok(())),
             (3, Some(to)) if to == serial => {
                 let words = Fields(body, 0).text();
-                let kind = if error == EXISTS { io::ErrorKind::AlreadyExists } else { io::ErrorKind::Other };
+                let kind = match error.as_str() {
+                    EXISTS => io::ErrorKind::AlreadyExists,
+                    NONE => io::ErrorKind::NotFound,
+                    _ => io::ErrorKind::Other,
+                };
                 Some(Err(io::Error::new(kind, words.filter(|words| !words.is_empty()).unwrap_or(error))))
             }
             _ => None,
@@ -173,121 +189,21 @@ impl Bus {
     }
 }
 
-/// A method of systemd's manager.
-fn manager(method: &str) -> (&str, &str, &str, &str) {
-    ("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager", method)
+/// Who the other side takes us for: root of a user namespace is somebody outside of it.
+fn own_uid() -> u32 {
+    let uid = rustix::process::geteuid().as_raw();
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    outer(&map, uid).unwrap_or(uid)
 }
 
-/// What a message holds, as it is written.
-#[derive(Default)]
-struct Body(Vec<u8>);
-
-impl Body {
-    fn align(&mut self, to: usize) {
-        self.0.resize(self.0.len().next_multiple_of(to), 0);
-    }
-
-    fn number(&mut self, number: u32) {
-        self.align(4);
-        self.0.extend(number.to_le_bytes());
-    }
-
-    fn text(&mut self, text: &str) {
-        // Ours are short.
-        self.number(u32::try_from(text.len()).unwrap_or(u32::MAX));
-        self.0.extend(text.bytes());
-        self.0.push(0);
-    }
-
-    fn signature(&mut self, text: &str) {
-        self.0.push(u8::try_from(text.len()).unwrap_or(u8::MAX));
-        self.0.extend(text.bytes());
-        self.0.push(0);
-    }
-
-    fn variant(&mut self, value: &Value) {
-        match value {
-            Value::Text(text) => {
-                self.signature("s");
-                self.text(text);
-            }
-            Value::Flag(flag) => {
-                self.signature("b");
-                self.number(u32::from(*flag));
-            }
-            Value::Numbers(numbers) => {
-                self.signature("au");
-                self.array(4, |body| numbers.iter().for_each(|&number| body.number(number)));
-            }
-        }
-    }
-
-    /// An array: its length counts what comes after the padding to its first element.
-    fn array(&mut self, alignment: usize, fill: impl FnOnce(&mut Self)) {
-        self.number(0);
-        let place = self.0.len() - 4;
-        self.align(alignment);
-        let begin = self.0.len();
-        fill(self);
-        let length = u32::try_from(self.0.len() - begin).unwrap_or(u32::MAX);
-        self.0[place..place + 4].copy_from_slice(&length.to_le_bytes());
-    }
-}
-
-enum Field {
-    Number(u32),
-    Text(String),
-    Other,
-}
-
-/// The fields of a message's header, as they are read.
-struct Fields<'a>(&'a [u8], usize);
-
-impl Fields<'_> {
-    fn next(&mut self) -> Option<(u8, Field)> {
-        self.1 = self.1.next_multiple_of(8);
-        let code = self.byte()?;
-        let kind = self.signature()?;
-        let value = match kind.as_str() {
-            "u" => Field::Number(self.number()?),
-            "s" | "o" => Field::Text(self.text()?),
-            "g" => {
-                self.signature()?;
-                Field::Other
-            }
-            _ => return None,
-        };
-        Some((code, value))
-    }
-
-    fn byte(&mut self) -> Option<u8> {
-        let byte = *self.0.get(self.1)?;
-        self.1 += 1;
-        Some(byte)
-    }
-
-    fn number(&mut self) -> Option<u32> {
-        self.1 = self.1.next_multiple_of(4);
-        let bytes = self.0.get(self.1..self.1 + 4)?;
-        self.1 += 4;
-        Some(u32::from_le_bytes(bytes.try_into().ok()?))
-    }
-
-    fn text(&mut self) -> Option<String> {
-        let length = self.number()? as usize;
-        self.words(length)
-    }
-
-    fn signature(&mut self) -> Option<String> {
-        let length = usize::from(self.byte()?);
-        self.words(length)
-    }
-
-    fn words(&mut self, length: usize) -> Option<String> {
-        let text = self.0.get(self.1..self.1.checked_add(length)?)?;
-        self.1 += length + 1;
-        Some(String::from_utf8_lossy(text).into_owned())
-    }
+/// An id of a user namespace as it is outside, by the lines of its map (`user_namespaces(7)`).
+fn outer(map: &str, uid: u32) -> Option<u32> {
+    map.lines().find_map(|line| {
+        let mut numbers = line.split_ascii_whitespace().map(str::parse::<u32>);
+        let (inside, outside, count) = (numbers.next()?.ok()?, numbers.next()?.ok()?, numbers.next()?.ok()?);
+        let ahead = uid.checked_sub(inside).filter(|&ahead| ahead < count)?;
+        outside.checked_add(ahead)
+    })
 }
 
 #[cfg(test)]
@@ -351,6 +267,12 @@ mod tests {
         outcome.unwrap();
         assert!(heard.starts_with(b"BEGIN\r\nl\x01\x00\x01"), "a call in our byte order follows");
         assert!(heard.windows(18).any(|part| part == b"StartTransientUnit"));
+    }
+
+    #[test]
+    fn root_of_a_user_namespace_is_who_made_it() {
+        let map = "         0       1000          1\n         1     100000      65536\n";
+        assert_eq!([0, 1, 65_536, 65_537].map(|uid| outer(map, uid)), [Some(1000), Some(100_000), Some(165_535), None]);
     }
 
     #[test]

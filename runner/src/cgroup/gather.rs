@@ -131,7 +131,7 @@ impl Members {
         let group = self.hierarchy.group_of(&folder(runner)).ok_or(GroupError::Ended)?;
         let scope = match group.ancestors().find(|group| is_scope(group)) {
             Some(scope) => scope.to_path_buf(),
-            None => scope::start(&unit, None, runtime, runner)?,
+            None => scope::start(&format!("{unit}.scope"), None, runner, Vec::new(), runtime)?,
         };
         set_apart(&scope, runner)?;
         Ok(scope)

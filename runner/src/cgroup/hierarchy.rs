@@ -12,10 +12,10 @@ const CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
 
 /// The mounted tree of groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Hierarchy {
+pub(crate) struct Hierarchy {
     /// Where it is mounted.
     pub(super) mount: PathBuf,
-    /// The group of this process, below the mount.
+    /// The group of the process, below the mount.
     pub(super) own: PathBuf,
     /// Controllers that version 1 holds.
     pub(super) held: Vec<String>,
@@ -26,9 +26,13 @@ pub(super) struct Hierarchy {
 impl Hierarchy {
     /// Looks.
     pub(super) fn find() -> Result<Self, GroupError> {
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo").map_err(GroupError::at("/proc/self/mountinfo"))?;
-        let groups = std::fs::read_to_string("/proc/self/cgroup").map_err(GroupError::at("/proc/self/cgroup"))?;
-        Self::parse(&mounts, &groups).ok_or(GroupError::NoHierarchy)
+        let read = |path: &str| std::fs::read_to_string(path).map_err(GroupError::at(path));
+        Self::parse(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?).ok_or(GroupError::NoHierarchy)
+    }
+
+    /// Whether version 1 holds a controller.
+    pub(crate) fn holds(controller: &str) -> bool {
+        Self::find().is_ok_and(|hierarchy| hierarchy.held.iter().any(|name| name == controller))
     }
 
     fn parse(mounts: &str, groups: &str) -> Option<Self> {

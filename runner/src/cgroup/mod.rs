@@ -26,15 +26,21 @@ use serde::{Deserialize, Serialize};
 mod bus;
 mod gather;
 mod hierarchy;
+mod message;
+mod properties;
 mod resources;
 mod scope;
+mod tree;
+mod unit;
 mod usage;
 
+pub(crate) use resources::Setting;
 pub use resources::{IoLimit, Rate, Resources, controller_of};
+pub(crate) use unit::Unit;
 pub use usage::Usage;
 
 use crate::sys::process;
-use hierarchy::Hierarchy;
+pub(crate) use hierarchy::Hierarchy;
 
 /// The group in a scope that runner and keeper are in.
 const MONITOR: &str = "monitor";
@@ -271,7 +277,7 @@ impl Group {
         self.write(&settings)
     }
 
-    fn write(&self, settings: &[resources::Setting]) -> Result<(), GroupError> {
+    pub(crate) fn write(&self, settings: &[Setting]) -> Result<(), GroupError> {
         for setting in settings {
             let Some(file) = setting.files.iter().find(|file| self.0.join(file).exists()) else {
                 if setting.is_implied {
@@ -279,11 +285,11 @@ impl Group {
                 }
                 let first = setting.files.last().cloned().unwrap_or_default();
                 // Made before the controller was asked for.
-                let controller = &setting.controller;
+                let controller = setting.controller();
                 return Err(if controller.is_empty() || self.0.join(format!("{controller}.stat")).exists() {
                     GroupError::Missing(first)
                 } else {
-                    GroupError::NotDelegated { controller: controller.clone(), folder: self.0.clone() }
+                    GroupError::NotDelegated { controller: controller.to_owned(), folder: self.0.clone() }
                 });
             };
             // In the units of the file: bfq's are podman's own.

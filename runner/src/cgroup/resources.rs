@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 /// Microseconds of a scheduling period where none is said.
-const PERIOD: u64 = 100_000;
+pub(super) const PERIOD: u64 = 100_000;
 
 /// Limits and shares. What is not given is the group's own default: no limit.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -70,14 +70,25 @@ pub enum Rate {
 /// One file of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {
-    /// Which controller it belongs to.
-    pub controller: String,
     /// Its names; the first that is there is written to.
     pub files: Vec<String>,
     /// What is written.
     pub value: String,
     /// Whether the kernel may lack it: it was not asked for, but follows from what was.
     pub is_implied: bool,
+}
+
+impl Setting {
+    /// One that was asked for.
+    pub(crate) fn asked(file: &str, value: String) -> Self {
+        Self { files: vec![file.to_owned()], value, is_implied: false }
+    }
+
+    /// Which controller it belongs to, the first word of its name; empty for those that every group has.
+    pub fn controller(&self) -> &str {
+        let word = self.files.first().and_then(|file| file.split('.').next()).unwrap_or_default();
+        if word == "cgroup" { "" } else { word }
+    }
 }
 
 impl Resources {
@@ -125,45 +136,46 @@ impl Resources {
     /// A device that is not there, or no device.
     pub fn settings(&self) -> io::Result<Vec<Setting>> {
         let mut settings = Vec::new();
-        let mut add = |controller: &str, files: &[&str], value: String| {
-            settings.push(Setting::new(controller, files, value, false));
+        let mut add = |files: &[&str], value: String| {
+            let files = files.iter().map(|&file| file.to_owned()).collect();
+            settings.push(Setting { files, value, is_implied: false });
         };
         if let Some(memory) = self.memory {
-            add("memory", &["memory.max"], bytes(memory));
+            add(&["memory.max"], bytes(memory));
         }
         if let Some(low) = self.memory_reservation {
-            add("memory", &["memory.low"], low.to_string());
+            add(&["memory.low"], low.to_string());
         }
         match (self.memory_swap, self.memory) {
             (Some(swap), memory) if swap >= 0 => {
                 let swap = swap.cast_unsigned().saturating_sub(memory.unwrap_or(0));
-                add("memory", &["memory.swap.max"], swap.to_string());
+                add(&["memory.swap.max"], swap.to_string());
             }
-            (Some(_), _) => add("memory", &["memory.swap.max"], "max".to_owned()),
+            (Some(_), _) => add(&["memory.swap.max"], "max".to_owned()),
             (None, _) => {}
         }
         if self.cpu_quota.is_some() || self.cpu_period.is_some() {
             let quota = self.cpu_quota.filter(|&quota| quota > 0).map_or_else(|| "max".to_owned(), |q| q.to_string());
-            add("cpu", &["cpu.max"], format!("{quota} {}", self.cpu_period.unwrap_or(PERIOD)));
+            add(&["cpu.max"], format!("{quota} {}", self.cpu_period.unwrap_or(PERIOD)));
         }
         if let Some(weight) = self.cpu_weight.or(self.cpu_shares.map(weight_of_shares)) {
-            add("cpu", &["cpu.weight"], weight.to_string());
+            add(&["cpu.weight"], weight.to_string());
         }
         if let Some(cpus) = &self.cpuset_cpus {
-            add("cpuset", &["cpuset.cpus"], cpus.clone());
+            add(&["cpuset.cpus"], cpus.clone());
         }
         if let Some(nodes) = &self.cpuset_mems {
-            add("cpuset", &["cpuset.mems"], nodes.clone());
+            add(&["cpuset.mems"], nodes.clone());
         }
         if let Some(pids) = self.pids {
             let most = if pids > 0 { pids.to_string() } else { "max".to_owned() };
-            add("pids", &["pids.max"], most);
+            add(&["pids.max"], most);
         }
         if let Some(weight) = self.io_weight {
-            add("io", &["io.bfq.weight", "io.weight"], weight.to_string());
+            add(&["io.bfq.weight", "io.weight"], weight.to_string());
         }
         for (device, weight) in &self.io_weights {
-            add("io", &["io.bfq.weight", "io.weight"], format!("{} {weight}", number_of(device)?));
+            add(&["io.bfq.weight", "io.weight"], format!("{} {weight}", number_of(device)?));
         }
         for IoLimit { device, rate, most } in &self.io_limits {
             let key = match rate {
@@ -173,31 +185,24 @@ impl Resources {
                 Rate::Writes => "wiops",
             };
             let most = if *most == 0 { "max".to_owned() } else { most.to_string() };
-            add("io", &["io.max"], format!("{} {key}={most}", number_of(device)?));
+            add(&["io.max"], format!("{} {key}={most}", number_of(device)?));
         }
         if let (Some(memory), None) = (self.memory, self.memory_swap) {
             // podman's: as much swap as memory. A kernel without swap in its groups has none to give.
             let value = bytes(memory);
-            settings.push(Setting::new("memory", &["memory.swap.max"], value, true));
+            settings.push(Setting { is_implied: true, ..Setting::asked("memory.swap.max", value) });
         }
         for (file, value) in &self.files {
-            let controller = controller_of(file).map_err(|why| io::Error::other(format!("{file}: {why}")))?;
-            settings.push(Setting::new(controller, &[file], value.clone(), false));
+            controller_of(file).map_err(|why| io::Error::other(format!("{file}: {why}")))?;
+            settings.push(Setting::asked(file, value.clone()));
         }
         Ok(settings)
     }
 }
 
-impl Setting {
-    fn new(controller: &str, files: &[&str], value: String, is_implied: bool) -> Self {
-        let files = files.iter().map(|&file| file.to_owned()).collect();
-        Self { controller: controller.to_owned(), files, value, is_implied }
-    }
-}
-
 /// The controllers of settings, each once.
 pub(super) fn controllers(settings: &[Setting]) -> Vec<&str> {
-    let named = settings.iter().map(|setting| setting.controller.as_str()).filter(|name| !name.is_empty());
+    let named = settings.iter().map(Setting::controller).filter(|name| !name.is_empty());
     named.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
 }
 
@@ -223,7 +228,7 @@ fn bytes(most: u64) -> String {
 }
 
 /// Shares of version 1 as a weight of version 2: 2..262144 onto 1..10000, the mapping of the OCI's runtimes.
-fn weight_of_shares(shares: u64) -> u64 {
+pub(super) fn weight_of_shares(shares: u64) -> u64 {
     if shares == 0 {
         return 100;
     }

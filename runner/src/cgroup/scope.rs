@@ -8,18 +8,20 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::GroupError;
-use super::bus::{Bus, Value};
+use super::bus::Bus;
 use super::hierarchy::Hierarchy;
+use super::message::Value;
 use crate::sys::process;
+use crate::userns;
 
 /// How long systemd may take to put this process into its scope.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Suffix of a scope's name.
 const SUFFIX: &str = ".scope";
 
-/// Where systemd listens: the user's, or root's own.
+/// Where systemd listens: the user's, or root's own. Root of a user namespace is the user who made it.
 pub(super) fn sockets(runtime: Option<&Path>) -> Vec<(PathBuf, bool)> {
-    let all = if rustix::process::geteuid().is_root() {
+    let all = if userns::is_real_root() {
         vec![(PathBuf::from("/run/systemd/private"), false), (PathBuf::from("/run/dbus/system_bus_socket"), true)]
     } else {
         let runtime = runtime.into_iter();
@@ -30,21 +32,21 @@ pub(super) fn sockets(runtime: Option<&Path>) -> Vec<(PathBuf, bool)> {
 
 /// Puts this process into a new scope; returns the scope's group.
 pub(super) fn enter(name: &str, slice: Option<&str>, runtime: Option<&Path>) -> Result<PathBuf, GroupError> {
-    start(name, slice, runtime, process::own_id())
+    start(&format!("{name}{SUFFIX}"), slice, process::own_id(), Vec::new(), runtime)
 }
 
-/// Puts a process of the caller's into a new scope; returns the scope's group.
+/// Puts a process into a new scope with further properties; returns the scope's group.
+///
+/// # Errors
+/// [`GroupError`]: nothing is left behind but what systemd takes away by itself.
 pub(super) fn start(
-    name: &str,
+    unit: &str,
     slice: Option<&str>,
-    runtime: Option<&Path>,
     process: i32,
+    further: Vec<(&str, Value)>,
+    runtime: Option<&Path>,
 ) -> Result<PathBuf, GroupError> {
-    let sockets = sockets(runtime);
-    if sockets.is_empty() {
-        return Err(GroupError::NoManager);
-    }
-    let unit = format!("{name}{SUFFIX}");
+    let name = unit.strip_suffix(SUFFIX).unwrap_or(unit);
     let mut properties = vec![
         ("Description", Value::Text(format!("lrun container {name}"))),
         ("Delegate", Value::Flag(true)),
@@ -54,12 +56,11 @@ pub(super) fn start(
     if let Some(slice) = slice {
         properties.push(("Slice", Value::Text(slice.to_owned())));
     }
-    let mut refused = None;
+    properties.extend(further);
     let begun = Instant::now();
-    let ask = |socket: &Path, is_shared: bool| {
-        let mut bus = Bus::connect(socket, is_shared)?;
+    ask(unit, runtime, |bus| {
         loop {
-            match bus.start_unit(&unit, &properties) {
+            match bus.start_unit(unit, &properties) {
                 // Of the container's last start: systemd takes it away when it hears that nobody is in it.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists && begun.elapsed() < PATIENCE => {
                     std::thread::sleep(Duration::from_millis(20));
@@ -67,30 +68,19 @@ pub(super) fn start(
                 other => return other,
             }
         }
-    };
-    let is_asked = sockets.iter().any(|(socket, is_shared)| match ask(socket, *is_shared) {
-        Ok(()) => true,
-        Err(error) => {
-            refused = Some(error);
-            false
-        }
-    });
-    if !is_asked {
-        let reason = refused.map_or_else(|| "it does not answer".to_owned(), |error| error.to_string());
-        return Err(GroupError::Manager { unit, reason });
-    }
+    })?;
     // The answer only says that the work is queued.
     let begun = Instant::now();
     let (hierarchy, folder) = (Hierarchy::find()?, PathBuf::from(format!("/proc/{process}")));
     while begun.elapsed() < PATIENCE {
         let Some(own) = hierarchy.group_of(&folder) else { break };
-        if own.file_name().is_some_and(|last| last.to_str() == Some(unit.as_str())) {
+        if own.file_name().is_some_and(|last| last.to_str() == Some(unit)) {
             return Ok(own);
         }
         std::thread::sleep(Duration::from_millis(1));
     }
     Err(GroupError::Manager {
-        unit,
+        unit: unit.to_owned(),
         reason: format!("process {process} is not in it after 20 s; `systemctl status` may tell why"),
     })
 }
@@ -103,23 +93,48 @@ pub(super) fn admit(
     processes: &[i32],
     runtime: Option<&Path>,
 ) -> Result<Vec<(i32, io::Error)>, GroupError> {
+    let numbers: Vec<u32> = processes.iter().map(|process| process.cast_unsigned()).collect();
+    ask(unit, runtime, |bus| {
+        if bus.attach(unit, group, &numbers).is_ok() {
+            return Ok(Vec::new());
+        }
+        let each = |&process: &i32| Some((process, bus.attach(unit, group, &[process.cast_unsigned()]).err()?));
+        Ok(processes.iter().filter_map(each).collect())
+    })
+}
+
+/// Changes properties of a scope.
+///
+/// # Errors
+/// [`GroupError`].
+pub(super) fn change(unit: &str, properties: &[(&str, Value)], runtime: Option<&Path>) -> Result<(), GroupError> {
+    ask(unit, runtime, |bus| bus.change_unit(unit, properties))
+}
+
+/// Ends a scope, which may have ended already.
+///
+/// # Errors
+/// [`GroupError`].
+pub(super) fn stop(unit: &str, runtime: Option<&Path>) -> Result<(), GroupError> {
+    ask(unit, runtime, |bus| match bus.stop_unit(unit) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    })
+}
+
+/// Asks the first systemd that answers.
+fn ask<T>(unit: &str, runtime: Option<&Path>, question: impl Fn(&mut Bus) -> io::Result<T>) -> Result<T, GroupError> {
     let sockets = sockets(runtime);
-    let mut bus = None;
-    for (socket, is_shared) in &sockets {
-        match Bus::connect(socket, *is_shared) {
-            Ok(connected) => {
-                bus = Some(connected);
-                break;
-            }
-            Err(_) if sockets.len() > 1 => {}
-            Err(error) => return Err(GroupError::Manager { unit: unit.to_owned(), reason: error.to_string() }),
+    if sockets.is_empty() {
+        return Err(GroupError::NoManager);
+    }
+    let mut refused = None;
+    for (socket, is_shared) in sockets {
+        match Bus::connect(&socket, is_shared).and_then(|mut bus| question(&mut bus)) {
+            Ok(answer) => return Ok(answer),
+            Err(error) => refused = Some(error),
         }
     }
-    let mut bus = bus.ok_or(GroupError::NoManager)?;
-    let numbers: Vec<u32> = processes.iter().map(|process| process.cast_unsigned()).collect();
-    if bus.attach(unit, group, &numbers).is_ok() {
-        return Ok(Vec::new());
-    }
-    let each = |&process: &i32| Some((process, bus.attach(unit, group, &[process.cast_unsigned()]).err()?));
-    Ok(processes.iter().filter_map(each).collect())
+    let reason = refused.map_or_else(|| "it does not answer".to_owned(), |error| error.to_string());
+    Err(GroupError::Manager { unit: unit.to_owned(), reason })
 }

@@ -9,15 +9,18 @@ use rustix::fs::Mode;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::config::{Capabilities, IoPriority, Linux, Process, Scheduler};
+use super::placement::Memory;
+use super::seccomp::Filter;
+use crate::channel::Channel;
 use crate::child::{Command, During, Failure, drop_from_bounding_set};
 use crate::error::{Error, Stage};
 use crate::host::Host;
 use crate::identity;
 use crate::limit::Limit;
 use crate::pty;
-use crate::seccomp::{BpfInstruction, NATIVE, capability_bit, capability_names, compile, oci};
+use crate::seccomp::{capability_bit, capability_names};
+use crate::sys::process as sys;
 use crate::sys::schedule::{Turn, set_disk_turn, set_turn};
-use crate::sys::{process as sys, seccomp};
 use crate::target::Root;
 
 /// What a command may do, in the kernel's terms.
@@ -25,7 +28,7 @@ use crate::target::Root;
 pub(super) struct Confinement {
     sets: Sets,
     limits: Vec<Limit>,
-    seccomp: Vec<BpfInstruction>,
+    seccomp: Filter,
     /// The file of this process to write a label to, and the label.
     label: Option<(&'static str, String)>,
     /// Execution domain.
@@ -34,6 +37,8 @@ pub(super) struct Confinement {
     turn: Option<Turn>,
     /// Its turn at disks: class and priority.
     disk_turn: Option<(u16, u16)>,
+    /// Where its memory comes from.
+    memory: Option<Memory>,
     last_capability: u32,
     /// What is weaker than was asked for, where the specification wants that told and no more.
     pub(super) warnings: Vec<String>,
@@ -72,13 +77,14 @@ impl Confinement {
             other => Err(Error::Refused(format!("linux.personality: the domain {other:?} is not known"))),
         });
         Ok(Self {
-            seccomp: filter(linux, sets.bounding)?,
+            seccomp: Filter::of(linux, sets.bounding)?,
             sets,
             limits,
             label,
             domain: domain.transpose()?,
             turn: process.scheduler.as_ref().map(turn).transpose()?,
             disk_turn: process.io_priority.as_ref().map(disk_turn).transpose()?,
+            memory: linux.memory_policy.as_ref().map(Memory::of).transpose()?,
             last_capability: Host::probe().last_capability,
             warnings,
         })
@@ -136,17 +142,6 @@ fn disk_turn(wish: &IoPriority) -> Result<(u16, u16), Error> {
         return Err(Error::Refused(format!("process.ioPriority: {} is not within 0 to 7", wish.priority)));
     }
     Ok((class, wish.priority))
-}
-
-fn filter(linux: &Linux, kept: u64) -> Result<Vec<BpfInstruction>, Error> {
-    let Some(profile) = &linux.seccomp else { return Ok(Vec::new()) };
-    let refused = |reason: String| Error::Refused(format!("linux.seccomp: {reason}"));
-    let uname = rustix::system::uname();
-    let kernel = uname.release().to_str().ok().and_then(oci::KernelVersion::parse);
-    let kernel = kernel.ok_or_else(|| refused("the kernel does not tell its version in a known form".to_owned()))?;
-    let text = serde_json::to_vec(profile).map_err(|error| refused(error.to_string()))?;
-    let parsed = oci::parse(&text, NATIVE, kernel).map_err(|error| refused(error.to_string()))?;
-    Ok(compile(&parsed.profile, NATIVE, kept)?)
 }
 
 fn limit(limit: &super::config::Rlimit) -> Result<Limit, Error> {
@@ -252,6 +247,9 @@ impl Way<'_> {
         if let Some((class, priority)) = confinement.disk_turn {
             set_disk_turn(class, priority).during(Stage::Schedule, "")?;
         }
+        if let Some(memory) = &confinement.memory {
+            memory.apply().during(Stage::Schedule, "or linux.memoryPolicy")?;
+        }
         for limit in &confinement.limits {
             limit.apply().during(Stage::Limit, &limit.name)?;
         }
@@ -271,12 +269,11 @@ impl Way<'_> {
         Ok(command)
     }
 
-    /// The second part; comes back only with what went wrong.
-    pub(super) fn end(&self, command: &Command) -> Failure {
+    /// The second part; comes back only with what went wrong. Who is at the other end of the channel gets the descriptor of a
+    /// listener.
+    pub(super) fn end(&self, command: &Command, channel: &Channel) -> Failure {
         let last = || -> Result<(), Failure> {
-            if !self.confinement.seccomp.is_empty() {
-                seccomp::install(&self.confinement.seccomp).during(Stage::Seccomp, "")?;
-            }
+            self.confinement.seccomp.install(channel).during(Stage::Seccomp, "")?;
             // Without no_new_privs the filter takes a capability that the command may not have.
             if !self.process.no_new_privileges {
                 self.confine()?;

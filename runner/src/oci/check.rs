@@ -41,7 +41,6 @@ pub(super) fn process(process: &Process) -> Result<(), Error> {
     if !process.cwd.is_absolute() {
         return Err(Error::Refused(format!("process.cwd {} is not absolute", process.cwd.display())));
     }
-    unknown(&[("process.execCPUAffinity", process.exec_cpu_affinity.is_some())])?;
     if !process.apparmor_profile.is_empty() && !Path::new("/sys/kernel/security/apparmor").exists() {
         return Err(Error::Refused("process.apparmorProfile: this kernel runs without AppArmor".to_owned()));
     }
@@ -54,7 +53,6 @@ pub(super) fn process(process: &Process) -> Result<(), Error> {
 fn linux(linux: &Linux) -> Result<(), Error> {
     unknown(&[
         ("linux.intelRdt", linux.intel_rdt.is_some()),
-        ("linux.memoryPolicy", linux.memory_policy.is_some()),
         ("linux.netDevices", linux.net_devices.is_some()),
         ("linux.mountLabel", !linux.mount_label.is_empty()),
         ("linux.personality.flags", linux.personality.as_ref().is_some_and(|wish| !wish.flags.is_empty())),

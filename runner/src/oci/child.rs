@@ -95,7 +95,7 @@ pub(super) fn run(orders: Orders<'_>) -> ! {
         hook.env.get_or_insert_with(|| way.process.env.clone());
     }
     let failure = match hooks::run(&own, &state.to_string(), None).during(Stage::Hook, "") {
-        Ok(()) => way.end(&command),
+        Ok(()) => way.end(&command, &starter),
         Err(failure) => failure,
     };
     starter.fail(failure.stage, &failure.what, &failure.error);

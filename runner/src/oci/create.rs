@@ -13,16 +13,16 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, 
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::become_process::Confinement;
-use super::cgroup::Group;
 pub use super::cgroup::Manager;
+use super::cgroup::{self, Made, Place};
 use super::child::{self, Orders, Trees};
 use super::config::Config;
-use super::devices::{self, Devices};
+use super::devices::Devices;
 use super::exec::Running;
 use super::mounts::{self, Order, id_map};
 use super::namespaces::Namespaces;
 use super::state::{Containers, Record, SOCKET, Status, keep_config, mounts_of};
-use super::{check, hooks};
+use super::{check, device_rules, hooks};
 use crate::channel::{Channel, Heard};
 use crate::container::ExitStatus;
 use crate::error::{Action, Error, Stage};
@@ -104,11 +104,16 @@ pub fn create(containers: &Containers, wish: &Wish<'_>) -> Result<Created, Error
         confinement.compare_with_own();
     }
     let mut orders = mounts::orders(&config, &bundle)?;
-    let makes_devices = is_real_root() && !namespaces.is_own(libc::CLONE_NEWUSER);
-    let forbids_devices = makes_devices && !devices::allows_all(&config.linux.resources.devices);
+    let makes_devices = userns::is_real_root() && !namespaces.is_own(libc::CLONE_NEWUSER);
+    let place = Place::of(wish.manager, wish.id, &config.linux.cgroups_path)?;
+    let rules = device_rules::program(&config.linux.resources.devices)?.filter(|_| makes_devices);
+    let device_program = rules.as_deref().and_then(|rules| place.device_program(rules));
+    // Where no program can watch, no node works but those that are provided.
+    let forbids_devices = rules.is_some() && device_program.is_none();
     if forbids_devices {
         orders.iter_mut().for_each(Order::forbid_devices);
     }
+    let limits = cgroup::limits(&config.linux.resources)?;
     let devices = Devices::of(&config, makes_devices)?;
     let sysctls = sysctls(&config, &namespaces)?;
     let maps = maps(&config, &namespaces)?;
@@ -148,8 +153,8 @@ pub fn create(containers: &Containers, wish: &Wish<'_>) -> Result<Created, Error
         annotations: config.annotations.clone(),
         cgroup: None,
         mounts: PathBuf::new(),
+        owns_pids: namespaces.is_new(libc::CLONE_NEWPID),
     };
-    making.group = Group::make(wish.manager, wish.id, &config.linux.cgroups_path, &config.linux.resources)?;
     // Before the clone, so that no signal is lost; the child resets its own.
     let signals = watch_signals()?;
     let (parent, to_parent) = Channel::pair().action("make a channel")?;
@@ -179,10 +184,8 @@ pub fn create(containers: &Containers, wish: &Wish<'_>) -> Result<Created, Error
     making.process = Some((id, pidfd));
     record.process = FirstProcess::of(id).action("look up the container's process")?;
     record.mounts = mounts_of(id).action("look up the mount namespace")?;
-    if let Some(group) = &making.group {
-        group.add(id).action("put the container into its control group")?;
-        record.cgroup = Some(group.path().to_path_buf());
-    }
+    making.group = place.make(&limits, id, device_program.as_ref())?;
+    record.cgroup.clone_from(&making.group);
     maps.write(id)?;
     record.write(&making.folder)?;
     parent.release().action("release the child")?;
@@ -243,7 +246,7 @@ fn refused(reason: &str) -> Error {
 struct Making {
     folder: PathBuf,
     process: Option<(i32, OwnedFd)>,
-    group: Option<Group>,
+    group: Option<Made>,
     is_done: bool,
 }
 
@@ -265,8 +268,9 @@ impl Drop for Making {
             let _ = pidfd_send_signal(pidfd, Signal::KILL);
             let _ = process::wait_for(*id);
         }
-        if let Some(group) = &self.group {
-            let _ = group.remove();
+        if let Some(made) = &self.group {
+            let _ = made.group().remove_all();
+            made.release();
         }
         let _ = fs::remove_dir_all(&self.folder);
     }
@@ -296,12 +300,6 @@ pub(super) fn address(folder: std::os::fd::BorrowedFd<'_>) -> io::Result<SocketA
 
 fn is_root() -> bool {
     Uid::effective().is_root()
-}
-
-/// Whether this is root outside of all user namespaces.
-pub(super) fn is_real_root() -> bool {
-    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    is_root() && map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
 }
 
 fn sysctls(config: &Config, namespaces: &Namespaces) -> Result<Vec<(PathBuf, String)>, Error> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Signal, pidfd_send_signal};
 
-use super::cgroup::Group;
+use super::cgroup::Made;
 use super::hooks;
 use super::signal::{freeze, kill};
 use super::state::{Containers, Found, Status};
@@ -45,8 +45,8 @@ pub fn delete(containers: &Containers, id: &str, force: bool, warn: &mut dyn FnM
         }
     }
     end(&container)?;
-    if let Some(group) = container.group() {
-        remove(&group)?;
+    if let Some(made) = &container.record.cgroup {
+        remove(made)?;
     }
     let config = container.config()?;
     fs::remove_dir_all(&container.folder).action("remove the container's folder")?;
@@ -80,14 +80,16 @@ fn wait(process: BorrowedFd<'_>) -> std::io::Result<()> {
 }
 
 /// Removes a group; what was just killed in it may still be on its way out.
-fn remove(group: &Group) -> Result<(), Error> {
+fn remove(made: &Made) -> Result<(), Error> {
+    let group = made.group();
     // Since Linux 5.14; before, all that were seen have been killed one by one.
     let _ = group.kill();
     for _ in 0..PATIENCE.1 {
-        if group.remove().is_ok() {
-            return Ok(());
+        if group.remove_all().is_ok() {
+            break;
         }
         std::thread::sleep(PATIENCE.0);
     }
-    group.remove().action("remove the container's control group")
+    made.release();
+    group.remove_all().action("remove the container's control group")
 }

@@ -13,7 +13,7 @@ use nix::libc;
 use rustix::fs::{AtFlags, FileType, Mode, fstat, major, makedev, minor, mknodat};
 use rustix::mount::{MountAttrFlags, UnmountFlags};
 
-use super::config::{Config, Device, DeviceRule};
+use super::config::{Config, Device};
 use crate::attach;
 use crate::child::{During, Failure};
 use crate::error::{Error, Stage};
@@ -125,7 +125,7 @@ impl Node {
             && (major(stat.st_rdev), minor(stat.st_rdev)) == self.numbers;
         let has_owner = self.owner.is_none_or(|owner| owner == (stat.st_mode & 0o7777, stat.st_uid, stat.st_gid));
         // Whose it is matters only where it can be had otherwise.
-        let can_differ = !super::create::is_real_root();
+        let can_differ = !crate::userns::is_real_root();
         (is_same && self.kind != FileType::Fifo && (has_owner || can_differ)).then_some(tree)
     }
 
@@ -159,17 +159,6 @@ impl Node {
     }
 }
 
-/// Whether the rules of a bundle let its processes have every device, as those of privileged containers do.
-pub(super) fn allows_all(rules: &[DeviceRule]) -> bool {
-    let is_any = |number: Option<i64>| number.is_none_or(|number| number < 0);
-    let covers_all = |rule: &DeviceRule| {
-        is_any(rule.major) && is_any(rule.minor) && rule.kind.as_deref().is_none_or(|kind| kind == "a")
-    };
-    rules.iter().rfind(|rule| covers_all(rule)).is_some_and(|rule| {
-        rule.allow && rule.access.as_deref().is_none_or(|access| "rwm".chars().all(|letter| access.contains(letter)))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -187,15 +176,5 @@ mod tests {
         let bound = r#"{"mounts":[{"destination":"/dev","type":"bind","source":"/dev"}]}"#;
         assert!(Devices::of(&config(bound), true).unwrap().is_bound);
         assert!(Devices::of(&config(r#"{"linux":{"devices":[{"type":"x","path":"/dev/x"}]}}"#), true).is_err());
-    }
-
-    #[test]
-    fn the_last_rule_about_all_devices_counts() {
-        let of = |text: &str| allows_all(&serde_json::from_str::<Vec<DeviceRule>>(text).unwrap());
-        assert!(!of("[]"));
-        assert!(of(r#"[{"allow":false,"access":"rwm"},{"allow":true,"access":"rwm"}]"#));
-        assert!(!of(r#"[{"allow":true},{"allow":false,"type":"a"}]"#));
-        assert!(!of(r#"[{"allow":false},{"allow":true,"type":"c","major":1,"minor":3}]"#));
-        assert!(!of(r#"[{"allow":true,"access":"m"}]"#));
     }
 }

@@ -9,12 +9,16 @@ use std::path::Path;
 use nix::libc;
 use nix::sched::CloneFlags;
 use nix::sys::signalfd::SignalFd;
+use rustix::process::{Signal, pidfd_send_signal};
 
 use super::become_process::{Confinement, Way};
+use super::cgroup::Made;
 use super::check;
 use super::config::Process;
 use super::create::failure;
 use super::namespaces::enter_by;
+use super::placement::{keep_to, numbers};
+use super::seccomp;
 use super::state::{Found, Status};
 use crate::channel::{Channel, Heard};
 use crate::child::{During, Failure, prepare};
@@ -95,25 +99,31 @@ pub fn exec(container: &Found, wish: &Wish<'_>, warn: &mut dyn FnMut(&str)) -> R
     if wish.console.is_some() && !wish.process.terminal {
         return Err(Error::Refused("--console-socket is given, but the command has no terminal".to_owned()));
     }
-    let confinement = Confinement::of(wish.process, &container.config()?.linux)?;
+    let linux = container.config()?.linux;
+    let confinement = Confinement::of(wish.process, &linux)?;
     confinement.warnings.iter().for_each(|warning| warn(warning));
     let target = container.record.process.open().ok_or(Error::NotRunning)?;
     let own = own_namespaces(container.record.process.id).action("look at the container's namespaces")?;
     let console =
         wish.console.map(|path| UnixStream::connect(path).action("connect to the console socket")).transpose()?;
     let signals = watch_signals()?;
-    let group = match (container.group(), wish.group) {
-        (Some(group), Some(below)) => Some(group.sub(below)?),
+    let group = match (&container.record.cgroup, wish.group) {
+        (Some(made), Some(below)) => Some(made.sub(below)?),
         (None, Some(_)) => {
             return Err(Error::Refused(format!("--cgroup: container {id:?} has no control group of its own")));
         }
-        (group, None) => group,
+        (made, None) => made.as_ref().map(Made::group),
     };
     let (parent, child) = Channel::pair().action("make a channel")?;
+    let affinity = wish.process.exec_cpu_affinity.clone().unwrap_or_default();
+    let processors = |list: &str| numbers(list, "process.execCPUAffinity");
+    let (initial, last) = (processors(&affinity.initial)?, processors(&affinity.last)?);
     let join = || {
-        if let Some(group) = &group {
-            group.add(0).during(Stage::Join, group.path())?;
+        keep_to(&initial).during(Stage::Schedule, "")?;
+        if let (Some(made), Some(group)) = (&container.record.cgroup, &group) {
+            made.enter(group).during(Stage::Join, group.path())?;
         }
+        keep_to(&last).during(Stage::Schedule, "")?;
         nix::sched::setns(&target, CloneFlags::from_bits_retain(own)).during(Stage::Join, "")
     };
     let Cloned::Parent { id, pidfd } = enter_by(join, 0)? else {
@@ -124,7 +134,15 @@ pub fn exec(container: &Found, wish: &Wish<'_>, warn: &mut dyn FnMut(&str)) -> R
     let mut terminal = None;
     let heard = loop {
         match parent.hear().action("hear from the child")? {
-            Heard::Descriptor(outer) => terminal = Some(outer),
+            Heard::Descriptor(outer) if wish.process.terminal && terminal.is_none() => terminal = Some(outer),
+            Heard::Descriptor(listener) => {
+                let state = container.record.state(status);
+                if let Err(error) = seccomp::send(&linux, &listener, &state, id) {
+                    pidfd_send_signal(&pidfd, Signal::KILL).action("end the command")?;
+                    process::wait_for(id).action("wait for the child")?;
+                    return Err(error);
+                }
+            }
             heard => break heard,
         }
     };
@@ -190,5 +208,5 @@ fn on_the_way(
     let way =
         Way { process, confinement, preserved: wish.preserved, may_set_groups, owns_terminal: !has_user_namespace };
     let command = way.begin(root, workdir, terminal)?;
-    Err(way.end(&command))
+    Err(way.end(&command, channel))
 }

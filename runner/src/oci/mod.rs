@@ -14,18 +14,23 @@
 pub mod config;
 pub mod create;
 pub mod delete;
+pub mod events;
 pub mod exec;
 pub mod features;
 pub mod signal;
 pub mod start;
 pub mod state;
 pub mod template;
+pub mod update;
 
 mod become_process;
 mod cgroup;
 mod check;
 mod child;
+mod device_rules;
 mod devices;
 mod hooks;
 mod mounts;
 mod namespaces;
+mod placement;
+mod seccomp;

@@ -47,5 +47,5 @@ pub fn freeze(container: &Found, is_frozen: bool) -> Result<(), Error> {
     let group = group.ok_or_else(|| {
         Error::Refused(format!("container {id:?} has no control group of its own, by which it could be paused"))
     })?;
-    group.freeze(is_frozen).action("pause or resume the control group")
+    Ok(group.freeze(is_frozen)?)
 }

@@ -2,12 +2,13 @@
 
 use std::io;
 
+use nix::libc;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
 
 use super::create::{address, failure, open_folder};
 use super::delete::delete;
-use super::hooks;
 use super::state::{Containers, SOCKET, Status};
+use super::{hooks, seccomp, signal};
 use crate::channel::{Channel, Heard};
 use crate::error::{Action, Error, Stage};
 
@@ -35,11 +36,21 @@ pub fn start(containers: &Containers, id: &str, warn: &mut dyn FnMut(&str)) -> R
     };
     let channel = reach().action("reach the container that waits")?;
     channel.release().action("release the container")?;
-    match channel.hear().action("hear from the container")? {
-        // Exec has closed its end.
-        Heard::Closed => {}
-        Heard::Failed(stage, what, source) => return Err(failure(stage, what, source)),
-        Heard::Descriptor(_) | Heard::Released | Heard::Weaker(_) => return Err(Error::Died),
+    loop {
+        match channel.hear().action("hear from the container")? {
+            // Exec has closed its end.
+            Heard::Closed => break,
+            Heard::Failed(stage, what, source) => return Err(failure(stage, what, source)),
+            Heard::Descriptor(listener) => {
+                let state = container.record.state(Status::Creating);
+                if let Err(error) = seccomp::send(&config.linux, &listener, &state, container.record.process.id) {
+                    // It would wait for an answer without end.
+                    signal::kill(container, libc::SIGKILL, false)?;
+                    return Err(error);
+                }
+            }
+            Heard::Released | Heard::Weaker(_) => return Err(Error::Died),
+        }
     }
     std::fs::remove_file(container.folder.join(SOCKET)).action("note that the container was started")?;
     let state = container.record.state(Status::Running).to_string();

@@ -9,16 +9,19 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::cgroup::Group;
+use super::cgroup::Made;
 use super::config::{Config, Process};
+use crate::cgroup::Group;
 use crate::error::{Action, Error};
 use crate::exec::FirstProcess;
+use crate::sys::process::mount_namespace_number;
 
 const STATE: &str = "state.json";
 const CONFIG: &str = "config.json";
@@ -50,9 +53,11 @@ pub struct Record {
     /// Notes of its bundle.
     pub annotations: BTreeMap<String, String>,
     /// Its control group.
-    pub cgroup: Option<PathBuf>,
+    pub cgroup: Option<Made>,
     /// Its mount namespace, by which its processes are known.
     pub mounts: PathBuf,
+    /// Whether its pid namespace is its own, so that no process outlives the first.
+    pub owns_pids: bool,
 }
 
 /// How a container is.
@@ -163,7 +168,7 @@ impl Found {
 
     /// Its control group.
     pub(super) fn group(&self) -> Option<Group> {
-        self.record.cgroup.as_deref().map(Group::known)
+        self.record.cgroup.as_ref().map(Made::group)
     }
 
     /// Its configuration, as it was made.
@@ -193,6 +198,10 @@ impl Found {
     pub fn processes(&self) -> Vec<i32> {
         if let Some(group) = self.group() {
             return group.processes();
+        }
+        // Its pid namespace has ended with its first process, and nothing in it is left.
+        if self.record.owns_pids && self.record.process.open().is_none() {
+            return Vec::new();
         }
         let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
         let ids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
@@ -235,9 +244,13 @@ pub(super) fn keep_config(folder: &Path, config: &Config) -> Result<(), Error> {
     fs::write(folder.join(CONFIG), text).action("write the container's configuration")
 }
 
-/// Names the mount namespace of a process.
+/// Names the mount namespace of a process, since Linux 6.11 by a number that no later one gets: that of its file is given
+/// again as soon as it has gone.
 pub(super) fn mounts_of(id: i32) -> io::Result<PathBuf> {
-    fs::read_link(format!("/proc/{id}/ns/mnt"))
+    let place = format!("/proc/{id}/ns/mnt");
+    let name = fs::read_link(&place)?;
+    let number = fs::File::open(place).and_then(|namespace| mount_namespace_number(namespace.as_fd()));
+    Ok(number.map_or_else(|_| name.clone(), |number| name.join(number.to_string())))
 }
 
 #[cfg(test)]
@@ -257,6 +270,7 @@ mod tests {
             annotations: BTreeMap::new(),
             cgroup: None,
             mounts: mounts_of(id).unwrap(),
+            owns_pids: true,
         }
     }
 

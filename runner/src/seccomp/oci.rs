@@ -21,6 +21,9 @@ use super::profile::{Action, Comparison, Condition, Profile, Rule};
 /// The largest file that is looked at, in bytes; profiles in the wild have about 20 KiB.
 pub const MAX_BYTES: usize = 1 << 20;
 
+/// The action that leaves a call to a listener.
+const NOTIFY: &str = "SCMP_ACT_NOTIFY";
+
 /// A JSON profile that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OciError {
@@ -30,7 +33,7 @@ pub enum OciError {
     /// Not JSON, or not shaped like a profile.
     #[error("the seccomp profile is not a valid OCI seccomp object")]
     Json(#[from] serde_json::Error),
-    /// An action that does not exist, or SCMP_ACT_NOTIFY, for which there is no listener.
+    /// An action that does not exist, or SCMP_ACT_NOTIFY where there is no listener.
     #[error("the seccomp profile uses the action {0:?}, which is not supported")]
     Action(String),
     /// An error name that Linux does not have.
@@ -77,16 +80,35 @@ pub struct OciProfile {
     pub unknown: Vec<String>,
 }
 
-/// Reads a profile for one architecture and kernel.
+impl OciProfile {
+    /// Whether it leaves calls to a listener.
+    pub fn notifies(&self) -> bool {
+        self.profile.rules.iter().any(|rule| rule.action == Action::Notify)
+    }
+}
+
+/// Reads a profile for one architecture and kernel, where nobody listens.
 ///
 /// # Errors
 /// [`OciError`] names the first part that is not understood: a profile is used as it was meant or not at all.
 pub fn parse(json: &[u8], arch: Arch, kernel: KernelVersion) -> Result<OciProfile, OciError> {
+    let parsed = parse_for_listener(json, arch, kernel)?;
+    if parsed.notifies() { Err(OciError::Action(NOTIFY.to_owned())) } else { Ok(parsed) }
+}
+
+/// Reads a profile that may have calls decided by a listener.
+///
+/// # Errors
+/// As for [`parse`]; and for a default that is left to the listener, which would never get to hear of the first call.
+pub fn parse_for_listener(json: &[u8], arch: Arch, kernel: KernelVersion) -> Result<OciProfile, OciError> {
     if json.len() > MAX_BYTES {
         return Err(OciError::TooLarge(json.len()));
     }
     let file: File = serde_json::from_slice(json)?;
     let default = action(&file.default_action, file.default_errno_ret, file.default_errno.as_deref())?;
+    if default == Action::Notify {
+        return Err(OciError::Action(format!("{NOTIFY} by default")));
+    }
 
     let mut rules = Vec::new();
     for entry in file.syscalls.unwrap_or_default() {
@@ -207,6 +229,7 @@ fn action(name: &str, number: Option<u32>, error: Option<&str>) -> Result<Action
         "SCMP_ACT_LOG" => Ok(Action::Log),
         "SCMP_ACT_ERRNO" => Ok(Action::Errno(datum()?)),
         "SCMP_ACT_TRACE" => Ok(Action::Trace(datum()?)),
+        NOTIFY => Ok(Action::Notify),
         "SCMP_ACT_TRAP" => Ok(Action::Trap),
         "SCMP_ACT_KILL" | "SCMP_ACT_KILL_THREAD" => Ok(Action::KillThread),
         "SCMP_ACT_KILL_PROCESS" => Ok(Action::KillProcess),

@@ -11,6 +11,8 @@ pub enum Action {
     Errno(u16),
     /// Tells a tracer, with this datum; without a tracer the call returns ENOSYS.
     Trace(u16),
+    /// Asks whoever holds the listener.
+    Notify,
     /// Sends SIGSYS.
     Trap,
     /// Ends the calling thread.
@@ -27,6 +29,7 @@ impl Action {
             Self::Log => 0x7ffc_0000,
             Self::Errno(number) => 0x0005_0000 | u32::from(number),
             Self::Trace(datum) => 0x7ff0_0000 | u32::from(datum),
+            Self::Notify => 0x7fc0_0000,
             Self::Trap => 0x0003_0000,
             Self::KillThread => 0x0000_0000,
             Self::KillProcess => 0x8000_0000,

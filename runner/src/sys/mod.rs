@@ -1,5 +1,6 @@
 //! System calls that have no safe wrapper elsewhere: the only place where unsafe code is allowed.
 
+pub(crate) mod bpf;
 pub mod clone;
 pub mod landlock;
 pub mod mount;

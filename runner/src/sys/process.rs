@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
@@ -126,6 +126,27 @@ pub fn set_personality(domain: u32) -> io::Result<()> {
     // SAFETY: takes a plain number and touches no memory.
     let result = unsafe { libc::personality(libc::c_ulong::from(domain)) };
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The number of a mount namespace that no other ever has (`NS_GET_MNTNS_ID`, Linux 6.11), by a descriptor of it.
+///
+/// # Errors
+/// ENOTTY on older kernels.
+pub fn mount_namespace_number(namespace: BorrowedFd<'_>) -> io::Result<u64> {
+    nix::ioctl_read!(number, 0xb7, 5, u64);
+    let mut found = 0;
+    // SAFETY: the kernel writes one number of 64 bits to `found`, which lives until the call returns.
+    unsafe { number(namespace.as_raw_fd(), &raw mut found) }?;
+    Ok(found)
+}
+
+/// Takes a descriptor of a process that shares its descriptors with this one (`CLONE_FILES`) and has let it go
+/// (`into_raw_fd`), if it is open yet: it is closed for both when it is dropped here.
+pub fn take_shared(number: RawFd) -> Option<OwnedFd> {
+    // SAFETY: nothing is done with the number but to ask whether it is open.
+    let is_open = number >= 0 && unsafe { libc::fcntl(number, libc::F_GETFD) } != -1;
+    // SAFETY: it is open, and nobody else owns it.
+    is_open.then(|| unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 /// Closes every descriptor from 3 on at the next exec (`close_range(2)`, Linux 5.11).

@@ -51,6 +51,19 @@ pub fn set_turn(turn: Turn) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Sets which nodes this process's memory is taken from (`set_mempolicy(2)`): a mode with its flags, and a bit for each node.
+///
+/// # Errors
+/// EINVAL for what contradicts itself or names nodes that are not there; ENOSYS without nodes in the kernel.
+pub fn set_memory_policy(mode: u32, nodes: &[u64]) -> io::Result<()> {
+    // The kernel takes one bit less than it is told.
+    let bits = if nodes.is_empty() { 0 } else { nodes.len() * 64 + 1 };
+    let place = if nodes.is_empty() { std::ptr::null() } else { nodes.as_ptr() };
+    // SAFETY: the kernel reads as many words as hold `bits - 1` bits, which are all there.
+    let result = unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, place, bits) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Sets this process's turn at disks: a class, 1 to 3, and a priority within it.
 ///
 /// # Errors

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::mem::{align_of, size_of};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use nix::libc;
 
@@ -21,13 +22,29 @@ const _: () = assert!(
 /// EACCES without no_new_privs and without CAP_SYS_ADMIN in the thread's user namespace; EINVAL for a program that is
 /// empty, too long or malformed; ENOMEM when all programs of the thread together exceed 32768 instructions.
 pub fn install(program: &[BpfInstruction]) -> io::Result<()> {
+    set(program, 0).map(|_| ())
+}
+
+/// The same, with the descriptor by which calls that the program leaves to a listener are heard of and answered
+/// (`seccomp_unotify(2)`, Linux 5.0). It has the lowest number that is free.
+///
+/// # Errors
+/// As for [`install`]; EBUSY if the thread has a listener already.
+pub fn install_with_listener(program: &[BpfInstruction]) -> io::Result<OwnedFd> {
+    let number = set(program, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER)?;
+    let number = RawFd::try_from(number).map_err(io::Error::other)?;
+    // SAFETY: the kernel has just made the descriptor for us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+fn set(program: &[BpfInstruction], flags: libc::c_ulong) -> io::Result<libc::c_long> {
     let len = u16::try_from(program.len()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
     let filter = libc::sock_fprog { len, filter: program.as_ptr().cast::<libc::sock_filter>().cast_mut() };
     // SAFETY: `filter` points to `len` instructions of the layout of sock_filter (checked above and by repr(C)), which
     // the kernel only reads and copies before it returns.
     let result =
-        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, std::ptr::from_ref(&filter)) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, std::ptr::from_ref(&filter)) };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 #[cfg(test)]

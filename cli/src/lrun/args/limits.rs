@@ -61,8 +61,13 @@ pub(super) fn umask(text: &str) -> Result<u32, String> {
     }
 }
 
-/// `--shm-size`: a number with b, k, m or g behind it, or bytes.
+/// `--shm-size`: as [`bytes`], and not less than a page.
 pub(super) fn size(text: &str) -> Result<u64, String> {
+    Some(bytes(text)?).filter(|&size| size >= 1 << 10).ok_or_else(|| "a size from 1k on".into())
+}
+
+/// A number with b, k, m or g behind it, or bytes.
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
     let shift = match text[digits.len()..].to_ascii_lowercase().as_str() {
         "" | "b" => 0,
@@ -72,7 +77,7 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
         _ => return Err("write bytes, or a number with k, m or g".into()),
     };
     let size = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
-    size.filter(|&size| size >= 1 << 10).ok_or_else(|| "a size from 1k on".into())
+    size.ok_or_else(|| "a number of bytes is missing, or too large".into())
 }
 
 /// `--add-host`.
