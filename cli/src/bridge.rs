@@ -135,6 +135,11 @@ pub fn overlay(store: &Path, checkout: &Checkout, folder: &Path) -> Rootfs {
     }
 }
 
+/// The root of a container that was there before: the same, or the copy that an earlier start had to make of it.
+pub fn existing(store: &Path, checkout: &Checkout, folder: &Path) -> Rootfs {
+    overlay(store, checkout, folder).as_left()
+}
+
 /// How the ids of the container relate to the caller's.
 pub fn shape(arguments: &RunArguments) -> Shape {
     let UserNamespaceArgument::KeepId { uid, gid, size } = arguments.userns else { return Shape::Auto };

@@ -91,7 +91,7 @@ pub fn run(lrun: Lrun) -> Result<Exit, Failure> {
         LrunCommand::Cp(arguments) => copy::run(global, &arguments),
         LrunCommand::Volume { command } => volume::run(global, &command),
         LrunCommand::Secret { command } => secret::run(global, &command),
-        LrunCommand::Info(arguments) => info::run(&arguments),
+        LrunCommand::Info(arguments) => info::run(global, &arguments),
         LrunCommand::Apparmor => {
             std::io::Write::write_all(&mut std::io::stdout(), apparmor::profile()?.as_bytes())?;
             Ok(Exit::SUCCESS)

@@ -12,7 +12,6 @@ use rustix::mount::{
 };
 
 use crate::plan::{Attributes, DEVICE_LINKS, DEVICES};
-use crate::rootfs::Rootfs;
 use crate::spec::{Mount, MountKind, Propagation, SecretFile};
 use crate::sys::mount as sys;
 use crate::target::{Kind, Root, file_type};
@@ -21,58 +20,20 @@ use crate::volumes;
 /// The mount option that gives all files of a file system an SELinux label (`mount(8)`).
 pub(crate) const CONTEXT: &str = "context";
 
-/// Mounts the root where it waits to become the root, and opens it.
-pub(crate) fn rootfs(rootfs: &Rootfs, ephemeral: bool, label: Option<&str>) -> io::Result<Root> {
-    let mount = match rootfs {
-        Rootfs::Overlay { lower, data, upper, work, .. } => {
-            let overlay = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-            fsconfig_set_flag(&overlay, "userxattr")?;
-            let mut layers = vec![("lowerdir+", Root::open(lower)?)];
-            if let Some(data) = data {
-                layers.push(("datadir+", Root::open(data)?));
-            }
-            layers.push(("upperdir", Root::open(upper)?));
-            layers.push(("workdir", Root::open(work)?));
-            for (key, folder) in &layers {
-                layer(&overlay, key, folder)?;
-            }
-            if ephemeral {
-                fsconfig_set_flag(&overlay, "volatile")?;
-            }
-            if let Some(label) = label {
-                fsconfig_set_string(&overlay, CONTEXT, label)?;
-            }
-            fsconfig_create(&overlay)?;
-            fsmount(&overlay, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?
-        }
-        Rootfs::Directory(directory) => clone_tree(directory, true)?,
-    };
+/// Attaches what is to become the root to the place where it waits for that, and opens it.
+pub(crate) fn rootfs(mount: &OwnedFd, mountpoint: &Path) -> io::Result<Root> {
     // Real root may make devices, and has the capability by default: here they open nothing.
     let set = MountAttrFlags::MOUNT_ATTR_NODEV.bits().into();
-    sys::set_attributes(&mount, sys::Attributes { set, ..private() }, true)?;
-    let place = Root::open(rootfs.mountpoint())?;
-    attach(&mount, &place)?;
+    sys::set_attributes(mount, sys::Attributes { set, ..private() }, true)?;
+    attach(mount, &Root::open(mountpoint)?)?;
     // The descriptor from before the mount still means what lies below it.
-    Root::open(rootfs.mountpoint())
+    Root::open(mountpoint)
 }
 
 /// Makes a folder of the caller's belong to root inside.
 pub(crate) fn give_to_root(folder: &Path) -> io::Result<()> {
     let folder = rustix::fs::open(folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     Ok(rustix::fs::fchown(folder, Some(rustix::fs::Uid::ROOT), Some(rustix::fs::Gid::ROOT))?)
-}
-
-/// Gives a layer as the working directory: no colon and no length limit can break that, and the container, which reads
-/// in its table of mounts the name that was given, learns none of the host's. By descriptor the kernel would name the path.
-fn layer(overlay: impl AsFd, key: &str, folder: &Root) -> io::Result<()> {
-    rustix::process::fchdir(folder)?;
-    match fsconfig_set_string(overlay.as_fd(), key, ".") {
-        // Before Linux 6.8 there was one option for all lower layers.
-        Err(rustix::io::Errno::INVAL) if key == "lowerdir+" => {
-            Ok(fsconfig_set_string(overlay.as_fd(), "lowerdir", ".")?)
-        }
-        other => Ok(other?),
-    }
 }
 
 /// Mounts a file system of the kernel's.

@@ -18,6 +18,7 @@ use crate::channel::{Channel, Heard};
 use crate::error::Stage;
 use crate::identity::{self, Identity};
 use crate::idmap::IdMap;
+use crate::own::{self, Mounted, Purpose};
 use crate::plan::{Plan, Refused, Step};
 use crate::rootfs::Rootfs;
 use crate::spec::{LandlockRule, Network, Spec};
@@ -113,10 +114,15 @@ fn become_container(orders: &Orders<'_>) -> Result<std::convert::Infallible, Fai
     // Before the caller's mounts, which may cover them. A directory of the caller's stays as it is.
     let left = match rootfs {
         Rootfs::Overlay { lower, upper, .. } => upper::seed(lower, upper, &spec.files).during(Stage::File, "")?,
-        Rootfs::Directory(_) => Vec::new(),
+        Rootfs::Own { .. } | Rootfs::Directory(_) => Vec::new(),
     };
     let mut sources = sources(&plan.steps)?.into_iter();
-    let mut root = attach::rootfs(rootfs, spec.ephemeral, label_of_files(spec)).during(Stage::Rootfs, "")?;
+    let purpose = Purpose { ephemeral: spec.ephemeral, read_only: spec.read_only, label: label_of_files(spec) };
+    let Mounted { mut root, is_elsewhere, told } = own::mount(rootfs, purpose).during(Stage::Rootfs, "")?;
+    if let Some(told) = told {
+        channel.warn(&told).during(Stage::Rootfs, "")?;
+    }
+    let left = if is_elsewhere { spec.files.iter().collect() } else { left };
     for (path, content) in left {
         root.write(path, content).during(Stage::File, path)?;
     }
@@ -129,7 +135,7 @@ fn become_container(orders: &Orders<'_>) -> Result<std::convert::Infallible, Fai
     let workdir = root.ensure(&spec.cwd, Kind::Directory).during(Stage::Workdir, &spec.cwd)?;
     drop(masks);
     // A directory of the caller's stays as it is.
-    if let (Some(account), Rootfs::Overlay { .. }) = (&spec.account, rootfs) {
+    if let (Some(account), Rootfs::Overlay { .. } | Rootfs::Own { .. }) = (&spec.account, rootfs) {
         identity::enter(&root, account).during(Stage::User, &spec.user)?;
     }
     run_command(plan, channel, root, workdir, terminal, may_set_groups)

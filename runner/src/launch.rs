@@ -96,11 +96,10 @@ impl Launch<'_> {
         };
         drop((child, from_keeper));
         let parent = parent.ok_or(Error::Died)?;
-        let container = self.finish(&maps, id, pidfd, signals, parent, to_child).inspect_err(|_| {
+        self.finish(&maps, id, pidfd, signals, parent, to_child).inspect_err(|_| {
             // The channel is closed by now, and the child goes with it; its mounts are gone once it is.
             let _ = process::wait_for(id);
-        });
-        container.map_err(|error| self.rootfs.explain(error))
+        })
     }
 
     /// From the clone to the running command. The channels end with it.

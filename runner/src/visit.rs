@@ -15,6 +15,7 @@ use crate::child;
 use crate::error::{Action, Error};
 use crate::exec::FirstProcess;
 use crate::idmap::Shape;
+use crate::own::{self, Purpose};
 use crate::rootfs::Rootfs;
 use crate::spec::{Mount, MountKind, Spec, UserNamespace};
 use crate::sys::process::{self, Fork};
@@ -70,12 +71,19 @@ pub(crate) fn shape(spec: &Spec) -> Option<Shape> {
 /// # Errors
 /// [`Error::NotRunning`]; [`Error::Files`] with what the work says.
 pub(crate) fn visit(container: &Visited<'_>, work: impl FnOnce(&Root) -> io::Result<()>) -> Result<(), Error> {
+    in_fork(|| enter(container).and_then(|root| work(&root)))
+}
+
+/// Does `work` in a process of its own, whose namespaces it may leave.
+///
+/// # Errors
+/// [`Error::Files`] with what the work says.
+pub(crate) fn in_fork(work: impl FnOnce() -> io::Result<()>) -> Result<(), Error> {
     let (mut hear, mut tell) = io::pipe().action("make a pipe")?;
     match process::fork().action("fork")? {
         Fork::Child => {
             drop(hear);
-            let outcome = enter(container).and_then(|root| work(&root));
-            let word = outcome.map_or_else(|error| error.to_string(), |()| DONE.to_owned());
+            let word = work().map_or_else(|error| error.to_string(), |()| DONE.to_owned());
             process::exit_now(i32::from(tell.write_all(word.as_bytes()).is_err()))
         }
         Fork::Parent(id) => {
@@ -111,14 +119,7 @@ fn enter(container: &Visited<'_>) -> io::Result<Root> {
             Root::own()
         }
         Visited::Resting { rootfs, spec, with_mounts } => {
-            if let Some(shape) = shape(spec) {
-                userns::enter_as(shape).map_err(io::Error::other)?;
-            } else {
-                nix::sched::unshare(CloneFlags::CLONE_NEWNS)?;
-                let slave = MsFlags::MS_REC | MsFlags::MS_SLAVE;
-                nix::mount::mount(None::<&str>, "/", None::<&str>, slave, None::<&str>)?;
-            }
-            child::prepare()?;
+            enter_namespaces(spec)?;
             if let Rootfs::Overlay { upper, .. } = rootfs
                 && shape(spec).is_some_and(|shape| shape.caller() != (0, 0))
             {
@@ -130,11 +131,24 @@ fn enter(container: &Visited<'_>) -> io::Result<Root> {
             };
             let opened = |mount| attach::source(mount).map(|source| (mount, source)).map_err(|error| at(mount, error));
             let shown: Vec<_> = shown.filter(|_| *with_mounts).map(opened).collect::<io::Result<_>>()?;
-            let root = attach::rootfs(rootfs, false, None)?;
+            // Of a copy that is made for this the next start tells.
+            let root = own::mount(rootfs, Purpose::default())?.root;
             for (mount, source) in shown {
                 attach::volume(&root, mount, source, None).map_err(|error| at(mount, error))?;
             }
             Ok(root)
         }
     }
+}
+
+/// Enters a mount namespace of this process's own, and a user namespace like the container's where that has one.
+pub(crate) fn enter_namespaces(spec: &Spec) -> io::Result<()> {
+    if let Some(shape) = shape(spec) {
+        userns::enter_as(shape).map_err(io::Error::other)?;
+    } else {
+        nix::sched::unshare(CloneFlags::CLONE_NEWNS)?;
+        let slave = MsFlags::MS_REC | MsFlags::MS_SLAVE;
+        nix::mount::mount(None::<&str>, "/", None::<&str>, slave, None::<&str>)?;
+    }
+    child::prepare()
 }

@@ -5,16 +5,21 @@ use std::path::Path;
 use lrun::host::find_program;
 use lrun::idmap::Shape;
 use lrun::refusal::Obstacles;
+use lrun::state::random_id;
 use lrun::sys::landlock;
 use lrun::userns::{attempt, maps_of_caller};
 use serde_json::json;
 
+use super::folder::Folder;
+use crate::env::Environment;
 use crate::exit::Exit;
+use crate::global::Global;
 use crate::lstore::args::ReportArguments;
 use crate::output::{Format, Output, Table};
 use crate::report::Failure;
 
-pub(super) fn run(arguments: &ReportArguments) -> Result<Exit, Failure> {
+pub(super) fn run(global: &Global, arguments: &ReportArguments) -> Result<Exit, Failure> {
+    let store = Environment::of_process().store(global)?;
     let host = lrun::Host::probe();
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
     let works = if host.is_root {
@@ -37,10 +42,12 @@ pub(super) fn run(arguments: &ReportArguments) -> Result<Exit, Failure> {
     let (apparmor, selinux) = (apparmor(), selinux());
     let landlock = landlock::version().map_or_else(|error| error.to_string(), |version| format!("version {version}"));
     let (cgroups, nested) = (cgroups(), nested());
+    let root = root(&store);
     let value = json!({
         "Version": env!("CARGO_PKG_VERSION"), "Kernel": kernel, "Root": host.is_root, "UserNamespaces": works, "Ids": ids,
         "IdHelpers": helpers, "MaxUserNamespaces": namespaces, "AppArmor": apparmor, "SELinux": selinux,
-        "Landlock": landlock, "Cgroups": cgroups, "Nested": nested, "LastCapability": host.last_capability,
+        "Landlock": landlock, "Cgroups": cgroups, "Nested": nested, "Store": store, "RootFilesystem": root,
+        "LastCapability": host.last_capability,
     });
     let stdout = std::io::stdout();
     let mut output = Output::new(&stdout, std::io::IsTerminal::is_terminal(&stdout));
@@ -60,6 +67,8 @@ pub(super) fn run(arguments: &ReportArguments) -> Result<Exit, Failure> {
             ("Landlock", &landlock),
             ("cgroups", cgroups),
             ("nested", nested),
+            ("store", &store.to_string_lossy()),
+            ("root files", &root),
         ] {
             table.row([name, text]);
         }
@@ -96,6 +105,28 @@ fn cgroups() -> &'static str {
         "version 2; limits need a systemd of yours, or a group that you may make groups in"
     } else {
         "version 1, which cannot be delegated; limits are refused"
+    }
+}
+
+/// What a container's root file system is, by trying.
+fn root(store: &Path) -> String {
+    if !store.join("containers").exists() {
+        return "no store yet; the first pull makes it".to_owned();
+    }
+    let tried = random_id().map_err(Failure::from).and_then(|name| {
+        let folder = Folder::make(store, &name, true)?;
+        let tried = lrun::own::attempt(&folder.path());
+        let _ = lstore::remove_tree(&folder.path());
+        Ok(tried?)
+    });
+    match tried {
+        Ok(None) => "an overlay above the image's; `lstore info` tells by what placement".to_owned(),
+        Ok(Some(reason)) => {
+            format!(
+                "a copy of the image's, for each container its own, as the kernel refuses an overlay here: {reason}"
+            )
+        }
+        Err(failure) => format!("not to be told: {}", failure.error),
     }
 }
 

@@ -111,7 +111,10 @@ fn namespaces(found: &[Found], arguments: &PsArguments) -> Table {
 /// Bytes on disk of what a container has changed, as far as the caller may look.
 fn changed(found: &Found) -> u64 {
     use std::os::unix::fs::MetadataExt;
-    let mut stack = vec![found.path.join("upper")];
+    // Of a copy of its own, what was touched since that was made.
+    let copied = std::fs::symlink_metadata(found.path.join(lrun::own::MARK)).ok();
+    let since = copied.as_ref().map(|mark| (mark.ctime(), mark.ctime_nsec()));
+    let mut stack = vec![found.path.join(if since.is_some() { lrun::own::TREE } else { "upper" })];
     let mut bytes = 0;
     while let Some(folder) = stack.pop() {
         let Ok(entries) = std::fs::read_dir(folder) else { continue };
@@ -119,7 +122,7 @@ fn changed(found: &Found) -> u64 {
             let Ok(metadata) = entry.metadata() else { continue };
             if metadata.is_dir() {
                 stack.push(entry.path());
-            } else {
+            } else if since.is_none_or(|since| (metadata.ctime(), metadata.ctime_nsec()) > since) {
                 bytes += metadata.blocks() * 512;
             }
         }

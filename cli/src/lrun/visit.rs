@@ -29,7 +29,7 @@ pub(super) fn visit<T>(
     let folder = Folder::take(&found.path, found.record.spec.ephemeral)?.ok_or_else(busy)?;
     let found = found.again()?;
     let start = provide_again(global, store, &found.record)?;
-    let rootfs = bridge::overlay(store, &start.checkout, &folder.path());
+    let rootfs = bridge::existing(store, &start.checkout, &folder.path());
     let _lease = start.checkout.into_lease();
     work(&Visited::Resting { rootfs: &rootfs, spec: &found.record.spec, with_mounts })
 }
@@ -37,6 +37,6 @@ pub(super) fn visit<T>(
 /// The layers of a container and what keeps the lower ones, for looking at its changes where they are.
 pub(super) fn layers(global: &Global, store: &Path, found: &Found) -> Result<(Rootfs, OwnedFd), Failure> {
     let start = provide_again(global, store, &found.record)?;
-    let rootfs = bridge::overlay(store, &start.checkout, &found.path);
+    let rootfs = bridge::existing(store, &start.checkout, &found.path);
     Ok((rootfs, start.checkout.into_lease()))
 }
