@@ -9,7 +9,7 @@ use std::process::Command;
 use crate::need;
 use crate::support::{Env, all, has, run, said};
 
-const IMAGE: &str = "localhost/small:1";
+pub const IMAGE: &str = "localhost/small:1";
 const WARNING: &str = "lrun: warning: own copy of the image's files";
 
 /// An image of a few programs of this machine, with all that a file can be.
@@ -30,12 +30,21 @@ const CHANGE: &str = "echo new > /srv/new; mkdir -p /opt/a/b; rm /srv/gone; rm -
     echo ONE > /ref; cp --attributes-only -p /srv/one /ref; echo ONE > /srv/one; touch -r /ref /srv/one; rm /ref
     cat /srv/first > /srv/read; rm /srv/read; chmod 700 /srv/setid; chmod 755 /srv/setid; echo changed >> /srv/second";
 
+/// A store, and the tar of the image.
+pub fn small() -> Result<(Env, String), String> {
+    let env = has("setfattr").and_then(|()| Env::new())?;
+    run(Command::new("sh").args(["-ec", MAKE]).current_dir(&env.scratch))?;
+    let tar = env.scratch.join("small.tar").display().to_string();
+    env.ok(&["import", "-q", &tar, IMAGE]);
+    Ok((env, tar))
+}
+
 /// An overlay that belongs to the user, unmounted with the value.
 struct Mounted(PathBuf);
 
 impl Mounted {
     fn new(env: &Env) -> Result<Self, String> {
-        let script = r#"mkdir lower upper work merged && chown "$1:" upper &&
+        let script = r#"mkdir lower upper work merged && chown "$1" upper &&
             mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work overlay merged"#;
         let user = env.user.as_ref().ok_or("no user")?.uid.to_string();
         run(Command::new("sh").args(["-c", script, "sh", &user]).current_dir(&env.scratch))?;
@@ -71,14 +80,10 @@ fn exported(env: &Env, name: &str) -> BTreeMap<PathBuf, String> {
 #[test]
 fn where_there_can_be_no_overlay_a_container_has_a_copy_of_its_own() {
     let name = "where_there_can_be_no_overlay";
-    let plain = need!(name, has("setfattr").and_then(|()| Env::new()));
-    run(Command::new("sh").args(["-ec", MAKE]).current_dir(&plain.scratch)).unwrap();
+    let (plain, tar) = need!(name, small());
     let mounted = need!(name, Mounted::new(&plain));
     let inner = Env::at(&mounted.0.join("store")).unwrap();
-    let tar = plain.scratch.join("small.tar").display().to_string();
-    for env in [&plain, &inner] {
-        env.ok(&["import", "-q", &tar, IMAGE]);
-    }
+    inner.ok(&["import", "-q", &tar, IMAGE]);
     let info: serde_json::Value = serde_json::from_str(&said(&inner.lrun(&["info", "--format", "json"]))).unwrap();
     assert!(info["RootFilesystem"].as_str().unwrap().contains("the store is on an overlay"), "{info}");
 

@@ -5,11 +5,15 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::libc;
+use nix::mount::{MntFlags, MsFlags};
+use nix::sched::CloneFlags;
 use rustix::fs::{CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, fstat, fstatfs, major, minor, openat};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
     fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
+
+use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
 use crate::plan::{Attributes, DEVICE_LINKS, DEVICES};
 use crate::spec::{Mount, MountKind, Propagation, SecretFile};
@@ -19,6 +23,43 @@ use crate::volumes;
 
 /// The mount option that gives all files of a file system an SELinux label (`mount(8)`).
 pub(crate) const CONTEXT: &str = "context";
+
+/// Keeps the mounts of this process's namespace from travelling to the one around.
+///
+/// In a chroot that cannot be said of the root directory, which is no mount, and no new root could take its place: it is bound
+/// onto itself and made the namespace's root. Not before the rest is kept apart, or the one around would see that; the
+/// namespace's own root is the way there.
+pub(crate) fn keep_apart() -> io::Result<()> {
+    let apart = || {
+        let slave = MsFlags::MS_REC | MsFlags::MS_SLAVE;
+        nix::mount::mount(None::<&str>, "/", None::<&str>, slave, None::<&str>)
+    };
+    match apart() {
+        Err(nix::errno::Errno::EINVAL) => {}
+        other => return Ok(other?),
+    }
+    let here = Root::own()?;
+    let own = pidfd_open(getpid(), PidfdFlags::empty())?;
+    nix::sched::setns(own, CloneFlags::CLONE_NEWNS)?;
+    apart()?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    let root = open_tree(&here, "", flags)?;
+    attach(&root, &here)?;
+    // Not by another chroot: the root of the namespace is where those come to who join it, and must be the container's.
+    pivot(&root)
+}
+
+/// Makes the new root the root, and lets go of the old one with all that is mounted on it (`pivot_root(2)`, "." twice).
+pub(crate) fn pivot(root: impl AsFd) -> io::Result<()> {
+    rustix::process::fchdir(root)?;
+    rustix::process::pivot_root(".", ".")?;
+    nix::mount::umount2(".", MntFlags::MNT_DETACH)?;
+    rustix::process::chdir("/")?;
+    Ok(())
+}
 
 /// Attaches what is to become the root to the place where it waits for that, and opens it.
 pub(crate) fn rootfs(mount: &OwnedFd, mountpoint: &Path) -> io::Result<Root> {

@@ -70,6 +70,14 @@ pub enum IdMapError {
         /// The file that was looked into.
         file: &'static str,
     },
+    /// They are not among the ids of the user namespace around, as in a container or a sandbox.
+    #[error("the subordinate ids of {0} do not exist in the container or sandbox around; give that one a range of ids")]
+    NotHere(String),
+    /// Set-id programs have no power for this process.
+    #[error(
+        "newuidmap has no power here, as the sandbox around has set no_new_privs; start that one without, or give it a range of ids"
+    )]
+    NoNewPrivileges,
     /// A set-id program that maps ranges is not there.
     #[error("{0} is missing: install the package uidmap")]
     NoHelper(&'static str),
@@ -98,6 +106,24 @@ impl SubordinateRanges {
             (count > 0).then_some((first, count))
         });
         Self(ranges.collect())
+    }
+
+    /// Those that exist in a user namespace with this `uid_map` or `gid_map` (`user_namespaces(7)`).
+    pub(crate) fn within(&self, map: &str) -> Self {
+        let extents = map.lines().filter_map(|line| {
+            let mut fields = line.split_ascii_whitespace();
+            let (first, _, count) = (fields.next()?.parse::<u64>().ok()?, fields.next()?, fields.next()?);
+            Some((first, first + count.parse::<u64>().ok()?))
+        });
+        let extents: Vec<_> = extents.collect();
+        let shared = self.0.iter().flat_map(|&(first, count)| {
+            let (first, end) = (u64::from(first), u64::from(first) + u64::from(count));
+            extents.iter().filter_map(move |&(from, to)| {
+                let (first, end) = (first.max(from), end.min(to));
+                Some((u32::try_from(first).ok()?, u32::try_from(end.checked_sub(first)?).ok()?))
+            })
+        });
+        Self(shared.filter(|&(_, count)| count > 0).collect())
     }
 
     /// Whether there is none.

@@ -18,6 +18,7 @@ use crate::idmap::IdMap;
 use crate::join;
 use crate::keeper::{self, Aftermath, Keeper};
 use crate::plan::Plan;
+use crate::refusal;
 use crate::rootfs::Rootfs;
 use crate::spec::Network;
 use crate::sys::clone::{Cloned, clone3};
@@ -37,7 +38,7 @@ pub fn launch(
     warn: &mut dyn FnMut(&str),
 ) -> Result<Container, Error> {
     let mut launch = Launch { plan, rootfs, uplink: None, aftermath, warn };
-    launch.run().inspect_err(|_| {
+    launch.run().map_err(refusal::with_proc).inspect_err(|_| {
         // Not taken by a keeper: nothing of the container is left that could do it.
         if let Some(aftermath) = launch.aftermath.take() {
             (aftermath.work)();

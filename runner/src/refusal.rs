@@ -1,6 +1,10 @@
 //! Why the kernel refuses user namespaces, or any power in them, and what helps.
 
+use std::io::{self, Read};
+
 use nix::libc;
+
+use crate::error::Error;
 
 /// What can stand in the way.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -45,13 +49,15 @@ impl Obstacles {
                 "sysctl user.max_user_namespaces is 0; as root, set it to 15000"
             }
             libc::ENOSPC | libc::EUSERS => {
-                "there are as many as sysctl user.max_user_namespaces allows, or they are nested 32 deep"
+                "there are as many as sysctl user.max_user_namespaces allows here or around, or they are nested 32 deep; in bwrap, \
+                 leave out --disable-userns"
             }
             libc::EPERM if self.unprivileged == Some(0) => {
                 "sysctl kernel.unprivileged_userns_clone is 0; as root, set it to 1"
             }
             libc::EPERM if self.is_chroot => {
-                "this is a chroot, in which the kernel makes none; enter it by pivot_root, as containers are"
+                "this is a chroot, in which the kernel makes none; run as root, or enter it by pivot_root, as containers and \
+                 `bwrap --bind DIR /` do"
             }
             _ if is_refusal && self.apparmor == Some(1) => {
                 "AppArmor gives programs without a profile no power in them; \
@@ -70,13 +76,59 @@ impl Obstacles {
         match errno {
             libc::EPERM | libc::ENOSYS if !self.has_power => Some(
                 "this root lacks the capability SYS_ADMIN, as in a container; start that one with --privileged, and the store \
-                 on a volume of it",
+                 on a volume of it, or run as a user",
             ),
             libc::EPERM | libc::ENOSYS if self.is_filtered => self.cause(libc::ENOSYS),
             _ => None,
         }
     }
 }
+
+/// An error with its cause, where that is a /proc of other processes: those of ours are not found there.
+pub(crate) fn with_proc(error: Error) -> Error {
+    let is_of_command = matches!(error, Error::NotFound(_) | Error::NotExecutable { .. });
+    let own = std::fs::read_link("/proc/self");
+    if is_of_command || own.is_ok_and(|own| own.to_str() == Some(&std::process::id().to_string())) {
+        return error;
+    }
+    Error::Refused(format!(
+        "{error}: /proc is not there, or that of another process namespace; give the sandbox around one of its own, as \
+         `bwrap --proc /proc` and `mount -t proc proc /proc` do"
+    ))
+}
+
+/// The failure to open the null device, with what helps where devices do not work.
+pub(crate) fn of_null(error: io::Error) -> io::Error {
+    if error.kind() != io::ErrorKind::PermissionDenied {
+        return error;
+    }
+    io::Error::other(format!(
+        "/dev/null: {error}: devices do not work here; give the sandbox around a /dev of its own, as `bwrap --dev /dev` does"
+    ))
+}
+
+/// Whether the user namespace of this process forbids to set groups (`user_namespaces(7)`), as one of a single id does.
+pub(crate) fn keeps_groups() -> bool {
+    let Ok(mut file) = std::fs::File::open("/proc/self/setgroups") else { return false };
+    let mut text = String::new();
+    // A file of the container's that only looks like it says nothing.
+    rustix::fs::fstatfs(&file).is_ok_and(|system| system.f_type == rustix::fs::PROC_SUPER_MAGIC)
+        && file.read_to_string(&mut text).is_ok()
+        && text.trim() == "deny"
+}
+
+/// What is told then.
+pub(crate) const KEPT_GROUPS: &str =
+    "the container has the user ids of the sandbox around, which forbids to change groups: yours are kept";
+
+/// The failure to bring up the loopback device.
+pub(crate) fn of_loopback(error: io::Error) -> io::Error {
+    if error.raw_os_error() == Some(libc::EPERM) { io::Error::other(NO_NET_ADMIN) } else { error }
+}
+
+/// Why root of a container cannot set up a network, and what helps.
+const NO_NET_ADMIN: &str =
+    "this root lacks the capability NET_ADMIN, as in a container; start that one with --cap-add NET_ADMIN";
 
 #[cfg(test)]
 mod tests {

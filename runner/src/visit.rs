@@ -6,7 +6,6 @@
 
 use std::io::{self, Read, Write};
 
-use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
 use nix::unistd::Uid;
 
@@ -147,8 +146,7 @@ pub(crate) fn enter_namespaces(spec: &Spec) -> io::Result<()> {
         userns::enter_as(shape).map_err(io::Error::other)?;
     } else {
         nix::sched::unshare(CloneFlags::CLONE_NEWNS)?;
-        let slave = MsFlags::MS_REC | MsFlags::MS_SLAVE;
-        nix::mount::mount(None::<&str>, "/", None::<&str>, slave, None::<&str>)?;
+        attach::keep_apart()?;
     }
     child::prepare()
 }

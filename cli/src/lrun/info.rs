@@ -29,7 +29,11 @@ pub(super) fn run(global: &Global, arguments: &ReportArguments) -> Result<Exit, 
         attempt().map_or_else(|error| error.to_string(), |()| "work".to_owned())
     };
     let ids = if host.is_root {
-        "the host's (run by root)".to_owned()
+        match read("/proc/self/uid_map").map(|map| map.split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>())
+        {
+            Some(map) if map != ["0", "0", "4294967295"] => format!("those of the namespace around: {}", map.join(" ")),
+            _ => "the host's (run by root)".to_owned(),
+        }
     } else {
         match maps_of_caller(Shape::Auto) {
             Ok(maps) => maps.users.to_string().trim().replace('\n', ", "),
