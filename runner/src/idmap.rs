@@ -239,6 +239,17 @@ mod tests {
     }
 
     #[test]
+    fn only_those_count_that_exist_in_the_namespace_around() {
+        let whole = "         0          0 4294967295\n";
+        assert_eq!(ranges().within(whole), ranges());
+        assert_eq!(ranges().within("0 1000 1\n1 100000 65536\n").0, []);
+        assert_eq!(
+            ranges().within("0 1000 1\n1 200000 100010\n300005 7 1\n300007 9 90\n").0,
+            [(100_000, 11), (300_005, 1), (300_007, 3)]
+        );
+    }
+
+    #[test]
     fn a_name_is_that_of_the_first_line_with_the_id() {
         let passwd = "root:x:0:0::/root:/bin/sh\nbroken\nalice:x:1000:100::/:\nother:x:1000:100::/:\n";
         assert_eq!(user_name(passwd, 1000), Some("alice"));

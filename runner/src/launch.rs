@@ -177,6 +177,7 @@ pub(crate) fn answer(channel: &Channel, plan: &Plan, warn: &mut dyn FnMut(&str))
             Heard::Failed(Stage::Identity | Stage::Propagation, _, source) if plan.user_namespace.is_some() => {
                 return Err(Error::user_namespace(source));
             }
+            Heard::Failed(Stage::Propagation, _, source) => return Err(Error::namespaces(source)),
             Heard::Failed(stage, what, source) => return Err(Error::Child { stage, what, source }),
         }
     }

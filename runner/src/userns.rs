@@ -135,7 +135,13 @@ fn enter_shaped(shape: Shape) -> Result<Mapping, Error> {
     if matches!(mapping, Mapping::Single(_)) {
         nix::sched::unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)
             .map_err(|errno| Error::user_namespace(errno.into()))?;
-        write_single(process::own_id(), uid, gid)?;
+        // Ubuntu lets a program without a profile make one, and then refuses its maps.
+        write_single(process::own_id(), uid, gid).map_err(|error| match error {
+            Error::Parent { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Error::user_namespace(source)
+            }
+            other => other,
+        })?;
     }
     let powerless = |errno: nix::errno::Errno| Error::user_namespace(errno.into());
     become_root(matches!(mapping, Mapping::Range(_))).map_err(powerless)?;

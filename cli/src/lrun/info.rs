@@ -66,7 +66,7 @@ pub(super) fn run(global: &Global, arguments: &ReportArguments) -> Result<Exit, 
             ("at most", &namespaces),
             ("ids", &ids),
             ("id helpers", helpers),
-            ("AppArmor", apparmor),
+            ("AppArmor", &apparmor),
             ("SELinux", selinux),
             ("Landlock", &landlock),
             ("cgroups", cgroups),
@@ -86,14 +86,16 @@ fn read(path: &str) -> Option<String> {
     std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
 }
 
-fn apparmor() -> &'static str {
-    match read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").as_deref() {
-        Some("1") => "withholds power in user namespaces from programs without a profile; `lrun apparmor` prints one",
-        _ if read("/sys/module/apparmor/parameters/enabled").as_deref() == Some("Y") => {
-            "does not restrict user namespaces; --security-opt apparmor=PROFILE confines a container"
-        }
-        _ => "not there",
+fn apparmor() -> String {
+    let Some(label) = lrun::refusal::apparmor_label() else { return "not there".to_owned() };
+    if label != "unconfined" && !label.is_empty() {
+        return format!("this program has the profile {label}");
     }
+    if read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").as_deref() == Some("1") {
+        return "withholds power in user namespaces from programs without a profile; `lrun apparmor` prints one"
+            .to_owned();
+    }
+    "does not restrict user namespaces; --security-opt apparmor=PROFILE confines a container".to_owned()
 }
 
 fn selinux() -> &'static str {
