@@ -35,6 +35,7 @@ mod namespaces;
 mod nested;
 mod networks;
 mod oci;
+mod own_copy;
 mod root;
 mod secrets;
 mod virtual_machine;

@@ -1,11 +1,12 @@
-//! `lrun` within a container: of its own, and of podman. It works as far as that one allows, says what is weaker, and names what
-//! stands in the way.
+//! `lrun` within a container: of its own, of podman, in bwrap, in a user namespace, in a chroot. It works as far as that one allows,
+//! says what is weaker, and names what stands in the way.
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output, Stdio};
 
 use crate::containers::debian;
 use crate::need;
+use crate::own_copy::{IMAGE, small};
 use crate::support::{Env, all, has, programs, run, said};
 
 /// Makes an image of a few of the container's own files, in a store in `/s`, and runs a script in it.
@@ -66,9 +67,18 @@ fn lrun_in_lrun_works_as_far_as_it_is_allowed() {
     };
     holds("lrun", &|flags| outside(flags, &["inner", LOOK]));
 
-    let overlay = outside(&["--privileged"], &["sh", "-c", "mkdir /s; inner true"]);
-    assert_eq!(overlay.status.code(), Some(125), "{}", all(&overlay));
+    // Among the outer container's own files.
+    let overlay = outside(&["--privileged"], &["sh", "-c", "mkdir /s; inner \"$1\"", "sh", LOOK]);
+    assert!(overlay.status.success() && overlay.stdout == b"0\n1\nlo\n", "{}", all(&overlay));
     assert!(all(&overlay).contains("the store is on an overlay") && all(&overlay).contains("-v /store"));
+    // Power over mounts, none over networks.
+    let down = outside(&["--cap-add", "SYS_ADMIN", "-v", "/s"], &["inner", LOOK]);
+    assert!(down.status.success() && down.stdout == b"0\n1\nlo\n", "{}", all(&down));
+    assert!(
+        all(&down).contains("the loopback device is down: this root lacks the capability NET_ADMIN"),
+        "{}",
+        all(&down)
+    );
     let filtered = outside(&["-u", "1000", "--tmpfs", "/s:mode=1777,exec"], &["inner", "true"]);
     assert!(!filtered.status.success() && all(&filtered).contains("seccomp=unconfined"), "{}", all(&filtered));
 }
@@ -108,4 +118,59 @@ fn lrun_in_podman_works_as_far_as_it_is_allowed() {
     });
     // What podman itself leaves running.
     said(&podman(&["system", "migrate"]));
+}
+
+#[test]
+fn lrun_in_a_sandbox_works_as_far_as_it_is_allowed() {
+    let (env, _) = need!("lrun_in_a_sandbox", has("bwrap").and_then(|()| small()));
+    let look = ["run", "--rm", IMAGE, "sh", "-c", "cd /proc; echo [0-9]*; cat /srv/one"];
+    let within = |sandbox: &str, words: &[&str]| {
+        let mut sandbox = sandbox.split(' ');
+        env.command(sandbox.next().unwrap()).args(sandbox).arg("lrun").args(words).output().unwrap()
+    };
+    let whole = "bwrap --unshare-all --bind / / --dev /dev --proc /proc";
+    for (sandbox, told) in
+        [(whole, "do not exist in the container or sandbox around"), ("unshare -r", "forbids to change groups")]
+    {
+        let ran = within(sandbox, &look);
+        assert!(ran.status.success() && ran.stdout == b"1\none\n", "{sandbox}: {}", all(&ran));
+        assert_eq!(all(&ran).matches(told).count(), 1, "{sandbox}: {}", all(&ran));
+    }
+    let unusable = format!("{whole} --unshare-user --disable-userns");
+    for (sandbox, told) in [
+        ("bwrap --unshare-all --bind / / --dev /dev", "`bwrap --proc /proc`"),
+        (unusable.as_str(), "leave out --disable-userns"),
+        ("bwrap --unshare-all --uid 0 --bind / / --dev /dev --proc /proc", "lacks the capability SYS_ADMIN"),
+    ] {
+        let ran = within(sandbox, &look);
+        assert_eq!(ran.status.code(), Some(125), "{sandbox}: {}", all(&ran));
+        assert!(all(&ran).contains(told), "{sandbox}: {}", all(&ran));
+    }
+}
+
+/// Two programs, what the kernel shows, and a store: where root builds packages. The mounts around are shared, as systemd has them.
+const CHROOT: &str = r#"
+    mkdir -p tree/bin tree/proc tree/dev tree/tmp && cp "$1"/lrun "$1"/lstore small.tar tree/bin
+    mount --bind /proc tree/proc && mount --rbind /dev tree/dev
+    before=$(cat /proc/self/mountinfo)
+    export LSTORE_ROOT=/store HOME=/
+    within() { chroot tree "$@"; }
+    within /bin/lstore import -q /bin/small.tar localhost/small:1 > /dev/null
+    within /bin/lrun run --rm localhost/small:1 sh -c 'cd /proc; echo [0-9]*; cat /srv/one'
+    within /bin/lrun run -d --name x localhost/small:1 sleep 100 > /dev/null
+    within /bin/lrun exec x sh -c 'echo /bin/l*'
+    within /bin/lrun rm -f -t 0 x
+    [ "$before" = "$(cat /proc/self/mountinfo)" ] || echo "mounts went out"
+    chmod 1777 tree/tmp
+    LSTORE_ROOT=/tmp/store chroot --userspec="$2:$2" tree /bin/lrun run --rm localhost/small:1 true && echo ran
+"#;
+
+#[test]
+fn lrun_in_a_chroot_works_for_root_and_tells_others_why_not() {
+    let (env, _) = need!("lrun_in_a_chroot", small());
+    let mut command = Command::new("unshare");
+    command.args(["-m", "--propagation", "shared", "sh", "-c", CHROOT, "sh"]).arg(programs());
+    let ran = command.arg(env.user.as_ref().unwrap().uid.to_string()).current_dir(&env.scratch).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&ran.stdout), "1\none\n/bin/l*\nx\n", "{}", all(&ran));
+    assert!(all(&ran).contains("this is a chroot, in which the kernel makes none; run as root"), "{}", all(&ran));
 }

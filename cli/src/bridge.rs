@@ -142,6 +142,11 @@ pub fn overlay(store: &Path, checkout: &Checkout, folder: &Path) -> Rootfs {
     }
 }
 
+/// The root of a container that was there before: the same, or the copy that an earlier start had to make of it.
+pub fn existing(store: &Path, checkout: &Checkout, folder: &Path) -> Rootfs {
+    overlay(store, checkout, folder).as_left()
+}
+
 /// Whose ids the container has. A range of its own has its place when the container is made.
 fn user_namespace(arguments: &RunArguments) -> Result<UserNamespace, Failure> {
     let is_root = rustix::process::geteuid().is_root();

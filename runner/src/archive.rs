@@ -69,7 +69,7 @@ pub fn layer(rootfs: &Rootfs, spec: &Spec, out: &mut dyn Write) -> Result<(), Er
 
 fn write_layer(rootfs: &Rootfs, spec: &Spec, out: &mut dyn Write) -> io::Result<()> {
     let changes = look(rootfs, spec)?;
-    let Rootfs::Overlay { upper, .. } = rootfs else { return Err(io::ErrorKind::InvalidInput.into()) };
+    let upper = rootfs.changed().ok_or(io::ErrorKind::InvalidInput)?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let upper = rustix::fs::open(upper, flags, Mode::empty())?;
     let mut archive = Archive::new(io::BufWriter::with_capacity(BUFFER, out));

@@ -5,14 +5,18 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::libc;
+use nix::mount::{MntFlags, MsFlags};
+use nix::sched::CloneFlags;
 use rustix::fs::{CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, fstat, fstatfs, major, minor, openat};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
     fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 
+use rustix::process::{PidfdFlags, getpid, pidfd_open};
+
 use crate::copy::{Copier, Owner};
-use crate::idmapped::{Trees, Waiting};
+use crate::idmapped::Waiting;
 use crate::plan::{Attributes, DEVICE_LINKS, DEVICES};
 use crate::rootfs::Rootfs;
 use crate::spec::{Mount, MountKind, Propagation, Relabel, SecretFile};
@@ -23,95 +27,62 @@ use crate::{image_mount, relabel, volumes};
 /// The mount option that gives all files of a file system an SELinux label (`mount(8)`).
 pub(crate) const CONTEXT: &str = "context";
 
-/// The layers of an overlay.
-#[derive(Debug)]
-pub(crate) struct Layers {
-    /// The checkout's root.
-    pub(crate) lower: Root,
-    /// The pool, for a checkout of stubs.
-    pub(crate) data: Option<Root>,
-    /// Where changes go.
-    pub(crate) upper: Root,
-    /// The overlay's working directory.
-    pub(crate) work: Root,
-}
-
-impl Layers {
-    /// Those of a root, as they are on disk; `None` for a directory.
-    pub(crate) fn open(rootfs: &Rootfs) -> io::Result<Option<Self>> {
-        let Rootfs::Overlay { lower, data, upper, work, .. } = rootfs else { return Ok(None) };
-        let data = data.as_deref().map(Root::open).transpose()?;
-        Ok(Some(Self { lower: Root::open(lower)?, data, upper: Root::open(upper)?, work: Root::open(work)? }))
-    }
-}
-
-/// Mounts the root where it waits to become the root, and opens it. `trees` are where its files show with other ids than on
-/// disk, in which case it waits elsewhere: the way to its own folder may be closed to the container's ids.
-pub(crate) fn rootfs(
-    rootfs: &Rootfs,
-    layers: Option<&Layers>,
-    trees: Option<&Trees>,
-    ephemeral: bool,
-    label: Option<&str>,
-) -> io::Result<Root> {
-    let mount = match (rootfs, layers) {
-        (Rootfs::Overlay { .. }, Some(layers)) => overlay(layers, ephemeral, label)?,
-        (Rootfs::Overlay { .. }, None) => return Err(io::ErrorKind::InvalidInput.into()),
-        (Rootfs::Directory(directory), _) => match trees {
-            Some(trees) => trees.directory()?,
-            None => clone_tree(directory, true)?,
-        },
+/// Keeps the mounts of this process's namespace from travelling to the one around.
+///
+/// In a chroot that cannot be said of the root directory, which is no mount, and no new root could take its place: it is bound
+/// onto itself and made the namespace's root. Not before the rest is kept apart, or the one around would see that; the
+/// namespace's own root is the way there.
+pub(crate) fn keep_apart() -> io::Result<()> {
+    let apart = || {
+        let slave = MsFlags::MS_REC | MsFlags::MS_SLAVE;
+        nix::mount::mount(None::<&str>, "/", None::<&str>, slave, None::<&str>)
     };
+    match apart() {
+        Err(nix::errno::Errno::EINVAL) => {}
+        other => return Ok(other?),
+    }
+    let here = Root::own()?;
+    let own = pidfd_open(getpid(), PidfdFlags::empty())?;
+    nix::sched::setns(own, CloneFlags::CLONE_NEWNS)?;
+    apart()?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    let root = open_tree(&here, "", flags)?;
+    attach(&root, &here)?;
+    // Not by another chroot: the root of the namespace is where those come to who join it, and must be the container's.
+    pivot(&root)
+}
+
+/// Makes the new root the root, and lets go of the old one with all that is mounted on it (`pivot_root(2)`, "." twice).
+pub(crate) fn pivot(root: impl AsFd) -> io::Result<()> {
+    rustix::process::fchdir(root)?;
+    rustix::process::pivot_root(".", ".")?;
+    nix::mount::umount2(".", MntFlags::MNT_DETACH)?;
+    rustix::process::chdir("/")?;
+    Ok(())
+}
+
+/// Attaches what is to become the root to the place where it waits for that, and opens it. Where its files show with other
+/// ids than on disk it has no place of its own, to which the way may be closed to the container's ids.
+pub(crate) fn rootfs(mount: OwnedFd, mountpoint: Option<&Path>) -> io::Result<Root> {
     // Real root may make devices, and has the capability by default: here they open nothing.
     let set = MountAttrFlags::MOUNT_ATTR_NODEV.bits().into();
     sys::set_attributes(&mount, sys::Attributes { set, ..private() }, true)?;
-    if trees.is_some() {
+    let Some(mountpoint) = mountpoint else {
         attach(&mount, Waiting::Root.place()?)?;
         return Ok(mount.into());
-    }
-    let place = Root::open(rootfs.mountpoint())?;
-    attach(&mount, &place)?;
+    };
+    attach(&mount, &Root::open(mountpoint)?)?;
     // The descriptor from before the mount still means what lies below it.
-    Root::open(rootfs.mountpoint())
-}
-
-/// An overlay; mounted nowhere yet.
-pub(crate) fn overlay(layers: &Layers, ephemeral: bool, label: Option<&str>) -> io::Result<OwnedFd> {
-    let overlay = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_set_flag(&overlay, "userxattr")?;
-    layer(&overlay, "lowerdir+", &layers.lower)?;
-    if let Some(data) = &layers.data {
-        layer(&overlay, "datadir+", data)?;
-    }
-    layer(&overlay, "upperdir", &layers.upper)?;
-    layer(&overlay, "workdir", &layers.work)?;
-    if ephemeral {
-        fsconfig_set_flag(&overlay, "volatile")?;
-    }
-    if let Some(label) = label {
-        fsconfig_set_string(&overlay, CONTEXT, label)?;
-    }
-    fsconfig_create(&overlay)?;
-    Ok(fsmount(&overlay, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?)
+    Root::open(mountpoint)
 }
 
 /// Makes a folder of the caller's belong to root inside.
 pub(crate) fn give_to_root(folder: &Path) -> io::Result<()> {
     let folder = rustix::fs::open(folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     Ok(rustix::fs::fchown(folder, Some(rustix::fs::Uid::ROOT), Some(rustix::fs::Gid::ROOT))?)
-}
-
-/// Gives a layer as the working directory: no colon and no length limit can break that, and the container, which reads
-/// in its table of mounts the name that was given, learns none of the host's. By descriptor the kernel would name the path.
-fn layer(overlay: impl AsFd, key: &str, folder: &Root) -> io::Result<()> {
-    rustix::process::fchdir(folder)?;
-    match fsconfig_set_string(overlay.as_fd(), key, ".") {
-        // Before Linux 6.8 there was one option for all lower layers.
-        Err(rustix::io::Errno::INVAL) if key == "lowerdir+" => {
-            Ok(fsconfig_set_string(overlay.as_fd(), "lowerdir", ".")?)
-        }
-        other => Ok(other?),
-    }
 }
 
 /// Mounts a file system of the kernel's.

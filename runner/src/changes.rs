@@ -1,7 +1,7 @@
 //! What a container has changed of its image, by what lies in its upper.
 //!
 //! The overlay marks there what is gone: a character device 0/0 in place of it, or an empty file with an attribute; and a
-//! directory whose lower contents are hidden as a whole is opaque.
+//! directory whose lower contents are hidden as a whole is opaque. A copy of the container's own is compared with the image.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fgetxattr, fstat, openat, statat};
 use rustix::io::Errno;
 
+use crate::compare;
 use crate::copy::{attributes, names, open_regular};
 use crate::error::Error;
 use crate::rootfs::Rootfs;
@@ -20,7 +21,7 @@ use crate::userns;
 use crate::visit::shape;
 
 /// Directories within directories that are looked into. The kernel takes no longer paths, and each costs descriptors.
-const DEEPEST: usize = 2000;
+pub(crate) const DEEPEST: usize = 2000;
 /// What every container finds mounted.
 const MOUNTED: [&str; 3] = ["/dev", "/proc", "/sys"];
 const OPAQUE: &str = "user.overlay.opaque";
@@ -60,18 +61,24 @@ pub fn changes(rootfs: &Rootfs, spec: &Spec) -> Result<Vec<Change>, Error> {
 
 /// As [`changes`], in a process that can look at all.
 pub(crate) fn look(rootfs: &Rootfs, spec: &Spec) -> io::Result<Vec<Change>> {
-    let Rootfs::Overlay { lower, upper, .. } = rootfs else {
-        return Err(io::Error::other("a directory of the host's has no image to differ from"));
+    let mut changes = match rootfs {
+        Rootfs::Overlay { lower, upper, .. } => {
+            let mut walk = Walk { own: Own::of(spec), changes: Vec::new() };
+            let (upper, lower) = (open(upper)?, open(lower)?);
+            walk.directory(Path::new("/"), upper.as_fd(), Some(lower.as_fd()), false, 0)?;
+            walk.changes
+        }
+        Rootfs::Own { lower, data, tree } => compare::changes(lower, data.as_deref(), tree, Own::of(spec))?,
+        Rootfs::Directory(_) => {
+            return Err(io::Error::other("a directory of the host's has no image to differ from"));
+        }
     };
-    let mut walk = Walk { own: Own::of(spec), changes: Vec::new() };
-    let (upper, lower) = (open(upper)?, open(lower)?);
-    walk.directory(Path::new("/"), upper.as_fd(), Some(lower.as_fd()), false, 0)?;
-    walk.changes.sort_by(|one, other| one.path.cmp(&other.path));
-    Ok(walk.changes)
+    changes.sort_by(|one, other| one.path.cmp(&other.path));
+    Ok(changes)
 }
 
-/// What is in the upper by our doing: files for the container, and places for its mounts.
-struct Own(BTreeSet<PathBuf>);
+/// What is there by our doing: files for the container, and places for its mounts.
+pub(crate) struct Own(BTreeSet<PathBuf>);
 
 impl Own {
     fn of(spec: &Spec) -> Self {
@@ -80,7 +87,13 @@ impl Own {
         Self(mounts.chain(files).chain(MOUNTED.map(PathBuf::from)).collect())
     }
 
-    fn is_above(&self, path: &Path) -> bool {
+    /// Whether a path is ours.
+    pub(crate) fn contains(&self, path: &Path) -> bool {
+        self.0.contains(path)
+    }
+
+    /// Whether something of ours is below it.
+    pub(crate) fn is_above(&self, path: &Path) -> bool {
         self.0.range(path.to_owned()..).next().is_some_and(|own| own.starts_with(path))
     }
 }
@@ -112,7 +125,7 @@ impl Walk {
         }
         for name in names {
             let whole = path.join(&name);
-            if self.own.0.contains(&whole) {
+            if self.own.contains(&whole) {
                 continue;
             }
             let stat = match statat(upper, &name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -165,13 +178,14 @@ impl Walk {
     }
 }
 
-fn open(path: &Path) -> io::Result<OwnedFd> {
+/// Opens a directory of the store's.
+pub(crate) fn open(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(rustix::fs::open(path, flags, Mode::empty())?)
 }
 
 /// Opens a directory; `None` where something else is by now.
-fn enter(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<Option<OwnedFd>> {
+pub(crate) fn enter(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<Option<OwnedFd>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match openat(folder, name, flags, Mode::empty()) {
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
@@ -200,7 +214,7 @@ fn is_opaque(folder: &OwnedFd) -> io::Result<bool> {
 }
 
 /// Whether two directories have the same owner, mode and attributes.
-fn is_alike(one: &OwnedFd, other: &OwnedFd) -> io::Result<bool> {
+pub(crate) fn is_alike(one: &OwnedFd, other: &OwnedFd) -> io::Result<bool> {
     let key = |folder: &OwnedFd| -> io::Result<_> {
         let stat = fstat(folder)?;
         let mut attributes = attributes(folder.as_fd())?;

@@ -6,26 +6,27 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use nix::mount::{MntFlags, MsFlags};
 use nix::sched::CloneFlags;
 use nix::unistd::{Gid, Uid};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::process::{DumpableBehavior, Signal};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-use crate::attach::{Layers, Masks};
+use crate::attach::Masks;
 use crate::channel::{Channel, Heard};
 use crate::error::Stage;
 use crate::identity::{self, Identity};
 use crate::idmap::IdMap;
 use crate::idmapped::Trees;
+use crate::overlay::Layers;
+use crate::own::{self, Mounted, Purpose};
 use crate::plan::{Plan, Refused, Step};
 use crate::rootfs::Rootfs;
 use crate::spec::{LandlockRule, Mount, MountKind, Network, Spec};
 use crate::sys::landlock::Ruleset;
 use crate::sys::{network, process, seccomp};
 use crate::target::{Kind, Root, file_type};
-use crate::{attach, guard, init, lsm, owner, pty, upper, userns};
+use crate::{attach, guard, init, lsm, owner, pty, refusal, upper, userns};
 
 /// A failed step.
 pub(crate) struct Failure {
@@ -103,8 +104,7 @@ fn become_container(orders: &Orders<'_>) -> Result<std::convert::Infallible, Fai
     if spec.namespaces.cgroup {
         nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP).during(Stage::Cgroup, "")?;
     }
-    let slave = MsFlags::MS_REC | MsFlags::MS_SLAVE;
-    nix::mount::mount(None::<&str>, "/", None::<&str>, slave, None::<&str>).during(Stage::Propagation, "")?;
+    attach::keep_apart().during(Stage::Propagation, "")?;
 
     let mut masks = Masks::new().during(Stage::Device, "/dev/null")?;
     if let Rootfs::Overlay { upper, .. } = rootfs
@@ -125,8 +125,14 @@ fn become_container(orders: &Orders<'_>) -> Result<std::convert::Infallible, Fai
         None => sources(plan, rootfs)?,
     };
     let mut sources = sources.into_iter();
-    let mut root = attach::rootfs(rootfs, layers.as_ref(), trees, spec.ephemeral, label).during(Stage::Rootfs, "")?;
+    let purpose = Purpose { ephemeral: spec.ephemeral, read_only: spec.read_only, label };
+    let mounted = own::mount(rootfs, layers.as_ref(), trees, purpose).during(Stage::Rootfs, "")?;
     drop(layers);
+    let Mounted { mut root, is_elsewhere, told } = mounted;
+    if let Some(told) = told {
+        channel.warn(&told).during(Stage::Rootfs, "")?;
+    }
+    let left = if is_elsewhere { spec.files.iter().collect() } else { left };
     for (path, content) in left {
         root.write(path, content).during(Stage::File, path)?;
     }
@@ -139,7 +145,7 @@ fn become_container(orders: &Orders<'_>) -> Result<std::convert::Infallible, Fai
     let workdir = root.ensure(&spec.cwd, Kind::Directory).during(Stage::Workdir, &spec.cwd)?;
     drop(masks);
     // A directory of the caller's stays as it is.
-    if let (Some(account), Rootfs::Overlay { .. }) = (&spec.account, rootfs) {
+    if let (Some(account), Rootfs::Overlay { .. } | Rootfs::Own { .. }) = (&spec.account, rootfs) {
         identity::enter(&root, account).during(Stage::User, &spec.user)?;
     }
     run_command(plan, channel, root, workdir, terminal, may_set_groups)
@@ -184,6 +190,7 @@ pub(crate) fn run_command(
         pty::take(&terminal, plan.user_namespace.is_none().then_some(identity.uid)).during(Stage::Terminal, "")?;
     } else if !spec.interactive {
         let empty = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        let empty = empty.map_err(|error| refusal::of_null(error.into()));
         rustix::stdio::dup2_stdin(empty.during(Stage::Terminal, "")?).during(Stage::Terminal, "")?;
     }
 
@@ -195,7 +202,7 @@ pub(crate) fn run_command(
     for limit in &spec.limits {
         limit.apply().during(Stage::Limit, &limit.name)?;
     }
-    give_up_power(plan, &identity, may_set_groups, landlock)?;
+    give_up_power(plan, channel, &identity, may_set_groups, landlock)?;
     let preserved = 3..3 + spec.preserved.cast_signed();
     if let Some(missing) = preserved.clone().find(|&number| !process::is_inheritable(number)) {
         let error = io::Error::other("--preserve-fds: the caller has not opened it");
@@ -246,7 +253,15 @@ fn take(
                 key != "gid" || orders.groups.is_none_or(|groups| value.parse().is_ok_and(|id| groups.map.contains(id)))
             };
             let options: Vec<_> = options.iter().filter(exists).cloned().collect();
-            let mounted = attach::filesystem(root, kind, &options, target, *attributes);
+            let mounted = attach::filesystem(root, kind, &options, target, *attributes).or_else(|error| {
+                // Root of a namespace around, whose groups nobody has told.
+                let is_of_group = |(key, _): &(String, String)| key == "gid";
+                if error.raw_os_error() != Some(nix::libc::EINVAL) || !options.iter().any(is_of_group) {
+                    return Err(error);
+                }
+                let options: Vec<_> = options.iter().filter(|option| !is_of_group(option)).cloned().collect();
+                attach::filesystem(root, kind, &options, target, *attributes)
+            });
             match (mounted, refused) {
                 (Err(error), Refused::BindHost) if is_refusal(&error) => {
                     if let Some(text) = weaker(kind, &orders.plan.spec) {
@@ -300,7 +315,7 @@ fn take(
         }
         Step::Sysctl(path, value) => root.set_parameter(path, value).during(Stage::Sysctl, path),
         Step::Pivot => {
-            pivot(root).during(Stage::Pivot, "")?;
+            attach::pivot(&*root).during(Stage::Pivot, "")?;
             *root = Root::own().during(Stage::Pivot, "")?;
             Ok(())
         }
@@ -308,7 +323,13 @@ fn take(
         Step::ReadOnly(path) => attach::read_only(root, path).during(Stage::ReadOnly, path),
         Step::ReadOnlyRoot => attach::read_only_root(root).during(Stage::ReadOnly, "/"),
         Step::Hostname(name) => nix::unistd::sethostname(name).during(Stage::Hostname, name),
-        Step::Loopback => network::loopback_up().during(Stage::Loopback, ""),
+        Step::Loopback => match network::loopback_up() {
+            Err(error) if error.raw_os_error() == Some(nix::libc::EPERM) => {
+                let text = format!("the loopback device is down: {}", refusal::of_loopback(error));
+                orders.channel.warn(&text).during(Stage::Loopback, "")
+            }
+            other => other.during(Stage::Loopback, ""),
+        },
         Step::Network => join_network(orders.network).during(Stage::Network, ""),
         Step::Uplink => await_uplink(orders.network),
     }
@@ -361,15 +382,6 @@ fn is_refusal(error: &io::Error) -> bool {
         || error.raw_os_error() == Some(nix::libc::ENODEV)
 }
 
-/// Makes the new root the root, and lets go of the old one with all that is mounted on it (`pivot_root(2)`, "." twice).
-pub(crate) fn pivot(root: &Root) -> io::Result<()> {
-    rustix::process::fchdir(root)?;
-    rustix::process::pivot_root(".", ".")?;
-    nix::mount::umount2(".", MntFlags::MNT_DETACH)?;
-    rustix::process::chdir("/")?;
-    Ok(())
-}
-
 /// The rules for what files may be reached, about places of the container.
 fn landlock(root: &Root, rules: &[LandlockRule]) -> Result<Option<Ruleset>, Failure> {
     if rules.is_empty() {
@@ -387,6 +399,7 @@ fn landlock(root: &Root, rules: &[LandlockRule]) -> Result<Option<Ruleset>, Fail
 /// Bounding set, ids, no_new_privs, seccomp, capabilities: in the order in which each is still allowed.
 fn give_up_power(
     plan: &Plan,
+    channel: &Channel,
     identity: &Identity,
     may_set_groups: bool,
     landlock: Option<Ruleset>,
@@ -402,7 +415,12 @@ fn give_up_power(
     rustix::thread::set_keep_capabilities(true).during(Stage::Capabilities, "")?;
     if may_set_groups {
         let groups: Vec<Gid> = identity.groups.iter().map(|&gid| Gid::from_raw(gid)).collect();
-        nix::unistd::setgroups(&groups).during(Stage::User, "")?;
+        match nix::unistd::setgroups(&groups) {
+            Err(nix::errno::Errno::EPERM) if refusal::keeps_groups() => {
+                channel.warn(refusal::KEPT_GROUPS).during(Stage::User, "")?;
+            }
+            other => other.during(Stage::User, "")?,
+        }
     }
     let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
     let explain = |errno| match errno {

@@ -22,6 +22,10 @@ use crate::rights::{Caller, as_caller};
 
 /// Attributes of the overlay's own: with them a file would mean something else to the next mount.
 const OVERLAY: [&[u8]; 2] = [b"user.overlay.", b"trusted.overlay."];
+/// Where in the pool the content of a stub is (kernel documentation, `overlayfs.rst`).
+const REDIRECT: &str = "user.overlay.redirect";
+/// Most bytes of that: two numbers in hexadecimal, and a slash before each.
+const LONGEST_REDIRECT: usize = 64;
 /// Most bytes of an extended attribute, and of the list of their names (`xattr(7)`).
 const LARGEST_ATTRIBUTE: usize = 64 << 10;
 
@@ -47,6 +51,19 @@ pub(crate) struct Copier {
     /// The first copy of each original that has several names, by its path from where the copying began: a descriptor for
     /// each would be too many.
     linked: HashMap<(u64, u64), PathBuf>,
+    /// Of what is copied out of the store.
+    checkout: Option<Checkout>,
+}
+
+/// A checkout that is copied from.
+#[derive(Debug)]
+struct Checkout {
+    /// The pool, which the contents of stubs are in.
+    data: Option<OwnedFd>,
+    /// Bytes of contents so far.
+    bytes: u64,
+    /// Whether all of them share their extents with the store.
+    are_shared: bool,
 }
 
 /// A directory in the middle of being copied.
@@ -62,12 +79,22 @@ struct Level {
 
 impl Copier {
     pub(crate) fn new(owner: Owner, harmless: bool, overwrite: bool) -> Self {
-        Self { owner, harmless, overwrite, reads_as: None, linked: HashMap::new() }
+        Self { owner, harmless, overwrite, reads_as: None, linked: HashMap::new(), checkout: None }
     }
 
     /// The originals are the caller's to reach, not root's.
     pub(crate) fn reading_as(self, caller: Caller) -> Self {
         Self { reads_as: caller, ..self }
+    }
+
+    /// Copies from a checkout of the store's, stubs by what they stand for in the pool. Extents are shared where they can be.
+    pub(crate) fn of_checkout(self, data: Option<OwnedFd>) -> Self {
+        Self { checkout: Some(Checkout { data, bytes: 0, are_shared: true }), ..self }
+    }
+
+    /// How many bytes of contents were copied from a checkout, and whether all share their extents with it.
+    pub(crate) fn contents_of_checkout(&self) -> (u64, bool) {
+        self.checkout.as_ref().map_or((0, false), |checkout| (checkout.bytes, checkout.are_shared))
     }
 
     /// See there.
@@ -154,10 +181,11 @@ impl Copier {
                 rustix::fs::chownat(to, new_name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
                 rustix::fs::utimensat(to, new_name, &times(&stat), AtFlags::SYMLINK_NOFOLLOW)?;
             }
-            kind => match mknodat(to, new_name, kind, Mode::from_raw_mode(0o600), stat.st_rdev) {
+            kind => match make_node(to, new_name, kind, self.mode(&stat), stat.st_rdev) {
                 Ok(()) => {
-                    let place = openat(to, new_name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
-                    self.dress_unopened(to, new_name, place.as_fd(), &stat)?;
+                    let (uid, gid) = self.ids(&stat);
+                    rustix::fs::chownat(to, new_name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+                    rustix::fs::utimensat(to, new_name, &times(&stat), AtFlags::SYMLINK_NOFOLLOW)?;
                 }
                 // Only real root makes devices.
                 Err(Errno::PERM) => return Ok(None),
@@ -203,10 +231,14 @@ impl Copier {
         }
     }
 
-    fn opened(&self, mut original: File, stat: &Stat, to: BorrowedFd<'_>, new_name: &OsStr) -> io::Result<()> {
+    fn opened(&mut self, mut original: File, stat: &Stat, to: BorrowedFd<'_>, new_name: &OsStr) -> io::Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut copy = File::from(openat(to, new_name, flags, Mode::RUSR | Mode::WUSR)?);
-        copy_data(&mut original, &mut copy, stat.st_size.unsigned_abs())?;
+        let size = stat.st_size.unsigned_abs();
+        match &mut self.checkout {
+            Some(checkout) if size > 0 => checkout.copy(&original, &mut copy, size)?,
+            _ => copy_data(&mut original, &mut copy, size)?,
+        }
         self.dress(copy.as_fd(), Some(original.as_fd()), stat)
     }
 
@@ -219,28 +251,6 @@ impl Copier {
             self.attributes(original, copy)?;
         }
         Ok(futimens(copy, &times(stat))?)
-    }
-
-    /// As [`Self::dress`], for what is not to be opened for good, such as a FIFO.
-    fn dress_unopened(
-        &self,
-        folder: BorrowedFd<'_>,
-        name: &OsStr,
-        place: BorrowedFd<'_>,
-        stat: &Stat,
-    ) -> io::Result<()> {
-        let (uid, gid) = self.ids(stat);
-        rustix::fs::chownat(place, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH)?;
-        // By name, since a place has no mode to change: what we have just made is no link unless another has put one there,
-        // whose own owner could do the same.
-        let made = fstat(place)?;
-        if statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?.st_ino == made.st_ino {
-            rustix::fs::chmodat(folder, name, self.mode(stat), AtFlags::SYMLINK_NOFOLLOW).or_else(|error| {
-                // Kernels before 6.6 cannot; the mode stays 0600.
-                if matches!(error, Errno::OPNOTSUPP | Errno::NOSYS) { Ok(()) } else { Err(error) }
-            })?;
-        }
-        Ok(())
     }
 
     fn ids(&self, stat: &Stat) -> (Uid, Gid) {
@@ -264,6 +274,36 @@ impl Copier {
             }
         }
         Ok(())
+    }
+}
+
+impl Checkout {
+    fn copy(&mut self, original: &File, copy: &mut File, size: u64) -> io::Result<()> {
+        let mut content = content(original.try_clone()?, self.data.as_ref())?;
+        self.bytes += size;
+        // Once refused, it is refused for all.
+        if self.are_shared && rustix::fs::ioctl_ficlone(&*copy, &content).is_ok() {
+            return Ok(());
+        }
+        self.are_shared = false;
+        copy_data(&mut content, copy, size)
+    }
+}
+
+/// The file that has the content of one in a checkout: for a stub the one in the pool, `data`, that it points to. An image
+/// cannot forge that: `lstore` takes none with such attributes.
+pub(crate) fn content(file: File, data: Option<&OwnedFd>) -> io::Result<File> {
+    let Some(data) = data else { return Ok(file) };
+    let mut value = [0_u8; LONGEST_REDIRECT];
+    match fgetxattr(&file, REDIRECT, &mut value[..]) {
+        Ok(length) => {
+            let path = value[..length].strip_prefix(b"/").unwrap_or(&value[..length]);
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+            Ok(openat2(data, path, flags, Mode::empty(), resolve)?.into())
+        }
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(file),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -402,6 +442,15 @@ fn remove_directory(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Makes what is not to be opened for good, such as a FIFO. Its mode is right from the start: by name it could be set only
+/// where a link is followed, which another may have put there by then.
+fn make_node(to: BorrowedFd<'_>, name: &OsStr, kind: FileType, mode: Mode, device: u64) -> rustix::io::Result<()> {
+    let usual = rustix::process::umask(Mode::empty());
+    let made = mknodat(to, name, kind, mode, device);
+    rustix::process::umask(usual);
+    made
 }
 
 /// Gives a copy a second name. It is found again without following anything: the tree may have been changed meanwhile.

@@ -22,6 +22,7 @@ use rustix::process::{Pid, PidfdFlags};
 
 use crate::error::{Action, Error};
 use crate::idmap::{IdMap, SubordinateRanges};
+use crate::refusal;
 use crate::sys::process::{self, Fork};
 use crate::userns::{self, Maps, SUBGID, SUBUID};
 
@@ -219,10 +220,16 @@ fn start(folder: &Path) -> Result<(), Error> {
             drop((tell_ready, go));
             process::wait_for(id).action("wait for a fork")?;
             let mut pid = [0; 4];
-            ready.read_exact(&mut pid).map_err(|_| {
-                Error::user_namespace(io::Error::other("a holder could not enter a namespace of its own"))
-            })?;
+            ready.read_exact(&mut pid).action("hear from the holder")?;
             let pid = i32::from_le_bytes(pid);
+            if pid <= 0 {
+                let mut told = String::new();
+                ready.read_to_string(&mut told).action("hear from the holder")?;
+                return Err(match pid {
+                    0 => Error::Parent { action: "start a holder", source: io::Error::other(told) },
+                    errno => Error::user_namespace(io::Error::from_raw_os_error(-errno)),
+                });
+            }
             let unique = identified(pid).map_or(0, |(_, unique)| unique);
             let made = Record { pid, unique, is_of_this_boot: true, stamps, subordinates };
             userns::write_by_helpers(made.pid, &made.subordinates.maps())?;
@@ -250,15 +257,24 @@ fn is_alive(record: &Record) -> bool {
 
 /// The holder's life; returns when it is over.
 fn hold(mut ready: io::PipeWriter, mut go: io::PipeReader, record: &Path) {
-    let entered = nix::unistd::setsid().is_ok()
-        && process::reset_signals().is_ok()
-        && process::detach_stdio().is_ok()
-        && std::env::set_current_dir("/").is_ok()
-        && nix::sched::unshare(CloneFlags::CLONE_NEWUSER).is_ok()
-        && ready.write_all(&process::own_id().to_le_bytes()).is_ok();
+    let prepare = || -> io::Result<()> {
+        nix::unistd::setsid()?;
+        process::reset_signals()?;
+        process::detach_stdio().map_err(refusal::of_null)?;
+        std::env::set_current_dir("/")
+    };
+    // A number that is none of a process means that there is no holder.
+    let told = match prepare() {
+        Err(error) => [&0_i32.to_le_bytes()[..], error.to_string().as_bytes()].concat(),
+        Ok(()) => match nix::sched::unshare(CloneFlags::CLONE_NEWUSER) {
+            Err(errno) => (-(errno as i32)).to_le_bytes().to_vec(),
+            Ok(()) => process::own_id().to_le_bytes().to_vec(),
+        },
+    };
+    let is_told = ready.write_all(&told).is_ok();
     drop(ready);
     // Closed without a word: whoever wanted a holder could not map it.
-    if !entered || go.read_exact(&mut [0]).is_err() {
+    if !is_told || go.read_exact(&mut [0]).is_err() {
         return;
     }
     drop(go);

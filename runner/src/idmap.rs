@@ -106,6 +106,14 @@ pub enum IdMapError {
         /// The last of many.
         last: u32,
     },
+    /// They are not among the ids of the user namespace around, as in a container or a sandbox.
+    #[error("the subordinate ids of {0} do not exist in the container or sandbox around; give that one a range of ids")]
+    NotHere(String),
+    /// Set-id programs have no power for this process.
+    #[error(
+        "newuidmap has no power here, as the sandbox around has set no_new_privs; start that one without, or give it a range of ids"
+    )]
+    NoNewPrivileges,
     /// A set-id program that maps ranges is not there.
     #[error("{0} is missing: install the package uidmap")]
     NoHelper(&'static str),
@@ -134,6 +142,24 @@ impl SubordinateRanges {
             (count > 0).then_some((first, count))
         });
         Self(ranges.collect())
+    }
+
+    /// Those that exist in a user namespace with this `uid_map` or `gid_map` (`user_namespaces(7)`).
+    pub(crate) fn within(&self, map: &str) -> Self {
+        let extents = map.lines().filter_map(|line| {
+            let mut fields = line.split_ascii_whitespace();
+            let (first, _, count) = (fields.next()?.parse::<u64>().ok()?, fields.next()?, fields.next()?);
+            Some((first, first + count.parse::<u64>().ok()?))
+        });
+        let extents: Vec<_> = extents.collect();
+        let shared = self.0.iter().flat_map(|&(first, count)| {
+            let (first, end) = (u64::from(first), u64::from(first) + u64::from(count));
+            extents.iter().filter_map(move |&(from, to)| {
+                let (first, end) = (first.max(from), end.min(to));
+                Some((u32::try_from(first).ok()?, u32::try_from(end.checked_sub(first)?).ok()?))
+            })
+        });
+        Self(shared.filter(|&(_, count)| count > 0).collect())
     }
 
     /// Whether there is none.
@@ -254,6 +280,17 @@ mod tests {
     fn ranges_are_found_by_name_and_by_id() {
         assert_eq!(ranges().0, [(100_000, 65_536), (300_000, 10)]);
         assert!(SubordinateRanges::parse("bob:1:1", "alice", 1000).is_empty());
+    }
+
+    #[test]
+    fn only_those_count_that_exist_in_the_namespace_around() {
+        let whole = "         0          0 4294967295\n";
+        assert_eq!(ranges().within(whole), ranges());
+        assert_eq!(ranges().within("0 1000 1\n1 100000 65536\n").0, []);
+        assert_eq!(
+            ranges().within("0 1000 1\n1 200000 100010\n300005 7 1\n300007 9 90\n").0,
+            [(100_000, 11), (300_005, 1), (300_007, 3)]
+        );
     }
 
     #[test]

@@ -16,11 +16,12 @@ use std::path::{Path, PathBuf};
 
 use nix::libc;
 
-use crate::attach::{self, Layers, clone_tree};
+use crate::attach::{self, clone_tree};
 use crate::error::{Action, Error, Stage};
 use crate::idmap::{Extent, IdMap};
 use crate::image_mount;
 use crate::node::{self, Node};
+use crate::overlay::Layers;
 use crate::plan::{Plan, Step};
 use crate::rootfs::Rootfs;
 use crate::spec::{ImageMount, MappedIds, MappedMount, Mount, MountKind, Propagation};
@@ -185,7 +186,7 @@ impl Trees {
             Source::Image { image, lower, data } => {
                 let RootTrees::Overlay { folder, .. } = &self.root else { return Err(image_mount::no_layers()) };
                 let data = data.as_ref().map(Tree::attached).transpose()?;
-                let mount = image_mount::overlay(image, &folder.mount, lower.attached()?, data, ephemeral, label)?;
+                let mount = image_mount::mount(image, &folder.mount, lower.attached()?, data, ephemeral, label)?;
                 if image.subpath.as_os_str().is_empty() {
                     return Ok(mount);
                 }
@@ -249,6 +250,7 @@ impl RootTrees {
                     work: name(work)?,
                 })
             }
+            Rootfs::Own { tree, .. } => Ok(Self::Directory(Tree::of_store(tree, false)?)),
             Rootfs::Directory(directory) => Ok(Self::Directory(Tree::of_store(directory, true)?)),
         }
     }

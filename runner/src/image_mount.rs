@@ -14,7 +14,9 @@ use nix::mount::MntFlags;
 use rustix::fs::{Gid, Mode, OFlags, Uid, fchmod, fchown, fstat, mkdirat, openat};
 use rustix::io::Errno;
 
-use crate::attach::{self, Layers};
+use crate::attach;
+use crate::overlay::{self, Layers};
+use crate::own;
 use crate::rootfs::Rootfs;
 use crate::spec::{ImageMount, Lower};
 use crate::target::Root;
@@ -29,7 +31,8 @@ pub(crate) fn tree(image: &ImageMount, rootfs: &Rootfs, ephemeral: bool, label: 
     let checkout = looked_up(image)?;
     let beside = Root::open(upper.parent().ok_or(io::ErrorKind::InvalidInput)?)?;
     let data = checkout.data.as_deref().map(Root::open).transpose()?;
-    let mount = overlay(image, &beside, Root::open(&checkout.root)?, data, ephemeral, label)?;
+    let mount = mount(image, &beside, Root::open(&checkout.root)?, data, ephemeral, label)
+        .map_err(|error| own::explained(upper, error))?;
     if image.subpath.as_os_str().is_empty() {
         return Ok(mount);
     }
@@ -50,7 +53,7 @@ pub(crate) fn looked_up(image: &ImageMount) -> io::Result<&Lower> {
 }
 
 /// Mounts an image nowhere yet. `beside` is the container's folder.
-pub(crate) fn overlay(
+pub(crate) fn mount(
     image: &ImageMount,
     beside: impl AsFd,
     lower: Root,
@@ -59,7 +62,7 @@ pub(crate) fn overlay(
     label: Option<&str>,
 ) -> io::Result<OwnedFd> {
     let [work, upper] = folders(beside, image.number, &lower)?;
-    attach::overlay(&Layers { lower, data, upper, work }, ephemeral, label)
+    overlay::make(&Layers { lower, data, upper, work }, ephemeral, label)
 }
 
 /// The part of a mounted image that is to be shown.

@@ -26,6 +26,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 use crate::channel::Channel;
 use crate::error::Stage;
 use crate::launch::poll;
+use crate::refusal;
 use crate::sys::network;
 use crate::sys::process::{self, Fork};
 use crate::uplink::{Prepared, Running, Wish};
@@ -214,6 +215,6 @@ fn kill_those_in(mounts: &Path) -> bool {
 /// A network namespace with its loopback device up. This process stays in it, which costs nothing, and so pays for its end.
 fn make_network() -> io::Result<std::fs::File> {
     nix::sched::unshare(CloneFlags::CLONE_NEWNET)?;
-    network::loopback_up()?;
+    network::loopback_up().map_err(refusal::of_loopback)?;
     std::fs::File::open("/proc/self/ns/net")
 }

@@ -19,6 +19,7 @@ use crate::idmapped::Trees;
 use crate::join;
 use crate::keeper::{self, Aftermath, Keeper};
 use crate::plan::Plan;
+use crate::refusal;
 use crate::root_ids;
 use crate::rootfs::Rootfs;
 use crate::spec::Network;
@@ -40,7 +41,7 @@ pub fn launch(
     warn: &mut dyn FnMut(&str),
 ) -> Result<Container, Error> {
     let mut aftermath = aftermath;
-    start(plan, rootfs, &mut aftermath, warn).inspect_err(|_| {
+    start(plan, rootfs, &mut aftermath, warn).map_err(refusal::with_proc).inspect_err(|_| {
         // Not taken by a keeper: nothing of the container is left that could do it.
         if let Some(aftermath) = aftermath.take() {
             (aftermath.work)();
@@ -134,11 +135,10 @@ impl Launch<'_, '_> {
         };
         drop((child, from_keeper));
         let parent = parent.ok_or(Error::Died)?;
-        let container = self.finish((&maps, trees), id, pidfd, signals, parent, to_child).inspect_err(|_| {
+        self.finish((&maps, trees), id, pidfd, signals, parent, to_child).inspect_err(|_| {
             // The channel is closed by now, and the child goes with it; its mounts are gone once it is.
             let _ = process::wait_for(id);
-        });
-        container.map_err(|error| self.rootfs.explain(error))
+        })
     }
 
     /// From the clone to the running command. The channels end with it.
@@ -229,6 +229,7 @@ pub(crate) fn answer(channel: &Channel, plan: &Plan, warn: &mut dyn FnMut(&str))
             Heard::Failed(Stage::Identity | Stage::Propagation, _, source) if plan.user_namespace.is_some() => {
                 return Err(Error::user_namespace(source));
             }
+            Heard::Failed(Stage::Propagation, _, source) => return Err(Error::namespaces(source)),
             Heard::Failed(stage, what, source) => return Err(Error::Child { stage, what, source }),
         }
     }

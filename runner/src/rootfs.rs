@@ -1,14 +1,14 @@
 //! The root file system of a container.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Stage};
+use crate::own;
 
 /// Where the root comes from. Paths are of the store or given by the user, never from an image; absolute,
 /// since the working directory changes on the way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rootfs {
-    /// A tree, with changes above it.
+    /// A tree, with changes above it. Where the kernel refuses that, [`Rootfs::Own`].
     Overlay {
         /// The checkout's root.
         lower: PathBuf,
@@ -21,6 +21,15 @@ pub enum Rootfs {
         /// An empty directory to mount on.
         mountpoint: PathBuf,
     },
+    /// A copy of a tree, which changes go into. An earlier start has made it.
+    Own {
+        /// The checkout's root, of which it is a copy.
+        lower: PathBuf,
+        /// The pool, for a checkout of stubs.
+        data: Option<PathBuf>,
+        /// The copy.
+        tree: PathBuf,
+    },
     /// A directory as it is; changes go into it.
     Directory(PathBuf),
 }
@@ -30,26 +39,32 @@ impl Rootfs {
     pub fn mountpoint(&self) -> &PathBuf {
         match self {
             Self::Overlay { mountpoint, .. } => mountpoint,
+            Self::Own { tree, .. } => tree,
             Self::Directory(directory) => directory,
         }
     }
 
-    /// A failed start, with the reason where it is that an overlay does not go above another.
-    pub(crate) fn explain(&self, error: Error) -> Error {
-        match (&error, self) {
-            (Error::Child { stage: Stage::Rootfs, source, .. }, Self::Overlay { upper, .. })
-                if source.raw_os_error() == Some(nix::libc::EINVAL) && is_on_overlay(upper) =>
-            {
-                let text = "cannot mount the root file system: the store is on an overlay, as the files of a container are, and the \
-                            kernel puts no other above it; have the store on a volume of that container, as with -v /store and \
-                            LSTORE_ROOT=/store";
-                Error::Refused(text.to_owned())
-            }
-            _ => error,
+    /// As an earlier start of the container has left it: a copy, if it had to make one.
+    #[must_use]
+    pub fn as_left(self) -> Self {
+        match self.beside() {
+            Some(own) if own::is_made(own.mountpoint()) => own,
+            _ => self,
         }
     }
-}
 
-fn is_on_overlay(path: &std::path::Path) -> bool {
-    rustix::fs::statfs(path).is_ok_and(|found| found.f_type == nix::libc::OVERLAYFS_SUPER_MAGIC)
+    /// The copy that an overlay is replaced by, beside the folder for its changes; `None` for what is none.
+    pub(crate) fn beside(&self) -> Option<Self> {
+        let Self::Overlay { lower, data, upper, .. } = self else { return None };
+        Some(Self::Own { lower: lower.clone(), data: data.clone(), tree: upper.with_file_name(own::TREE) })
+    }
+
+    /// Where what a container has changed lies; `None` for a directory that is no image's.
+    pub(crate) fn changed(&self) -> Option<&Path> {
+        match self {
+            Self::Overlay { upper, .. } => Some(upper),
+            Self::Own { tree, .. } => Some(tree),
+            Self::Directory(_) => None,
+        }
+    }
 }

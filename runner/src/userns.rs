@@ -10,6 +10,7 @@ use nix::unistd::{Gid, Uid};
 use crate::error::{Action, Error};
 use crate::host::find_program;
 use crate::idmap::{IdMap, IdMapError, Shape, SubordinateRanges, user_name};
+use crate::refusal;
 use crate::sys::clone::{Cloned, clone3};
 use crate::sys::process::{self, Fork};
 
@@ -78,7 +79,7 @@ impl fmt::Display for Mapping {
 /// The maps that a caller can have in a shape.
 ///
 /// # Errors
-/// [`IdMapError::NoRange`], [`IdMapError::NoHelper`].
+/// All of [`IdMapError`].
 pub fn maps_of_caller(shape: Shape) -> Result<Maps, IdMapError> {
     let (users, groups) = subordinates()?;
     Ok(Maps::of_caller(shape, &users, &groups))
@@ -87,7 +88,7 @@ pub fn maps_of_caller(shape: Shape) -> Result<Maps, IdMapError> {
 /// The subordinate ids of the caller, users and groups.
 ///
 /// # Errors
-/// [`IdMapError::NoRange`], [`IdMapError::NoHelper`].
+/// All of [`IdMapError`].
 pub(crate) fn subordinates() -> Result<(SubordinateRanges, SubordinateRanges), IdMapError> {
     let uid = Uid::current().as_raw();
     // By the file, not by the name services: those load modules, which a static program must not (it crashes in them). A
@@ -97,12 +98,20 @@ pub(crate) fn subordinates() -> Result<(SubordinateRanges, SubordinateRanges), I
     if let Some(helper) = HELPERS.into_iter().find(|helper| find_program(helper).is_none()) {
         return Err(IdMapError::NoHelper(helper));
     }
-    let ranges = |file: &'static str| {
+    let ranges = |file: &'static str, map: &str| {
         let text = std::fs::read_to_string(file).unwrap_or_default();
         let ranges = SubordinateRanges::parse(&text, &name, uid);
-        if ranges.is_empty() { Err(IdMapError::NoRange { user: name.clone(), file }) } else { Ok(ranges) }
+        if ranges.is_empty() {
+            return Err(IdMapError::NoRange { user: name.clone(), file });
+        }
+        let here = std::fs::read_to_string(map).map_or_else(|_| ranges.clone(), |map| ranges.within(&map));
+        if here.is_empty() { Err(IdMapError::NotHere(name.clone())) } else { Ok(here) }
     };
-    Ok((ranges(SUBUID)?, ranges(SUBGID)?))
+    let both = (ranges(SUBUID, "/proc/self/uid_map")?, ranges(SUBGID, "/proc/self/gid_map")?);
+    if rustix::thread::no_new_privs().unwrap_or(false) {
+        return Err(IdMapError::NoNewPrivileges);
+    }
+    Ok(both)
 }
 
 /// Enters a user and a mount namespace of the process's own, as their root. Where the caller has no subordinate range,
@@ -124,6 +133,10 @@ pub fn enter_as(shape: Shape) -> Result<Mapping, Error> {
 
 /// As [`enter_as`]; `drops_groups`: without the caller's further groups, by which it reaches files of the host's.
 pub(crate) fn enter_with(shape: Shape, drops_groups: bool) -> Result<Mapping, Error> {
+    enter_shaped(shape, drops_groups).map_err(refusal::with_proc)
+}
+
+fn enter_shaped(shape: Shape, drops_groups: bool) -> Result<Mapping, Error> {
     if Uid::effective().is_root() {
         return Ok(Mapping::Host);
     }
@@ -139,7 +152,13 @@ pub(crate) fn enter_with(shape: Shape, drops_groups: bool) -> Result<Mapping, Er
     if matches!(mapping, Mapping::Single(_)) {
         nix::sched::unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)
             .map_err(|errno| Error::user_namespace(errno.into()))?;
-        write_single(process::own_id(), uid, gid)?;
+        // Ubuntu lets a program without a profile make one, and then refuses its maps.
+        write_single(process::own_id(), uid, gid).map_err(|error| match error {
+            Error::Parent { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Error::user_namespace(source)
+            }
+            other => other,
+        })?;
     }
     let powerless = |errno: nix::errno::Errno| Error::user_namespace(errno.into());
     become_root(drops_groups && matches!(mapping, Mapping::Range(_))).map_err(powerless)?;

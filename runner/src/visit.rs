@@ -7,15 +7,16 @@
 
 use std::io::{self, Read, Write};
 
-use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
 use nix::unistd::Uid;
 
-use crate::attach::{self, Layers};
+use crate::attach;
 use crate::child;
 use crate::error::{Action, Error};
 use crate::exec::FirstProcess;
 use crate::idmap::Shape;
+use crate::overlay::Layers;
+use crate::own::{self, Purpose};
 use crate::rights::Caller;
 use crate::rootfs::Rootfs;
 use crate::spec::{Mount, MountKind, Spec, UserNamespace};
@@ -101,12 +102,19 @@ pub(crate) fn visit_to_take(container: &Visited<'_>, work: impl FnOnce(&Root) ->
 }
 
 fn visit_with(container: &Visited<'_>, takes: bool, work: impl FnOnce(&Root) -> io::Result<()>) -> Result<(), Error> {
+    in_fork(|| enter(container, takes).and_then(|root| work(&root)))
+}
+
+/// Does `work` in a process of its own, whose namespaces it may leave.
+///
+/// # Errors
+/// [`Error::Files`] with what the work says.
+pub(crate) fn in_fork(work: impl FnOnce() -> io::Result<()>) -> Result<(), Error> {
     let (mut hear, mut tell) = io::pipe().action("make a pipe")?;
     match process::fork().action("fork")? {
         Fork::Child => {
             drop(hear);
-            let outcome = enter(container, takes).and_then(|root| work(&root));
-            let word = outcome.map_or_else(|error| error.to_string(), |()| DONE.to_owned());
+            let word = work().map_or_else(|error| error.to_string(), |()| DONE.to_owned());
             process::exit_now(i32::from(tell.write_all(word.as_bytes()).is_err()))
         }
         Fork::Parent(id) => {
@@ -143,14 +151,7 @@ fn enter(container: &Visited<'_>, takes: bool) -> io::Result<Root> {
             Root::own()
         }
         Visited::Resting { rootfs, spec, with_mounts } => {
-            if let Some(shape) = shape(spec) {
-                userns::enter_with(shape, false).map_err(io::Error::other)?;
-            } else {
-                nix::sched::unshare(CloneFlags::CLONE_NEWNS)?;
-                let slave = MsFlags::MS_REC | MsFlags::MS_SLAVE;
-                nix::mount::mount(None::<&str>, "/", None::<&str>, slave, None::<&str>)?;
-            }
-            child::prepare()?;
+            enter_namespaces(spec)?;
             if let Rootfs::Overlay { upper, .. } = rootfs
                 && shape(spec).is_some_and(|shape| shape.caller() != (0, 0))
             {
@@ -165,12 +166,23 @@ fn enter(container: &Visited<'_>, takes: bool) -> io::Result<Root> {
                 source.map(|source| (mount, source)).map_err(|error| at(mount, error))
             };
             let shown: Vec<_> = shown.filter(|_| *with_mounts).map(opened).collect::<io::Result<_>>()?;
-            let layers = Layers::open(rootfs)?;
-            let root = attach::rootfs(rootfs, layers.as_ref(), None, false, None)?;
+            // Of a copy that is made for this the next start tells.
+            let root = own::mount(rootfs, Layers::open(rootfs)?.as_ref(), None, Purpose::default())?.root;
             for (mount, source) in shown {
                 attach::volume(&root, mount, source, None).map_err(|error| at(mount, error))?;
             }
             Ok(root)
         }
     }
+}
+
+/// Enters a mount namespace of this process's own, and a user namespace like the container's where that has one.
+pub(crate) fn enter_namespaces(spec: &Spec) -> io::Result<()> {
+    if let Some(shape) = shape(spec) {
+        userns::enter_with(shape, false).map_err(io::Error::other)?;
+    } else {
+        nix::sched::unshare(CloneFlags::CLONE_NEWNS)?;
+        attach::keep_apart()?;
+    }
+    child::prepare()
 }

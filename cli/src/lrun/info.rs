@@ -6,10 +6,12 @@ use lrun::host::find_program;
 use lrun::idmap::Shape;
 use lrun::refusal::Obstacles;
 use lrun::root_ids;
+use lrun::state::random_id;
 use lrun::sys::landlock;
 use lrun::userns::{Maps, attempt, maps_of_caller};
 use serde_json::json;
 
+use super::folder::Folder;
 use crate::env::Environment;
 use crate::exit::Exit;
 use crate::global::Global;
@@ -18,6 +20,7 @@ use crate::output::{Format, Output, Table};
 use crate::report::Failure;
 
 pub(super) fn run(global: &Global, arguments: &ReportArguments) -> Result<Exit, Failure> {
+    let store = Environment::of_process().store(global)?;
     let host = lrun::Host::probe();
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
     let works = if host.is_root {
@@ -28,10 +31,17 @@ pub(super) fn run(global: &Global, arguments: &ReportArguments) -> Result<Exit, 
     };
     let line = |maps: &Maps| maps.users.to_string().trim().replace('\n', ", ");
     let ids = if host.is_root {
-        let found = root_ids::attempt(&Environment::of_process().store(global)?);
-        match found {
+        match root_ids::attempt(&store) {
             Ok(maps) => line(&maps),
-            Err(lrun::Error::Unmapped(why)) => format!("the host's (run by root): {why}"),
+            Err(lrun::Error::Unmapped(why)) => {
+                let around = read("/proc/self/uid_map").unwrap_or_default();
+                let around = around.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
+                let whose = match around.as_str() {
+                    "" | "0 0 4294967295" => "the host's (run by root)".to_owned(),
+                    map => format!("those of the namespace around, {map}"),
+                };
+                format!("{whose}: {why}")
+            }
             Err(error) => return Err(error.into()),
         }
     } else {
@@ -43,10 +53,12 @@ pub(super) fn run(global: &Global, arguments: &ReportArguments) -> Result<Exit, 
     let (apparmor, selinux) = (apparmor(), selinux());
     let landlock = landlock::version().map_or_else(|error| error.to_string(), |version| format!("version {version}"));
     let (cgroups, nested) = (cgroups(), nested());
+    let root = root(&store);
     let value = json!({
         "Version": env!("CARGO_PKG_VERSION"), "Kernel": kernel, "Root": host.is_root, "UserNamespaces": works, "Ids": ids,
         "IdHelpers": helpers, "MaxUserNamespaces": namespaces, "AppArmor": apparmor, "SELinux": selinux,
-        "Landlock": landlock, "Cgroups": cgroups, "Nested": nested, "LastCapability": host.last_capability,
+        "Landlock": landlock, "Cgroups": cgroups, "Nested": nested, "Store": store, "RootFilesystem": root,
+        "LastCapability": host.last_capability,
     });
     let stdout = std::io::stdout();
     let mut output = Output::new(&stdout, std::io::IsTerminal::is_terminal(&stdout));
@@ -61,11 +73,13 @@ pub(super) fn run(global: &Global, arguments: &ReportArguments) -> Result<Exit, 
             ("at most", &namespaces),
             ("ids", &ids),
             ("id helpers", helpers),
-            ("AppArmor", apparmor),
+            ("AppArmor", &apparmor),
             ("SELinux", selinux),
             ("Landlock", &landlock),
             ("cgroups", cgroups),
             ("nested", nested),
+            ("store", &store.to_string_lossy()),
+            ("root files", &root),
         ] {
             table.row([name, text]);
         }
@@ -79,14 +93,16 @@ fn read(path: &str) -> Option<String> {
     std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
 }
 
-fn apparmor() -> &'static str {
-    match read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").as_deref() {
-        Some("1") => "withholds power in user namespaces from programs without a profile; `lrun apparmor` prints one",
-        _ if read("/sys/module/apparmor/parameters/enabled").as_deref() == Some("Y") => {
-            "does not restrict user namespaces; --security-opt apparmor=PROFILE confines a container"
-        }
-        _ => "not there",
+fn apparmor() -> String {
+    let Some(label) = lrun::refusal::apparmor_label() else { return "not there".to_owned() };
+    if label != "unconfined" && !label.is_empty() {
+        return format!("this program has the profile {label}");
     }
+    if read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").as_deref() == Some("1") {
+        return "withholds power in user namespaces from programs without a profile; `lrun apparmor` prints one"
+            .to_owned();
+    }
+    "does not restrict user namespaces; --security-opt apparmor=PROFILE confines a container".to_owned()
 }
 
 fn selinux() -> &'static str {
@@ -102,6 +118,28 @@ fn cgroups() -> &'static str {
         "version 2; limits need a systemd of yours, or a group that you may make groups in"
     } else {
         "version 1, which cannot be delegated; limits are refused"
+    }
+}
+
+/// What a container's root file system is, by trying.
+fn root(store: &Path) -> String {
+    if !store.join("containers").exists() {
+        return "no store yet; the first pull makes it".to_owned();
+    }
+    let tried = random_id().map_err(Failure::from).and_then(|name| {
+        let folder = Folder::make(store, &name, true)?;
+        let tried = lrun::own::attempt(&folder.path());
+        let _ = lstore::remove_tree(&folder.path());
+        Ok(tried?)
+    });
+    match tried {
+        Ok(None) => "an overlay above the image's; `lstore info` tells by what placement".to_owned(),
+        Ok(Some(reason)) => {
+            format!(
+                "a copy of the image's, for each container its own, as the kernel refuses an overlay here: {reason}"
+            )
+        }
+        Err(failure) => format!("not to be told: {}", failure.error),
     }
 }
 

@@ -119,6 +119,8 @@ impl Job<'_> {
         secret::reveal(&self.record.secrets, &self.store, &mut spec)?;
         let streams = if spec.terminal { Streams::default() } else { Streams::put_in_place(spec.interactive)? };
         let rootfs = at(&self.rootfs, &self.folder);
+        // The first start may have had to make a copy.
+        let rootfs = if teller.is_some() { rootfs } else { rootfs.as_left() };
         let folder = &self.folder;
         let volumes = named_by(&self.record);
         let work = Box::new(|| clear_up(&self.store, folder, &volumes, group.as_ref()));
@@ -197,6 +199,9 @@ fn at(rootfs: &Rootfs, folder: &Folder) -> Rootfs {
             let path = folder.path();
             let (upper, work) = (path.join("upper"), path.join("work"));
             Rootfs::Overlay { lower: lower.clone(), data: data.clone(), upper, work, mountpoint: path }
+        }
+        Rootfs::Own { lower, data, .. } => {
+            Rootfs::Own { lower: lower.clone(), data: data.clone(), tree: folder.path().join(lrun::own::TREE) }
         }
         other @ Rootfs::Directory(_) => other.clone(),
     }

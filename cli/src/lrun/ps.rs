@@ -130,8 +130,8 @@ fn sizes(found: &[Found], arguments: &PsArguments) -> Result<HashMap<String, u64
     if found.is_empty() || !arguments.size && arguments.sort.as_deref() != Some("size") {
         return Ok(HashMap::new());
     }
-    let uppers: Vec<_> = found.iter().map(|found| (found.path.join("upper"), &found.record.spec)).collect();
-    let sizes = lrun::size::sizes(&uppers)?;
+    let folders: Vec<_> = found.iter().map(|found| (found.path.clone(), &found.record.spec)).collect();
+    let sizes = lrun::size::sizes(&folders)?;
     Ok(found.iter().map(|found| found.record.id.clone()).zip(sizes).collect())
 }
 

@@ -118,7 +118,7 @@ fn begin(
     if is_ephemeral {
         folder.keep(false)?;
     }
-    let rootfs = bridge::overlay(store, &start.checkout, &folder.path());
+    let rootfs = bridge::existing(store, &start.checkout, &folder.path());
     leases.push(start.checkout.into_lease());
     let job = Job { store: store.to_owned(), folder, record: found.record, rootfs, leases, environment, is_new: false };
     job.start(attached)

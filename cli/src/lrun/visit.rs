@@ -31,7 +31,7 @@ pub(super) fn visit<T>(
     let mut found = found.again()?;
     let _leases = if with_mounts { images::look_up_again(global, store, &mut found.record.spec)? } else { Vec::new() };
     let start = provide_again(global, store, &found.record)?;
-    let rootfs = bridge::overlay(store, &start.checkout, &folder.path());
+    let rootfs = bridge::existing(store, &start.checkout, &folder.path());
     let _lease = start.checkout.into_lease();
     work(&Visited::Resting { rootfs: &rootfs, spec: &found.record.spec, with_mounts })
 }
@@ -39,6 +39,6 @@ pub(super) fn visit<T>(
 /// The layers of a container and what keeps the lower ones, for looking at its changes where they are.
 pub(super) fn layers(global: &Global, store: &Path, found: &Found) -> Result<(Rootfs, OwnedFd), Failure> {
     let start = provide_again(global, store, &found.record)?;
-    let rootfs = bridge::overlay(store, &start.checkout, &found.path);
+    let rootfs = bridge::existing(store, &start.checkout, &found.path);
     Ok((rootfs, start.checkout.into_lease()))
 }
