@@ -14,7 +14,7 @@ const RECIPE: [&str; 3] = ["disk", "cases.service", "session.service"];
 /// The cases of a machine with systemd and AppArmor: what root runs, and what that runs.
 const SYSTEM: [&str; 5] = ["cases-root", "cases-user", "cases-life", "cases-apparmor", "cases-tail"];
 /// Those of one with SELinux.
-const SELINUX: [&str; 2] = ["cases-selinux", "cases-label"];
+const SELINUX: [&str; 3] = ["cases-selinux", "cases-label", "cases-enforced"];
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/vm")
