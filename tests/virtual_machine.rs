@@ -23,7 +23,7 @@ const SYSTEM: [&str; 8] = [
     "cases-tail",
 ];
 /// Those of one with SELinux.
-const SELINUX: [&str; 2] = ["cases-selinux", "cases-label"];
+const SELINUX: [&str; 3] = ["cases-selinux", "cases-label", "cases-enforced"];
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/vm")
