@@ -11,6 +11,7 @@
 mod control;
 mod create;
 mod defaults;
+mod descriptors;
 mod examples;
 mod files;
 mod health;
@@ -37,6 +38,7 @@ use clap::{ArgAction, Parser, Subcommand};
 
 pub use self::control::{PauseArguments, RemakeArguments, StatsArguments, UpdateArguments};
 pub use self::create::{CreateArguments, LogDriver};
+pub use self::descriptors::DescriptorArguments;
 use self::examples::{EXAMPLES, RUN_EXAMPLES};
 pub use self::files::{CommitArguments, ContainerExportArguments, CopyArguments, DiffArguments};
 pub use self::health::{HealthArguments, HealthcheckCommand, HealthcheckRunArguments, Interval};

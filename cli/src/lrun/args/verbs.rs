@@ -13,6 +13,7 @@ use clap::{Args, ValueEnum};
 
 use super::container_name;
 use super::create::signal;
+use super::descriptors::DescriptorArguments;
 use super::which::{One, Which, filter};
 
 /// `lrun exec`.
@@ -54,9 +55,9 @@ pub struct ExecArguments {
     #[arg(long)]
     pub privileged: bool,
 
-    /// Give the command so many of this program's descriptors, from 3 on
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, conflicts_with = "detach", value_parser = clap::value_parser!(u32).range(..=1024))]
-    pub preserve_fds: u32,
+    /// Descriptors besides the first three.
+    #[command(flatten)]
+    pub descriptors: DescriptorArguments,
 
     /// In the container that was made last, which is then not named
     #[arg(short, long)]
