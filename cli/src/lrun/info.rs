@@ -5,6 +5,7 @@ use std::path::Path;
 use lrun::host::find_program;
 use lrun::idmap::Shape;
 use lrun::refusal::Obstacles;
+use lrun::spec::Program;
 use lrun::sys::landlock;
 use lrun::userns::{attempt, maps_of_caller};
 use serde_json::json;
@@ -37,10 +38,11 @@ pub(super) fn run(arguments: &ReportArguments) -> Result<Exit, Failure> {
     let (apparmor, selinux) = (apparmor(), selinux());
     let landlock = landlock::version().map_or_else(|error| error.to_string(), |version| format!("version {version}"));
     let (cgroups, nested) = (cgroups(), nested());
+    let uplinks = uplinks();
     let value = json!({
         "Version": env!("CARGO_PKG_VERSION"), "Kernel": kernel, "Root": host.is_root, "UserNamespaces": works, "Ids": ids,
         "IdHelpers": helpers, "MaxUserNamespaces": namespaces, "AppArmor": apparmor, "SELinux": selinux,
-        "Landlock": landlock, "Cgroups": cgroups, "Nested": nested, "LastCapability": host.last_capability,
+        "Landlock": landlock, "Cgroups": cgroups, "Uplinks": uplinks, "Nested": nested, "LastCapability": host.last_capability,
     });
     let stdout = std::io::stdout();
     let mut output = Output::new(&stdout, std::io::IsTerminal::is_terminal(&stdout));
@@ -59,6 +61,7 @@ pub(super) fn run(arguments: &ReportArguments) -> Result<Exit, Failure> {
             ("SELinux", selinux),
             ("Landlock", &landlock),
             ("cgroups", cgroups),
+            ("ways out", &told(&uplinks)),
             ("nested", nested),
         ] {
             table.row([name, text]);
@@ -67,6 +70,22 @@ pub(super) fn run(arguments: &ReportArguments) -> Result<Exit, Failure> {
     }
     output.flush()?;
     Ok(Exit::SUCCESS)
+}
+
+/// The programs that give a container a way out, of those that are known.
+fn uplinks() -> Vec<&'static str> {
+    [Program::Pasta, Program::Slirp4netns]
+        .into_iter()
+        .filter(|known| known.find().is_some())
+        .map(Program::name)
+        .collect()
+}
+
+fn told(uplinks: &[&str]) -> String {
+    match uplinks {
+        [] => "none but the host's network: install the package passt for --network pasta".to_owned(),
+        found => format!("by {}", found.join(" and ")),
+    }
 }
 
 fn read(path: &str) -> Option<String> {
