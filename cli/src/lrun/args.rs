@@ -19,6 +19,7 @@ mod limits;
 mod namespace;
 mod network;
 mod port;
+mod prune;
 mod quick;
 mod refused;
 mod resources;
@@ -47,6 +48,7 @@ pub use self::namespace::NamespaceArgument;
 pub use self::network::NetworkArgument;
 pub(crate) use self::network::exposed;
 pub use self::port::PortArguments;
+pub use self::prune::PruneArguments;
 pub use self::quick::parse_run;
 pub use self::resources::{CgroupsArgument, ResourceArguments};
 pub use self::run::{ImageVolume, PullPolicy, RunArguments, UserNamespaceArgument};
@@ -57,8 +59,8 @@ pub use self::secret::{
 pub use self::variables::VariableArguments;
 pub use self::verbs::{
     AttachArguments, ExecArguments, ExistsArguments, InspectArguments, Keys, KillArguments, Kind, LogsArguments,
-    PruneArguments, PsArguments, RemoveArguments, RenameArguments, RestartArguments, SessionArguments, StartArguments,
-    StopArguments, TopArguments, WaitArguments,
+    PsArguments, RemoveArguments, RenameArguments, RestartArguments, SessionArguments, StartArguments, StopArguments,
+    TopArguments, WaitArguments,
 };
 pub use self::volume::{
     VolumeCommand, VolumeCreateArguments, VolumeExistsArguments, VolumeInspectArguments, VolumeListArguments,

@@ -224,37 +224,6 @@ pub struct RemoveArguments {
     pub which: Which,
 }
 
-/// `lrun prune`.
-#[derive(Args, Debug)]
-pub struct PruneArguments {
-    /// Do not ask
-    #[arg(short, long)]
-    pub force: bool,
-
-    /// Only those for which NAME is VALUE: label, or until, before which they were made
-    #[arg(long = "filter", value_name = "NAME=VALUE", value_parser = prune_filter)]
-    pub filters: Vec<(String, String)>,
-}
-
-impl PruneArguments {
-    /// The moment before which they were made.
-    pub fn until(&self) -> Option<&str> {
-        self.filters.iter().rev().find(|(name, _)| name == "until").map(|(_, moment)| moment.as_str())
-    }
-
-    /// The labels that they have.
-    pub fn labels(&self) -> Vec<(String, String)> {
-        self.filters.iter().filter(|(name, _)| name == "label").cloned().collect()
-    }
-}
-
-fn prune_filter(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name @ ("label" | "until"), value)) => Ok((name.into(), value.into())),
-        _ => Err("known are label=NAME[=VALUE] and until=MOMENT".into()),
-    }
-}
-
 /// `lrun ps`.
 #[derive(Args, Debug)]
 pub struct PsArguments {
