@@ -61,18 +61,26 @@ fn a_command_gets_what_of_the_callers_was_asked_for_and_nothing_else() {
     assert!(merged.ends_with(":/x\n\n"), "{merged}");
     assert_eq!(run(&["--tz", "Europe/Berlin"], "tail -n 1 /etc/localtime"), "CET-1CEST,M3.5.0,M10.5.0/3\n");
     assert_eq!(run(&["--chrootdirs", "/srv"], "cmp /etc/hosts /srv/etc/hosts && echo same"), "same\n");
+    std::fs::write(env.scratch.join("h"), "192.0.2.9 nine").unwrap();
+    let hosts = run(
+        &["--hosts-file", "h", "--no-hostname", "-h", "box"],
+        "cat /etc/hosts; grep -q box /etc/hostname || echo other",
+    );
+    assert_eq!(hosts, "192.0.2.9 nine\n127.0.1.1\tbox\nother\n");
     assert_eq!(run(&["--personality", "LINUX32"], "uname -m"), "i686\n");
 
     std::fs::write(env.scratch.join("f"), "handed on").unwrap();
     let with_descriptor = |words: &[&str]| {
         let mut command = env.command("sh");
-        command.args(["-c", "exec \"$@\" 3< f", "sh"]).arg(programs().join("lrun")).args(words).output().unwrap()
+        command.args(["-c", "exec \"$@\" 3< f 9<&-", "sh"]).arg(programs().join("lrun")).args(words).output().unwrap()
     };
     let script = "cat <&3; echo; readlink /proc/self/fd/4 || echo none";
     let handed = with_descriptor(&["run", "--rm", "--preserve-fds", "1", &image, "sh", "-c", script]);
     assert_eq!(said(&handed), "handed on\nnone\n");
-    let missing = with_descriptor(&["run", "--rm", "--preserve-fds", "2", &image, "true"]);
-    assert!(all(&missing).contains("hand on the descriptor 4"), "{}", all(&missing));
+    let by_number = ["run", "--rm", "--preserve-fd", "3", &image, "sh", "-c", script];
+    assert_eq!(said(&with_descriptor(&by_number)), "handed on\nnone\n");
+    let missing = with_descriptor(&["run", "--rm", "--preserve-fd", "3,9", &image, "true"]);
+    assert!(all(&missing).contains("hand on the descriptor 9"), "{}", all(&missing));
     let refused = env.lrun(&["run", "--rm", "--pod", "x", &image, "true"]);
     assert!(refused.status.code() == Some(125) && all(&refused).contains("there are no pods"), "{}", all(&refused));
 }

@@ -222,6 +222,7 @@ fn slirp_runs(uid: u32) -> bool {
 fn slirp4netns_connects_lets_ports_in_and_ends_with_the_container() {
     let (env, image) = need!("slirp4netns_connects", connected("slirp4netns"));
     let uid = env.user.as_ref().unwrap().uid;
+    assert!(said(&env.lrun(&["info", "--format", "{{.Uplinks}}"])).contains("slirp4netns"));
     let (port, udp) = (free_port(), free_port());
     // Only on the loopback device, and on all of them.
     let listeners = [TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("0.0.0.0:0").unwrap()];

@@ -92,7 +92,7 @@ pub fn spec(
         sysctls: arguments.sysctl.clone(),
         oom_score: arguments.oom_score_adj,
         personality: arguments.personality,
-        preserved: arguments.preserve_fds,
+        preserved: arguments.descriptors.numbers(),
         umask: arguments.umask,
         shm_size: arguments.shm_size,
         annotations: arguments.annotation.clone(),

@@ -203,12 +203,14 @@ pub(crate) fn run_command(
         limit.apply().during(Stage::Limit, &limit.name)?;
     }
     give_up_power(plan, channel, &identity, may_set_groups, landlock)?;
-    let preserved = 3..3 + spec.preserved.cast_signed();
-    if let Some(missing) = preserved.clone().find(|&number| !process::is_inheritable(number)) {
-        let error = io::Error::other("--preserve-fds: the caller has not opened it");
+    if let Some(missing) = spec.preserved.iter().find(|&&number| !process::is_inheritable(number)) {
+        let error = io::Error::other("the caller has not opened it");
         return Err(error).during(Stage::Descriptor, missing.to_string());
     }
-    process::cloexec_from(preserved.end).during(Stage::Exec, "")?;
+    process::cloexec_from(3).during(Stage::Exec, "")?;
+    for &number in &spec.preserved {
+        process::make_inheritable(number).during(Stage::Descriptor, number.to_string())?;
+    }
     if spec.init {
         init::split(channel).during(Stage::Init, "")?;
     }

@@ -67,9 +67,9 @@ pub struct Spec {
     /// Execution domain (`personality(2)`); the caller's where it is not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub personality: Option<u32>,
-    /// How many descriptors of the caller's, from 3 on, the command gets. They are none of this program's own.
+    /// Descriptors of the caller's that the command gets, by number. They are none of this program's own.
     #[serde(skip)]
-    pub preserved: u32,
+    pub preserved: Vec<i32>,
     /// File mode creation mask.
     pub umask: u32,
     /// Mounts of the caller, outer ones first.
@@ -128,7 +128,7 @@ impl Default for Spec {
             sysctls: Vec::new(),
             oom_score: None,
             personality: None,
-            preserved: 0,
+            preserved: Vec::new(),
             umask: 0o022,
             masks: Vec::new(),
             proc_options: Vec::new(),

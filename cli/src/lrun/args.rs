@@ -11,6 +11,7 @@
 mod control;
 mod create;
 mod defaults;
+mod descriptors;
 mod examples;
 mod files;
 mod health;
@@ -18,6 +19,7 @@ mod limits;
 mod namespace;
 mod network;
 mod port;
+mod prune;
 mod quick;
 mod refused;
 mod resources;
@@ -37,6 +39,7 @@ use clap::{ArgAction, Parser, Subcommand};
 
 pub use self::control::{PauseArguments, RemakeArguments, StatsArguments, UpdateArguments};
 pub use self::create::{CreateArguments, LogDriver};
+pub use self::descriptors::DescriptorArguments;
 use self::examples::{EXAMPLES, RUN_EXAMPLES};
 pub use self::files::{CommitArguments, ContainerExportArguments, CopyArguments, DiffArguments};
 pub use self::health::{HealthArguments, HealthcheckCommand, HealthcheckRunArguments, Interval};
@@ -46,6 +49,7 @@ pub use self::namespace::NamespaceArgument;
 pub use self::network::NetworkArgument;
 pub(crate) use self::network::exposed;
 pub use self::port::PortArguments;
+pub use self::prune::PruneArguments;
 pub use self::quick::parse_run;
 pub use self::resources::{CgroupsArgument, ResourceArguments, SystemdArgument};
 pub use self::run::{ImageVolume, PullPolicy, RunArguments, UserNamespaceArgument};
@@ -56,8 +60,8 @@ pub use self::secret::{
 pub use self::variables::VariableArguments;
 pub use self::verbs::{
     AttachArguments, ExecArguments, ExistsArguments, InspectArguments, Keys, KillArguments, Kind, LogsArguments,
-    PruneArguments, PsArguments, RemoveArguments, RenameArguments, RestartArguments, SessionArguments, StartArguments,
-    StopArguments, TopArguments, WaitArguments,
+    PsArguments, RemoveArguments, RenameArguments, RestartArguments, SessionArguments, StartArguments, StopArguments,
+    TopArguments, WaitArguments,
 };
 pub use self::volume::{
     VolumeCommand, VolumeCreateArguments, VolumeExistsArguments, VolumeInspectArguments, VolumeListArguments,

@@ -59,7 +59,13 @@ pub(super) fn begun(
         return Ok(());
     }
     record.write(folder.lock())?;
-    let wanted = &record.attendance;
+    if !record.attendance.is_none() {
+        attend(&record.attendance, container, environment)?;
+    }
+    health::watch(store, folder, record, container, environment.runtime_folder().as_deref())
+}
+
+fn attend(wanted: &Attendance, container: &lrun::Container, environment: &Environment) -> Result<(), Failure> {
     let own = process::own_id();
     for (file, number) in [(&wanted.pidfile, container.id()), (&wanted.runner_pidfile, own)] {
         if let Some(file) = file {
@@ -72,7 +78,7 @@ pub(super) fn begun(
     if let Some(timeout) = wanted.timeout {
         end_after(timeout, container)?;
     }
-    health::watch(store, folder, record, container, environment.runtime_folder().as_deref())
+    Ok(())
 }
 
 /// Tells systemd, if it asks, that all is ready and which process is to be watched.

@@ -45,7 +45,12 @@ pub fn introduce(spec: &mut Spec, name: &str, id: &str, image: &str, image_id: &
 /// A time zone that the host does not know.
 pub fn files(arguments: &RunArguments, hostname: &str, network: &Network) -> Result<Vec<(PathBuf, Vec<u8>)>, Failure> {
     let mut hosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_owned();
-    if *network == Network::Host
+    if let Some(file) = arguments.hosts_file.as_ref().filter(|file| !file.as_os_str().is_empty()) {
+        let base = std::fs::read_to_string(file);
+        hosts = base.map_err(|error| format!("--hosts-file {}: {error}", file.display()))?;
+        hosts.push_str(if hosts.is_empty() || hosts.ends_with('\n') { "" } else { "\n" });
+    } else if *network == Network::Host
+        && arguments.hosts_file.is_none()
         && let Ok(own) = std::fs::read_to_string("/etc/hosts")
     {
         hosts = own;
@@ -55,10 +60,10 @@ pub fn files(arguments: &RunArguments, hostname: &str, network: &Network) -> Res
     for (name, address) in &arguments.add_host {
         hosts = format!("{hosts}{address}\t{name}\n");
     }
-    let mut files = vec![
-        (PathBuf::from("/etc/hostname"), format!("{hostname}\n").into_bytes()),
-        (PathBuf::from(CONTAINERENV), Vec::new()),
-    ];
+    let mut files = vec![(PathBuf::from(CONTAINERENV), Vec::new())];
+    if !arguments.no_hostname {
+        files.insert(0, (PathBuf::from("/etc/hostname"), format!("{hostname}\n").into_bytes()));
+    }
     if !arguments.no_hosts {
         files.push((PathBuf::from("/etc/hosts"), hosts.into_bytes()));
     }

@@ -94,7 +94,7 @@ fn spec(arguments: &ExecArguments, words: &[OsString], own: Spec, environment: &
         terminal: arguments.tty,
         interactive: arguments.interactive && !arguments.detach,
         init: false,
-        preserved: arguments.preserve_fds,
+        preserved: arguments.descriptors.numbers(),
         capabilities: if arguments.privileged { u64::MAX } else { own.capabilities },
         granted: if arguments.privileged { u64::MAX } else { own.granted },
         ..own

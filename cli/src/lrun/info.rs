@@ -6,6 +6,7 @@ use lrun::host::find_program;
 use lrun::idmap::Shape;
 use lrun::refusal::Obstacles;
 use lrun::root_ids;
+use lrun::spec::Program;
 use lrun::state::random_id;
 use lrun::sys::landlock;
 use lrun::userns::{Maps, attempt, maps_of_caller};
@@ -53,12 +54,12 @@ pub(super) fn run(global: &Global, arguments: &ReportArguments) -> Result<Exit, 
     let (apparmor, selinux) = (apparmor(), selinux());
     let landlock = landlock::version().map_or_else(|error| error.to_string(), |version| format!("version {version}"));
     let (cgroups, nested) = (cgroups(), nested());
-    let root = root(&store);
+    let (root, uplinks) = (root(&store), uplinks());
     let value = json!({
         "Version": env!("CARGO_PKG_VERSION"), "Kernel": kernel, "Root": host.is_root, "UserNamespaces": works, "Ids": ids,
         "IdHelpers": helpers, "MaxUserNamespaces": namespaces, "AppArmor": apparmor, "SELinux": selinux,
-        "Landlock": landlock, "Cgroups": cgroups, "Nested": nested, "Store": store, "RootFilesystem": root,
-        "LastCapability": host.last_capability,
+        "Landlock": landlock, "Cgroups": cgroups, "Uplinks": uplinks, "Nested": nested, "Store": store,
+        "RootFilesystem": root, "LastCapability": host.last_capability,
     });
     let stdout = std::io::stdout();
     let mut output = Output::new(&stdout, std::io::IsTerminal::is_terminal(&stdout));
@@ -77,6 +78,7 @@ pub(super) fn run(global: &Global, arguments: &ReportArguments) -> Result<Exit, 
             ("SELinux", selinux),
             ("Landlock", &landlock),
             ("cgroups", cgroups),
+            ("ways out", &told(&uplinks)),
             ("nested", nested),
             ("store", &store.to_string_lossy()),
             ("root files", &root),
@@ -87,6 +89,22 @@ pub(super) fn run(global: &Global, arguments: &ReportArguments) -> Result<Exit, 
     }
     output.flush()?;
     Ok(Exit::SUCCESS)
+}
+
+/// The programs that give a container a way out, of those that are known.
+fn uplinks() -> Vec<&'static str> {
+    [Program::Pasta, Program::Slirp4netns]
+        .into_iter()
+        .filter(|known| known.find().is_some())
+        .map(Program::name)
+        .collect()
+}
+
+fn told(uplinks: &[&str]) -> String {
+    match uplinks {
+        [] => "none but the host's network: install the package passt for --network pasta".to_owned(),
+        found => format!("by {}", found.join(" and ")),
+    }
 }
 
 fn read(path: &str) -> Option<String> {

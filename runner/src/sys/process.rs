@@ -165,6 +165,16 @@ pub fn is_inheritable(number: RawFd) -> bool {
     unsafe { libc::fcntl(number, libc::F_GETFD) == 0 }
 }
 
+/// Has a descriptor pass to the program that is executed.
+///
+/// # Errors
+/// EBADF.
+pub fn make_inheritable(number: RawFd) -> io::Result<()> {
+    // SAFETY: sets a flag of a number, be it open or not; nothing is closed, now or at exec.
+    let result = unsafe { libc::fcntl(number, libc::F_SETFD, 0) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Closes every descriptor from 3 on but those given. For a fork that will end by [`exit_now`], in which no owner of a
 /// closed descriptor runs again.
 pub fn close_all_but<'a>(keep: impl Iterator<Item = BorrowedFd<'a>>) {

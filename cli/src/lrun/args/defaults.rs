@@ -3,6 +3,7 @@
 use lrun::state::Restart;
 
 use super::create::{CreateArguments, LogDriver};
+use super::descriptors::DescriptorArguments;
 use super::health::HealthArguments;
 use super::namespace::NamespaceArgument;
 use super::network::NetworkArgument;
@@ -81,6 +82,8 @@ impl Default for RunArguments {
             device: Vec::new(),
             add_host: Vec::new(),
             no_hosts: false,
+            hosts_file: None,
+            no_hostname: false,
             dns: Vec::new(),
             dns_search: Vec::new(),
             dns_option: Vec::new(),
@@ -92,7 +95,7 @@ impl Default for RunArguments {
             tz: None,
             chrootdirs: Vec::new(),
             personality: None,
-            preserve_fds: 0,
+            descriptors: DescriptorArguments::default(),
             annotation: Vec::new(),
             no_holder: false,
             resources: ResourceArguments::default(),

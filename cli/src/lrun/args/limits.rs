@@ -44,6 +44,16 @@ pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// `--hosts-file`; an empty path for none.
+pub(super) fn hosts_file(text: &str) -> Result<PathBuf, String> {
+    match text {
+        "none" => Ok(PathBuf::new()),
+        "image" => Err("the image's own is shown by --no-hosts".into()),
+        "" => Err("name a file of the host, or none".into()),
+        path => Ok(path.into()),
+    }
+}
+
 /// `--personality`, as `personality(2)` has it.
 pub(super) fn personality(text: &str) -> Result<u32, String> {
     match text.to_ascii_uppercase().trim_start_matches("PER_") {

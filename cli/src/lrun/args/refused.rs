@@ -11,8 +11,11 @@ const MAPS: &str = "ids are mapped by your whole range; --userns keep-id says wh
 const GROUPS: &str = "only control groups of version 1 have it; leave it out";
 const SESSION: &str = "a container in the foreground is this program's own; start it with -d, then 'lrun attach'";
 
+const STARTUP: &str = "there is one check; failures of the beginning are left out by --health-start-period";
+const CHECKS: &str = "the last 5 checks are kept, with 500 bytes of what each wrote";
+
 /// Name, whether it is a switch, values that are taken, and the reason.
-const REFUSED: [(&str, bool, &[&str], &str); 27] = [
+const REFUSED: [(&str, bool, &[&str], &str); 40] = [
     ("pod", false, &[], PODS),
     ("pod-id-file", false, &[], PODS),
     ("init-ctr", false, &[], PODS),
@@ -39,6 +42,24 @@ const REFUSED: [(&str, bool, &[&str], &str); 27] = [
     ("decryption-key", false, &[], "layers that are encrypted are not known"),
     ("shm-size-systemd", false, &[], "no folders are mounted for systemd; give --tmpfs /run"),
     ("rdt-class", false, &[], "cache allocation of the processor is root's to give out"),
+    ("gpus", false, &[], "devices are given by --device, as /dev/dri/renderD128"),
+    ("retry", false, &[], "a pull tries again by itself; 'lstore pull' it before"),
+    ("retry-delay", false, &[], "a pull tries again by itself; 'lstore pull' it before"),
+    ("cert-dir", false, &[], "certificates are those that the machine trusts"),
+    (
+        "creds",
+        false,
+        &[],
+        "a password on the command line shows to all; log in with podman or docker, or give --authfile",
+    ),
+    ("health-startup-cmd", false, &[], STARTUP),
+    ("health-startup-interval", false, &[], STARTUP),
+    ("health-startup-retries", false, &[], STARTUP),
+    ("health-startup-success", false, &[], STARTUP),
+    ("health-startup-timeout", false, &[], STARTUP),
+    ("health-log-destination", false, &["local"], CHECKS),
+    ("health-max-log-count", false, &["5"], CHECKS),
+    ("health-max-log-size", false, &["500"], CHECKS),
     ("signature-policy", false, &[], "signatures are not looked at; name the image by its digest"),
 ];
 

@@ -16,6 +16,7 @@ use std::net::IpAddr;
 
 use super::container_name;
 use super::create::CreateArguments;
+use super::descriptors::DescriptorArguments;
 use super::limits::{self, UlimitArgument};
 use super::namespace::{self, NamespaceArgument};
 use super::network::{self, NetworkArgument};
@@ -200,6 +201,14 @@ pub struct RunArguments {
     #[arg(long, conflicts_with = "add_host")]
     pub no_hosts: bool,
 
+    /// What /etc/hosts begins with: a file of the host, or none for no more than the name of the machine itself
+    #[arg(long, value_name = "FILE|none", conflicts_with = "no_hosts", value_parser = limits::hosts_file)]
+    pub hosts_file: Option<PathBuf>,
+
+    /// Leave /etc/hostname as the image has it
+    #[arg(long)]
+    pub no_hostname: bool,
+
     /// Name server, for /etc/resolv.conf
     #[arg(long, value_name = "ADDRESS")]
     pub dns: Vec<IpAddr>,
@@ -244,9 +253,9 @@ pub struct RunArguments {
     #[arg(long, value_name = "SYSTEM", value_parser = limits::personality)]
     pub personality: Option<u32>,
 
-    /// Give the command so many of this program's descriptors, from 3 on
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, conflicts_with = "detach", value_parser = clap::value_parser!(u32).range(..=1024))]
-    pub preserve_fds: u32,
+    /// Descriptors besides the first three.
+    #[command(flatten)]
+    pub descriptors: DescriptorArguments,
 
     /// Note something on the container; run.oci.keep_original_groups=1 is --group-add keep-groups
     #[arg(long, value_name = "NAME=VALUE", value_parser = limits::pair)]

@@ -13,6 +13,7 @@ use clap::{Args, ValueEnum};
 
 use super::container_name;
 use super::create::signal;
+use super::descriptors::DescriptorArguments;
 use super::which::{One, Which, filter};
 
 /// `lrun exec`.
@@ -54,9 +55,9 @@ pub struct ExecArguments {
     #[arg(long)]
     pub privileged: bool,
 
-    /// Give the command so many of this program's descriptors, from 3 on
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, conflicts_with = "detach", value_parser = clap::value_parser!(u32).range(..=1024))]
-    pub preserve_fds: u32,
+    /// Descriptors besides the first three.
+    #[command(flatten)]
+    pub descriptors: DescriptorArguments,
 
     /// In the container that was made last, which is then not named
     #[arg(short, long)]
@@ -221,37 +222,6 @@ pub struct RemoveArguments {
     /// Which.
     #[command(flatten)]
     pub which: Which,
-}
-
-/// `lrun prune`.
-#[derive(Args, Debug)]
-pub struct PruneArguments {
-    /// Do not ask
-    #[arg(short, long)]
-    pub force: bool,
-
-    /// Only those for which NAME is VALUE: label, or until, before which they were made
-    #[arg(long = "filter", value_name = "NAME=VALUE", value_parser = prune_filter)]
-    pub filters: Vec<(String, String)>,
-}
-
-impl PruneArguments {
-    /// The moment before which they were made.
-    pub fn until(&self) -> Option<&str> {
-        self.filters.iter().rev().find(|(name, _)| name == "until").map(|(_, moment)| moment.as_str())
-    }
-
-    /// The labels that they have.
-    pub fn labels(&self) -> Vec<(String, String)> {
-        self.filters.iter().filter(|(name, _)| name == "label").cloned().collect()
-    }
-}
-
-fn prune_filter(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name @ ("label" | "until"), value)) => Ok((name.into(), value.into())),
-        _ => Err("known are label=NAME[=VALUE] and until=MOMENT".into()),
-    }
 }
 
 /// `lrun ps`.
