@@ -147,6 +147,17 @@ want 4 script -qec "$c tasks exec --tty --exec-id b box sh -c 'tty; exit 4'" /de
 has /dev/pts/0
 want 1 $c tasks exec --exec-id c box nosuch
 has 'executable file not found'
+# As systemd in a container does: a group that hands controllers down has no processes of its own.
+group=/sys/fs/cgroup/$NAME/box
+controller=$(cut -d ' ' -f 1 $group/cgroup.controllers)
+if [ -n "$controller" ]; then
+  mkdir $group/inner
+  until for process in $(cat $group/cgroup.procs); do echo $process > $group/inner/cgroup.procs; done
+    echo +$controller > $group/cgroup.subtree_control
+  do sleep 0.1; done 2> /dev/null
+  want 0 $c tasks exec --exec-id d box cat /proc/self/cgroup
+  has '^0::.*/inner$'
+fi
 want 0 $c tasks ps box
 has '^[0-9]'
 want 0 $c tasks pause box

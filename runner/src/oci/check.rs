@@ -51,10 +51,12 @@ pub(super) fn process(process: &Process) -> Result<(), Error> {
 }
 
 fn linux(linux: &Linux) -> Result<(), Error> {
+    if !linux.mount_label.is_empty() && !has_selinux() {
+        return Err(Error::Refused("linux.mountLabel: this kernel runs without SELinux".to_owned()));
+    }
     unknown(&[
         ("linux.intelRdt", linux.intel_rdt.is_some()),
         ("linux.netDevices", linux.net_devices.is_some()),
-        ("linux.mountLabel", !linux.mount_label.is_empty()),
         ("linux.personality.flags", linux.personality.as_ref().is_some_and(|wish| !wish.flags.is_empty())),
     ])
 }

@@ -121,7 +121,7 @@ pub fn exec(container: &Found, wish: &Wish<'_>, warn: &mut dyn FnMut(&str)) -> R
     let join = || {
         keep_to(&initial).during(Stage::Schedule, "")?;
         if let (Some(made), Some(group)) = (&container.record.cgroup, &group) {
-            made.enter(group).during(Stage::Join, group.path())?;
+            made.enter(group, container.record.process.id).during(Stage::Join, group.path())?;
         }
         keep_to(&last).during(Stage::Schedule, "")?;
         nix::sched::setns(&target, CloneFlags::from_bits_retain(own)).during(Stage::Join, "")

@@ -9,7 +9,7 @@ use rustix::fs::{FileType, Mode, OFlags, fstat, openat};
 use rustix::mount::MountAttrFlags;
 
 use super::config;
-use crate::attach;
+use crate::attach::{self, CONTEXT};
 use crate::copy::{Copier, Owner};
 use crate::error::Error;
 use crate::idmap::{Extent, IdMap};
@@ -136,6 +136,11 @@ fn order(mount: &config::Mount, bundle: &Path, linux: &config::Linux) -> Result<
         "cgroup" | "cgroup2" => What::Cgroup,
         "" | "none" => return Err(refused("it has neither a type nor the option bind".to_owned())),
         kind => {
+            // The file systems that can have one in a user namespace too.
+            let has_label = data.iter().any(|(key, _)| key == CONTEXT);
+            if matches!(kind, "tmpfs" | "devpts") && !linux.mount_label.is_empty() && !has_label {
+                data.push((CONTEXT.to_owned(), linux.mount_label.clone()));
+            }
             if !mount.source.is_empty() {
                 data.insert(0, ("source".to_owned(), mount.source.clone()));
             }
@@ -353,6 +358,20 @@ mod tests {
         assert_eq!(said, ["source=here", "size=1k", "sync="]);
         let error = of("bind", &["size=1k"]).unwrap_err().to_string();
         assert!(error.contains("/there") && error.contains("size=1k"), "{error}");
+    }
+
+    #[test]
+    fn the_label_of_mounts_is_that_of_file_systems_in_memory() {
+        let linux = config::Linux { mount_label: "u:r:t:s0".to_owned(), ..config::Linux::default() };
+        let of = |kind: &str, options: &[&str]| {
+            let options = options.iter().map(|&option| option.to_owned()).collect();
+            let mount = config::Mount { kind: kind.to_owned(), options, ..config::Mount::default() };
+            let What::New { options, .. } = order(&mount, Path::new("/b"), &linux).unwrap().what else { panic!() };
+            options.into_iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>()
+        };
+        assert_eq!(of("tmpfs", &["size=1k"]), ["size=1k", "context=u:r:t:s0"]);
+        assert_eq!(of("tmpfs", &["context=own"]), ["context=own"]);
+        assert_eq!(of("proc", &[]), Vec::<String>::new());
     }
 
     #[test]

@@ -191,12 +191,17 @@ impl Made {
         }
     }
 
-    /// Puts this process into it, or into a group below it.
+    /// Puts this process into it, or into a group below it: `first` is the container's first process.
     ///
     /// # Errors
     /// Those of the kernel, and what systemd says.
-    pub(super) fn enter(&self, group: &Group) -> io::Result<()> {
+    pub(super) fn enter(&self, group: &Group, first: i32) -> io::Result<()> {
         match group.add(0) {
+            // One that has handed its controllers down has no processes itself: its init has made groups below it.
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && *group == self.group() => {
+                let below = Hierarchy::group_of(first).map_err(io::Error::other)?;
+                Group::at(below).add(0)
+            }
             // From a login's session only systemd may move a process to where the user's groups are.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied && self.scope.is_some() => {
                 Group::approach(runtime_folder()).map_err(io::Error::other)?;
