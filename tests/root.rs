@@ -80,6 +80,8 @@ fn roots_containers_have_subordinate_ids_and_their_files_the_images() {
         inside("cat /proc/self/uid_map").split_whitespace().collect::<Vec<_>>(),
         ["0", &first.to_string(), "65536"]
     );
+    let maps = said(&env.lrun(&["inspect", "--format", "{{.HostConfig.IDMappings.UidMap}}", "box"]));
+    assert_eq!(maps, format!("[0:{first}:65536]\n"));
     let upper = std::fs::metadata(env.store.join("containers/box/upper/made")).unwrap();
     assert_eq!((upper.uid(), upper.gid()), (5, 6), "on disk whose it is in the image");
     assert_eq!(said(&env.lrun(&["logs", "box"])), "told\n", "a pipe of the monitor's was opened anew");

@@ -272,6 +272,12 @@ pub(crate) fn become_root(may_set_groups: bool) -> nix::Result<()> {
     nix::unistd::setresuid(uid, uid, uid)
 }
 
+/// Whether this process is outside of all user namespaces but the first, whose ids are the machine's.
+pub(crate) fn is_initial() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
+}
+
 /// A user namespace with these maps and nobody in it, for mounts whose files show with its ids.
 ///
 /// # Errors

@@ -300,8 +300,7 @@ fn is_root() -> bool {
 
 /// Whether this is root outside of all user namespaces.
 pub(super) fn is_real_root() -> bool {
-    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    is_root() && map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
+    is_root() && userns::is_initial()
 }
 
 fn sysctls(config: &Config, namespaces: &Namespaces) -> Result<Vec<(PathBuf, String)>, Error> {
