@@ -143,7 +143,13 @@ fn what_root_binds_is_nobodys_in_its_containers() {
     assert_eq!(told, "0:0\n0\n");
     let ids = format!("idmap=uids=0-{}-1;gids=@0-7-1", ROOT_RANGE.0 + 5);
     assert_eq!(said(&mapped(&ids, "stat -c %u:%g /b")), "5:7\n");
-    assert!(all(&mapped("U", "true")).contains("say idmap too"));
+    said(&mapped("U", "stat -c %u:%g /b/public | grep 0:0"));
+    assert_eq!(std::fs::metadata(bound.join("public")).unwrap().uid(), ROOT_RANGE.0, "given to the container");
+    let user = ["-u", "www-data", "-v", &format!("{bind}:U"), image, "touch", "/b/public"];
+    said(&env.lrun(&[&["run", "--rm"], &user[..]].concat()));
+    assert_eq!(std::fs::metadata(bound.join("public")).unwrap().uid(), ROOT_RANGE.0 + 33);
+    std::os::unix::fs::chown(&bound, Some(0), Some(0)).unwrap();
+    std::os::unix::fs::chown(bound.join("public"), Some(0), Some(0)).unwrap();
     said(&env.lrun(&["run", "--rm", "-u", "33:42", "-v", &format!("{bind}:idmap,U"), image, "touch", "/b/public"]));
     let given = std::fs::metadata(&bound).unwrap();
     assert_eq!((given.uid(), given.gid()), (33, 42));

@@ -20,6 +20,7 @@ use crate::attach::{self, Layers, clone_tree};
 use crate::error::{Action, Error, Stage};
 use crate::idmap::{Extent, IdMap};
 use crate::node::{self, Node};
+use crate::owner;
 use crate::plan::{Plan, Step};
 use crate::rootfs::Rootfs;
 use crate::spec::{MappedIds, MappedMount, Mount, MountKind, Propagation};
@@ -79,6 +80,8 @@ enum Source {
 enum Shown {
     /// As they are on disk, which is nobody's inside.
     AsTheyAre,
+    /// So too, but they become root's inside, who gives them to the container's user.
+    Given,
     /// As the same numbers inside.
     Inside,
     /// As was said.
@@ -110,7 +113,7 @@ impl Trees {
             plan.steps.iter().filter_map(|step| if let Step::Mount(mount) = step { Some(mount) } else { None });
         let (mut sources, mut shown) = (Vec::new(), Vec::new());
         for mount in mounts {
-            let as_what = Shown::of(mount, plan)?;
+            let as_what = Shown::of(mount, plan);
             sources.push(source(mount, &as_what).map_err(|source| failed(Stage::Mount, &mount.target, source))?);
             shown.push(as_what);
         }
@@ -138,6 +141,11 @@ impl Trees {
             match (source, shown) {
                 (None, _) | (_, Shown::AsTheyAre) => {}
                 (Some(Source::Node(node)), _) => node.give(maps).action("give a device to the container")?,
+                (Some(Source::Tree(tree)), Shown::Given) => {
+                    let root = maps.users.outside(0, 1).zip(maps.groups.outside(0, 1));
+                    let (uid, gid) = root.ok_or_else(|| Error::Refused("U: the container has no root".to_owned()))?;
+                    owner::give_place(&tree.mount, uid, gid).action("give files to the container")?;
+                }
                 (Some(Source::Tree(tree)), Shown::Inside) => tree.map(namespace).map_err(refused)?,
                 (Some(Source::Tree(tree)), Shown::As(mapped)) => {
                     let own = userns::sleeping(&own_maps(mapped, maps)?)?;
@@ -182,17 +190,15 @@ impl Trees {
 }
 
 impl Shown {
-    fn of(mount: &Mount, plan: &Plan) -> Result<Self, Error> {
-        let MountKind::Bind { source, .. } = &mount.kind else { return Ok(Self::Inside) };
+    fn of(mount: &Mount, plan: &Plan) -> Self {
+        if !matches!(mount.kind, MountKind::Bind { .. }) {
+            return Self::Inside;
+        }
         match plan.spec.mapped.iter().find(|mapped| mapped.target == mount.target) {
-            Some(mapped) if mapped.users.is_empty() && mapped.groups.is_empty() => Ok(Self::Inside),
-            Some(mapped) => Ok(Self::As(mapped.clone())),
-            None if plan.spec.owned.contains(&mount.target) => Err(Error::Refused(format!(
-                "{}: the container's ids have no power over these files, so that U cannot give them away; say idmap too, by which \
-                 they have, or --userns host",
-                source.display()
-            ))),
-            None => Ok(Self::AsTheyAre),
+            Some(mapped) if mapped.users.is_empty() && mapped.groups.is_empty() => Self::Inside,
+            Some(mapped) => Self::As(mapped.clone()),
+            None if plan.spec.owned.contains(&mount.target) => Self::Given,
+            None => Self::AsTheyAre,
         }
     }
 }
@@ -247,9 +253,13 @@ impl Waiting {
     /// A folder of the host's that all ids can come to, and in which nothing is looked up there; another for each. Not the
     /// old root itself: of several mounts upon that, only the last would be let go with it.
     pub(crate) fn place(self) -> io::Result<Root> {
-        let found = ["/usr", "/etc", "/tmp"].iter().filter_map(|place| Root::open(Path::new(place)).ok());
+        let found = ["/usr", "/etc", "/tmp", "/var", "/bin", "/home"]
+            .iter()
+            .filter_map(|place| Root::open(Path::new(place)).ok());
         let place = found.take(2).nth(usize::from(self == Self::Root));
-        place.ok_or_else(|| io::Error::other("of /usr, /etc and /tmp there are not two folders for mounts to wait in"))
+        place.ok_or_else(|| {
+            io::Error::other("of /usr, /etc, /tmp, /var, /bin and /home there are not two for mounts to wait in")
+        })
     }
 }
 
