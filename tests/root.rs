@@ -135,6 +135,13 @@ fn what_root_binds_is_nobodys_in_its_containers() {
     assert!(told.starts_with("65534:65534\n") && told.matches("denied").count() == 2, "{told}");
     assert_eq!(told.matches("Operation not permitted").count(), 3, "owner, mode, and a device: {told}");
     assert_eq!(std::fs::read_dir(&bound).unwrap().count(), 1);
+    // All power within is none without.
+    let powerful =
+        ["--pid", "host", "--cap-add", "ALL", "--security-opt", "seccomp=unconfined", "--security-opt", "unmask=ALL"];
+    let attempts = "for attempt in 'echo x > /proc/sys/kernel/core_pattern' 'ls /proc/1/root/' 'cat /proc/1/environ' 'kill -0 1' \
+        'mknod /s b 8 0' 'chown 0 /b' 'mount -o bind /b /mnt && ls /mnt'; do sh -c \"$attempt\" && echo \"done: $attempt\"; done; true";
+    let told = all(&env.lrun(&[&["run", "--rm", "-v", &bind], &powerful[..], &[image, "sh", "-c", attempts]].concat()));
+    assert!(told.contains("denied") && !told.contains("done:"), "{told}");
     // With ids mapped they are whose they are on disk, and can be given away there.
     let mapped = |options: &str, command: &str| {
         env.lrun(&["run", "--rm", "-v", &format!("{bind}:{options}"), image, "sh", "-c", command])

@@ -156,8 +156,7 @@ impl Trees {
         Ok(())
     }
 
-    /// The layers of the overlay, in the child. They are attached, since the kernel takes none that are not (before Linux
-    /// 6.14).
+    /// The layers of the overlay, in the child. They are attached, since older kernels take none that are not.
     pub(crate) fn layers(&self) -> io::Result<Option<Layers>> {
         let RootTrees::Overlay { lower, data, folder, upper, work } = &self.root else { return Ok(None) };
         let place = Waiting::Source.place()?;
