@@ -80,6 +80,8 @@ fn roots_containers_have_subordinate_ids_and_their_files_the_images() {
         inside("cat /proc/self/uid_map").split_whitespace().collect::<Vec<_>>(),
         ["0", &first.to_string(), "65536"]
     );
+    let maps = said(&env.lrun(&["inspect", "--format", "{{.HostConfig.IDMappings.UidMap}}", "box"]));
+    assert_eq!(maps, format!("[0:{first}:65536]\n"));
     let upper = std::fs::metadata(env.store.join("containers/box/upper/made")).unwrap();
     assert_eq!((upper.uid(), upper.gid()), (5, 6), "on disk whose it is in the image");
     assert_eq!(said(&env.lrun(&["logs", "box"])), "told\n", "a pipe of the monitor's was opened anew");
@@ -133,6 +135,13 @@ fn what_root_binds_is_nobodys_in_its_containers() {
     assert!(told.starts_with("65534:65534\n") && told.matches("denied").count() == 2, "{told}");
     assert_eq!(told.matches("Operation not permitted").count(), 3, "owner, mode, and a device: {told}");
     assert_eq!(std::fs::read_dir(&bound).unwrap().count(), 1);
+    // All power within is none without.
+    let powerful =
+        ["--pid", "host", "--cap-add", "ALL", "--security-opt", "seccomp=unconfined", "--security-opt", "unmask=ALL"];
+    let attempts = "for attempt in 'echo x > /proc/sys/kernel/core_pattern' 'ls /proc/1/root/' 'cat /proc/1/environ' 'kill -0 1' \
+        'mknod /s b 8 0' 'chown 0 /b' 'mount -o bind /b /mnt && ls /mnt'; do sh -c \"$attempt\" && echo \"done: $attempt\"; done; true";
+    let told = all(&env.lrun(&[&["run", "--rm", "-v", &bind], &powerful[..], &[image, "sh", "-c", attempts]].concat()));
+    assert!(told.contains("denied") && !told.contains("done:"), "{told}");
     // With ids mapped they are whose they are on disk, and can be given away there.
     let mapped = |options: &str, command: &str| {
         env.lrun(&["run", "--rm", "-v", &format!("{bind}:{options}"), image, "sh", "-c", command])
@@ -141,7 +150,13 @@ fn what_root_binds_is_nobodys_in_its_containers() {
     assert_eq!(told, "0:0\n0\n");
     let ids = format!("idmap=uids=0-{}-1;gids=@0-7-1", ROOT_RANGE.0 + 5);
     assert_eq!(said(&mapped(&ids, "stat -c %u:%g /b")), "5:7\n");
-    assert!(all(&mapped("U", "true")).contains("say idmap too"));
+    said(&mapped("U", "stat -c %u:%g /b/public | grep 0:0"));
+    assert_eq!(std::fs::metadata(bound.join("public")).unwrap().uid(), ROOT_RANGE.0, "given to the container");
+    let user = ["-u", "www-data", "-v", &format!("{bind}:U"), image, "touch", "/b/public"];
+    said(&env.lrun(&[&["run", "--rm"], &user[..]].concat()));
+    assert_eq!(std::fs::metadata(bound.join("public")).unwrap().uid(), ROOT_RANGE.0 + 33);
+    std::os::unix::fs::chown(&bound, Some(0), Some(0)).unwrap();
+    std::os::unix::fs::chown(bound.join("public"), Some(0), Some(0)).unwrap();
     said(&env.lrun(&["run", "--rm", "-u", "33:42", "-v", &format!("{bind}:idmap,U"), image, "touch", "/b/public"]));
     let given = std::fs::metadata(&bound).unwrap();
     assert_eq!((given.uid(), given.gid()), (33, 42));

@@ -22,6 +22,7 @@ use crate::idmap::{Extent, IdMap};
 use crate::image_mount;
 use crate::node::{self, Node};
 use crate::overlay::Layers;
+use crate::owner;
 use crate::plan::{Plan, Step};
 use crate::rootfs::Rootfs;
 use crate::spec::{ImageMount, MappedIds, MappedMount, Mount, MountKind, Propagation};
@@ -89,6 +90,8 @@ enum Source {
 enum Shown {
     /// As they are on disk, which is nobody's inside.
     AsTheyAre,
+    /// So too, but they become root's inside, who gives them to the container's user.
+    Given,
     /// As the same numbers inside.
     Inside,
     /// As was said.
@@ -151,6 +154,11 @@ impl Trees {
                 (Some(Source::Image { lower, data, .. }), _) => {
                     [Some(lower), data.as_ref()].into_iter().flatten().try_for_each(|tree| tree.map(namespace))?;
                 }
+                (Some(Source::Tree(tree)), Shown::Given) => {
+                    let root = maps.users.outside(0, 1).zip(maps.groups.outside(0, 1));
+                    let (uid, gid) = root.ok_or_else(|| Error::Refused("U: the container has no root".to_owned()))?;
+                    owner::give_place(&tree.mount, uid, gid).action("give files to the container")?;
+                }
                 (Some(Source::Tree(tree)), Shown::Inside) => tree.map(namespace).map_err(refused)?,
                 (Some(Source::Tree(tree)), Shown::As(mapped)) => {
                     let own = userns::sleeping(&own_maps(mapped, maps)?)?;
@@ -161,7 +169,7 @@ impl Trees {
         Ok(())
     }
 
-    /// The layers of the overlay, in the child.
+    /// The layers of the overlay, in the child. They are attached, since older kernels take none that are not.
     pub(crate) fn layers(&self) -> io::Result<Option<Layers>> {
         let RootTrees::Overlay { lower, data, folder, upper, work } = &self.root else { return Ok(None) };
         let data = data.as_ref().map(Tree::attached).transpose()?;
@@ -201,18 +209,15 @@ impl Trees {
 impl Shown {
     fn of(mount: &Mount, plan: &Plan) -> Result<Self, Error> {
         let MountKind::Bind { source, relabel, .. } = &mount.kind else { return Ok(Self::Inside) };
-        let powerless = |option: &str, what: &str| {
-            Err(Error::Refused(format!(
-                "{}: the container's ids have no power over these files, so that {option} cannot {what}; say idmap too, by which \
-                 they have, or --userns host",
-                source.display()
-            )))
-        };
         match plan.spec.mapped.iter().find(|mapped| mapped.target == mount.target) {
             Some(mapped) if mapped.users.is_empty() && mapped.groups.is_empty() => Ok(Self::Inside),
             Some(mapped) => Ok(Self::As(mapped.clone())),
-            None if plan.spec.owned.contains(&mount.target) => powerless("U", "give them away"),
-            None if relabel.is_some() && plan.spec.selinux.is_some() => powerless("z", "label them"),
+            None if relabel.is_some() && plan.spec.selinux.is_some() => Err(Error::Refused(format!(
+                "{}: the container's ids have no power over these files, so that z cannot label them; say idmap too, by which they \
+                 have, or --userns host",
+                source.display()
+            ))),
+            None if plan.spec.owned.contains(&mount.target) => Ok(Self::Given),
             None => Ok(Self::AsTheyAre),
         }
     }
@@ -269,9 +274,13 @@ impl Waiting {
     /// A folder of the host's that all ids can come to, and in which nothing is looked up there; another for each. Not the
     /// old root itself: of several mounts upon that, only the last would be let go with it.
     pub(crate) fn place(self) -> io::Result<Root> {
-        let found = ["/usr", "/etc", "/tmp"].iter().filter_map(|place| Root::open(Path::new(place)).ok());
+        let found = ["/usr", "/etc", "/tmp", "/var", "/bin", "/home"]
+            .iter()
+            .filter_map(|place| Root::open(Path::new(place)).ok());
         let place = found.take(2).nth(usize::from(self == Self::Root));
-        place.ok_or_else(|| io::Error::other("of /usr, /etc and /tmp there are not two folders for mounts to wait in"))
+        place.ok_or_else(|| {
+            io::Error::other("of /usr, /etc, /tmp, /var, /bin and /home there are not two for mounts to wait in")
+        })
     }
 }
 

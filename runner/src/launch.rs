@@ -62,18 +62,27 @@ fn start<'a>(
     if !plan.host.is_root || plan.user_namespace.is_none() {
         return try_with(plan, aftermath, warn);
     }
+    // Root of a user namespace has no host's ids to be warned of.
+    let tell = |why: &str, warn: &mut dyn FnMut(&str)| {
+        if userns::is_initial() {
+            warn(&format!("the container has the host's ids: {why}; --userns host asks for that"));
+        }
+    };
     if join::is_of_host(plan)? {
+        if plan.spec.joined.others().next().is_some_and(|other| matches!(other, join::Other::File(_))) {
+            tell("the namespace that it joins is the host's", warn);
+        }
         return try_with(&plan.with_host_ids()?, aftermath, warn);
     }
     let why = match (try_with(plan, aftermath, warn), plan.user_namespace) {
         (Err(Error::Unmapped(why)), Some(Shape::Auto)) => why,
-        // The overlay has its own say about layers with other ids (Linux 5.19).
-        (Err(Error::Child { stage: Stage::Rootfs, source, .. }), Some(Shape::Auto)) => {
-            format!("the root file system cannot be mounted with others ({source})")
+        // By the kernel's age alone: no image may bring its container to the host's ids.
+        (Err(Error::Child { stage: Stage::Rootfs, .. }), Some(Shape::Auto)) if root_ids::too_old().is_some() => {
+            root_ids::too_old().unwrap_or_default()
         }
         (other, _) => return other,
     };
-    warn(&format!("the container has the host's ids: {why}; --userns host asks for that"));
+    tell(&why, warn);
     try_with(&plan.with_host_ids()?, aftermath, warn)
 }
 

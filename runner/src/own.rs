@@ -50,8 +50,8 @@ pub(crate) struct Purpose<'a> {
 
 /// Mounts the root where it waits to become the root; where the kernel refuses an overlay, a copy that is made for it.
 ///
-/// `trees` are where its files show with other ids than on disk. There a refusal is an error: with the host's ids, which are
-/// tried next, it leads to the copy.
+/// `trees` are where its files show with other ids than on disk. There a refusal is an error: a place whose files can be shown so
+/// is one that overlays are made in.
 pub(crate) fn mount(
     rootfs: &Rootfs,
     layers: Option<&Layers>,
@@ -78,7 +78,8 @@ pub(crate) fn mount(
             let layers = layers.ok_or(io::ErrorKind::InvalidInput)?;
             let error = match overlay::make(layers, ephemeral, label) {
                 Ok(overlay) => return mounted(waiting(overlay, mountpoint)?, false, None),
-                Err(error) if trees.is_some() || !is_refusal(&error) => return Err(error),
+                Err(error) if trees.is_some() => return Err(explained(upper, error)),
+                Err(error) if !is_refusal(&error) => return Err(error),
                 Err(error) => error,
             };
             if ephemeral && read_only {

@@ -2,7 +2,7 @@
 //! system is entered.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, chownat, fstat, openat, statat};
@@ -13,15 +13,19 @@ use crate::target::{Root, file_type};
 
 /// Changes the owner of all that is at a place of the root.
 pub(crate) fn give(root: &Root, path: &Path, uid: u32, gid: u32) -> io::Result<()> {
+    give_place(&root.place(path)?, uid, gid)
+}
+
+/// Changes the owner of what is open as a place, and of all that is in it.
+pub(crate) fn give_place(place: &OwnedFd, uid: u32, gid: u32) -> io::Result<()> {
     let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
-    let place = root.place(path)?;
-    chownat(&place, "", uid, gid, AtFlags::EMPTY_PATH).map_err(explain)?;
-    if file_type(&place)? != FileType::Directory {
+    chownat(place, "", uid, gid, AtFlags::EMPTY_PATH).map_err(explain)?;
+    if file_type(place)? != FileType::Directory {
         return Ok(());
     }
-    let device = fstat(&place)?.st_dev;
+    let device = fstat(place)?.st_dev;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let folder = openat(&place, ".", flags, Mode::empty())?;
+    let folder = openat(place, ".", flags, Mode::empty())?;
     let entries = names(&folder)?;
     // A stack instead of recursion: the depth is that of what the caller mounts.
     let mut stack = vec![(folder, entries)];

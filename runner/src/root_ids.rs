@@ -75,6 +75,13 @@ pub fn attempt(folder: &Path) -> Result<Maps, Error> {
     Ok(maps)
 }
 
+/// Why this kernel's overlay takes no layers with other ids, if it does not.
+pub(crate) fn too_old() -> Option<String> {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let is_old = KernelVersion::parse(&release).is_some_and(|kernel| (kernel.major, kernel.minor) < LAYERS);
+    is_old.then(|| format!("layers of an overlay have other ids from Linux 5.19 on, and this is {release}"))
+}
+
 fn texts() -> [String; 2] {
     [SUBUID, SUBGID].map(|file| std::fs::read_to_string(file).unwrap_or_default())
 }

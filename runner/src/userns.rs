@@ -59,8 +59,7 @@ pub enum Mapping {
 
 /// Whether this is root outside of all user namespaces.
 pub fn is_real_root() -> bool {
-    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    Uid::effective().is_root() && map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
+    Uid::effective().is_root() && is_initial()
 }
 
 impl fmt::Display for Mapping {
@@ -300,6 +299,12 @@ pub(crate) fn become_root(may_set_groups: bool) -> nix::Result<()> {
     let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
     nix::unistd::setresgid(gid, gid, gid)?;
     nix::unistd::setresuid(uid, uid, uid)
+}
+
+/// Whether this process is outside of all user namespaces but the first, whose ids are the machine's.
+pub(crate) fn is_initial() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
 }
 
 /// A user namespace with these maps and nobody in it, for mounts whose files show with its ids.

@@ -119,6 +119,7 @@ pub(super) fn inspected(found: &Found) -> Value {
             "UTSMode": mode(own.uts, joined.uts.as_ref()),
             "CgroupnsMode": mode(own.cgroup, joined.cgroup.as_ref()),
             "UsernsMode": joined.user.as_ref().map_or_else(String::new, |other| mode(false, Some(other))),
+            "IDMappings": id_maps(pid),
             "AutoRemove": spec.ephemeral,
             "ReadonlyRootfs": spec.read_only,
             "RestartPolicy": { "Name": policy, "MaximumRetryCount": times },
@@ -127,6 +128,15 @@ pub(super) fn inspected(found: &Found) -> Value {
     });
     limits(&mut value["HostConfig"], spec);
     value
+}
+
+/// Which ids of the host those of a running container are, `INSIDE:HOST:COUNT` each.
+fn id_maps(pid: i32) -> Value {
+    let map = |file: &str| -> Vec<String> {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        text.lines().map(|line| line.split_ascii_whitespace().collect::<Vec<_>>().join(":")).collect()
+    };
+    json!({ "UidMap": map("uid_map"), "GidMap": map("gid_map") })
 }
 
 /// The limits of `inspect`, in the units of the flags; 0 and empty for none.

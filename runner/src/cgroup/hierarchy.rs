@@ -30,11 +30,6 @@ impl Hierarchy {
         Self::parse(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?).ok_or(GroupError::NoHierarchy)
     }
 
-    /// The group of a process.
-    pub(crate) fn group_of(process: i32) -> Result<PathBuf, GroupError> {
-        Ok(Self::of(process)?.own)
-    }
-
     /// Whether version 1 holds a controller.
     pub(crate) fn holds(controller: &str) -> bool {
         Self::find().is_ok_and(|hierarchy| hierarchy.held.iter().any(|name| name == controller))

@@ -199,7 +199,7 @@ impl Made {
         match group.add(0) {
             // One that has handed its controllers down has no processes itself: its init has made groups below it.
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy && *group == self.group() => {
-                let below = Hierarchy::group_of(first).map_err(io::Error::other)?;
+                let below = Group::of(first).map_err(io::Error::other)?;
                 Group::at(below).add(0)
             }
             // From a login's session only systemd may move a process to where the user's groups are.
