@@ -213,4 +213,11 @@ fn ids_of_a_containers_own_are_no_other_containers() {
     assert!(all(&quiet).contains("4294967295") && quiet.stderr.is_empty(), "{}", all(&quiet));
     let refused = without_range(&env, &[&["run", "--rm", "--userns", "auto", image], &map[..]].concat());
     assert!(all(&refused).contains("usermod --add-subuids"), "{}", all(&refused));
+    // Nor on a file system that cannot show its files with other ids.
+    let script = "mkdir ram && mount -t ramfs none ram && cp \"$(command -v lrun)\" ram && lrun run --rm --rootfs ram /lrun --version";
+    let output = env.command("unshare").args(["--mount", "sh", "-c", script]).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        said(&output).starts_with("lrun ") && told.contains("has the host's ids: the kernel does not show the files")
+    );
 }
