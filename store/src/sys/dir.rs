@@ -10,8 +10,10 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RawDir, Stat, Timespec, Timestamps, Uid};
+use rustix::io::Errno;
 
 /// An open directory.
 #[derive(Debug)]
@@ -87,7 +89,30 @@ impl Dir {
     /// A nameless file in this directory (`O_TMPFILE`), readable and writable, gone when closed.
     pub fn nameless(&self) -> io::Result<File> {
         let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
-        Ok(rustix::fs::openat(&self.0, ".", flags, Mode::from_raw_mode(0o600))?.into())
+        match rustix::fs::openat(&self.0, ".", flags, Mode::from_raw_mode(0o600)) {
+            // NFS and FUSE make none, and neither did the overlay before Linux 6.1.
+            Err(Errno::OPNOTSUPP) => self.unnamed(),
+            other => Ok(other?.into()),
+        }
+    }
+
+    /// The same by a name that is taken away at once.
+    fn unnamed(&self) -> io::Result<File> {
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        loop {
+            let name = format!("unnamed-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            match rustix::fs::openat(&self.0, name.as_str(), flags, Mode::from_raw_mode(0o600)) {
+                // Of a process that was killed.
+                Err(Errno::EXIST) => {}
+                Err(error) => return Err(error.into()),
+                Ok(file) => match self.unlink(name.as_bytes()) {
+                    // A collector has taken it for a left-over.
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => return Ok(file.into()),
+                },
+            }
+        }
     }
 
     /// What `name` is, without following a symbolic link.
@@ -262,6 +287,20 @@ mod tests {
         for name in ["", ".", "..", "a/b", "/etc", "a\0b"] {
             let error = dir.make_dir(name.as_bytes(), 0o755).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn nameless_files_leave_no_name_behind() {
+        use std::io::{Read, Seek, Write};
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = Dir::open(scratch.path()).unwrap();
+        for mut file in [dir.nameless().unwrap(), dir.unnamed().unwrap()] {
+            file.write_all(b"kept").unwrap();
+            file.rewind().unwrap();
+            let mut text = String::new();
+            file.read_to_string(&mut text).unwrap();
+            assert_eq!((text.as_str(), dir.entries().unwrap().len()), ("kept", 0));
         }
     }
 
