@@ -47,8 +47,12 @@ impl Group {
         let controllers = resources::controllers(&settings);
         let own = members.hierarchy.group_of(&folder(first.id)).ok_or(GroupError::Ended)?;
         let path = if scope::sockets(runtime).is_empty() {
-            let base = members.hierarchy.place(&own, &controllers)?;
-            base.join(format!("{PREFIX}{}-{}", wish.name, first.started))
+            let name = format!("{PREFIX}{}-{}", wish.name, first.started);
+            // An earlier command's, or the container would go one deeper with each.
+            match own.ancestors().find(|group| group.file_name() == Some(name.as_ref())) {
+                Some(made) => made.to_path_buf(),
+                None => members.hierarchy.place(&own, &controllers)?.join(name),
+            }
         } else {
             let runner = stat(first.id, 4).ok().and_then(|id| id.parse().ok()).ok_or(GroupError::Ended)?;
             let scope = members.scope_around(runner, &wish.name, runtime)?;
