@@ -116,7 +116,7 @@ fn roots_containers_have_subordinate_ids_and_their_files_the_images() {
         told.split_whitespace().nth(1).unwrap().parse::<u32>().unwrap()
     };
     assert_eq!((shown(&["--network", "container:box"]), shown(&["--privileged"])), (first, 0));
-    assert_eq!(shown(&["--userns", "host"]), 0);
+    assert_eq!((shown(&["--privileged", "--userns", "private"]), shown(&["--userns", "host"])), (first, 0));
     said(&env.lrun(&["rm", "-f", "-t", "0", "box"]));
     assert_eq!(std::fs::read_dir(env.store.join("containers")).unwrap().count(), 0);
 }
@@ -211,8 +211,10 @@ fn ids_of_a_containers_own_are_no_other_containers() {
     assert!(info(env.lrun(&["info", "--format", "json"])).contains(&format!("{} ", ROOT_RANGE.0)));
     let quiet = without_range(&env, &[&["run", "--rm", "--userns", "host", image], &map[..]].concat());
     assert!(all(&quiet).contains("4294967295") && quiet.stderr.is_empty(), "{}", all(&quiet));
-    let refused = without_range(&env, &[&["run", "--rm", "--userns", "auto", image], &map[..]].concat());
-    assert!(all(&refused).contains("usermod --add-subuids"), "{}", all(&refused));
+    for asked in ["auto", "private"] {
+        let refused = without_range(&env, &[&["run", "--rm", "--userns", asked, image], &map[..]].concat());
+        assert!(!refused.status.success() && all(&refused).contains("usermod --add-subuids"), "{}", all(&refused));
+    }
     // Nor on a file system that cannot show its files with other ids.
     let script = "mkdir ram && mount -t ramfs none ram && cp \"$(command -v lrun)\" ram && lrun run --rm --rootfs ram /lrun --version";
     let output = env.command("unshare").args(["--mount", "sh", "-c", script]).output().unwrap();

@@ -77,6 +77,7 @@ pub fn spec(
             time: arguments.timens,
         },
         user_namespace: user_namespace(arguments)?,
+        insists_on_ids: arguments.userns == UserNamespaceArgument::Private,
         capabilities,
         granted: capability::named(&arguments.cap_add)? & capabilities,
         apparmor: security.apparmor,
@@ -160,6 +161,7 @@ fn user_namespace(arguments: &RunArguments) -> Result<UserNamespace, Failure> {
                 .into())
         }
         UserNamespaceArgument::Usual
+        | UserNamespaceArgument::Private
         | UserNamespaceArgument::Other(_)
         | UserNamespaceArgument::Auto(_)
         | UserNamespaceArgument::KeepId { .. } => Ok(UserNamespace::Own(shape(arguments))),
@@ -171,9 +173,10 @@ pub fn shape(arguments: &RunArguments) -> Shape {
     let (uid, gid, size) = match arguments.userns {
         UserNamespaceArgument::KeepId { uid, gid, size } => (uid, gid, size),
         UserNamespaceArgument::Auto(size) => return Shape::Range { users: 0, groups: 0, size },
-        UserNamespaceArgument::Usual | UserNamespaceArgument::Host | UserNamespaceArgument::Other(_) => {
-            return Shape::Auto;
-        }
+        UserNamespaceArgument::Usual
+        | UserNamespaceArgument::Private
+        | UserNamespaceArgument::Host
+        | UserNamespaceArgument::Other(_) => return Shape::Auto,
     };
     let user = uid.unwrap_or_else(|| rustix::process::getuid().as_raw());
     let group = gid.unwrap_or_else(|| rustix::process::getgid().as_raw());

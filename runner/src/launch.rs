@@ -68,19 +68,23 @@ fn start<'a>(
             warn(&format!("the container has the host's ids: {why}; --userns host asks for that"));
         }
     };
+    let can_do_without = plan.user_namespace == Some(Shape::Auto) && !plan.spec.insists_on_ids;
     if join::is_of_host(plan)? {
+        if !can_do_without {
+            return Err(unmapped("the namespace that it joins is the host's"));
+        }
         if plan.spec.joined.others().next().is_some_and(|other| matches!(other, join::Other::File(_))) {
             tell("the namespace that it joins is the host's", warn);
         }
         return try_with(&plan.with_host_ids()?, aftermath, warn);
     }
-    let why = match (try_with(plan, aftermath, warn), plan.user_namespace) {
-        (Err(Error::Unmapped(why)), Some(Shape::Auto)) => why,
+    let why = match try_with(plan, aftermath, warn) {
+        Err(Error::Unmapped(why)) if can_do_without => why,
         // By the kernel's age alone: no image may bring its container to the host's ids.
-        (Err(Error::Child { stage: Stage::Rootfs, .. }), Some(Shape::Auto)) if root_ids::too_old().is_some() => {
+        Err(Error::Child { stage: Stage::Rootfs, .. }) if can_do_without && root_ids::too_old().is_some() => {
             root_ids::too_old().unwrap_or_default()
         }
-        (other, _) => return other,
+        other => return other,
     };
     tell(&why, warn);
     try_with(&plan.with_host_ids()?, aftermath, warn)

@@ -42,6 +42,8 @@ pub struct Spec {
     pub joined: Joined,
     /// User namespace.
     pub user_namespace: UserNamespace,
+    /// Whether real root's container is not to be started where it cannot have other ids than the host's.
+    pub insists_on_ids: bool,
     /// Capabilities of root inside, one bit each; also the bounding set.
     pub capabilities: u64,
     /// Those of them that a user who is not root has too, ambient ones, so that programs keep them.
@@ -138,6 +140,7 @@ impl Default for Spec {
             hostname: String::new(),
             network: Network::None,
             user_namespace: UserNamespace::Own(Shape::Auto),
+            insists_on_ids: false,
             capabilities: DEFAULT_CAPABILITIES,
             granted: 0,
             no_new_privileges: false,

@@ -41,6 +41,7 @@ pub(super) fn wanted(arguments: &RunArguments, store: &Path) -> Result<Option<Wa
     let (user, _) = match &arguments.userns {
         UserNamespaceArgument::Other(other) => look(other)?,
         UserNamespaceArgument::Usual
+        | UserNamespaceArgument::Private
         | UserNamespaceArgument::Host
         | UserNamespaceArgument::Auto(_)
         | UserNamespaceArgument::KeepId { .. } => (None, None),
@@ -71,7 +72,8 @@ impl Wanted {
             }
             return Ok(own);
         };
-        if arguments.userns == UserNamespaceArgument::Host && rustix::process::geteuid().is_root() {
+        let is_root = rustix::process::geteuid().is_root();
+        if arguments.userns == UserNamespaceArgument::Host && is_root {
             // Power over the others' namespaces it has without their ids.
             return Ok(own);
         }
@@ -82,7 +84,9 @@ impl Wanted {
             UserNamespace::Own(Shape::Auto | Shape::Range { .. }) => UserNamespaceArgument::Usual,
             UserNamespace::Host => UserNamespaceArgument::Host,
         };
-        if is_said && bridge::shape(arguments) != bridge::shape(&own) {
+        let is_hosts = own.userns == UserNamespaceArgument::Host && is_root;
+        let is_other = is_said && bridge::shape(arguments) != bridge::shape(&own);
+        if is_other || arguments.userns == UserNamespaceArgument::Private && is_hosts {
             let name = &first.name;
             return Err(format!(
                 "--userns: who joins the container {name} has its user namespace and its ids; leave --userns out"

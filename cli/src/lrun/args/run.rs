@@ -146,7 +146,7 @@ pub struct RunArguments {
 
     /// User namespace: host (root is you), keep-id[:uid=N,gid=N,size=N] (you are you, root is another), container:NAME or ns:PATH;
     /// by root private (subordinate ids, the default), auto[:size=N] (such as no other container has) or host
-    #[arg(long, value_name = "MODE", value_parser = user_namespace, default_value = "private", hide_default_value = true, overrides_with = "userns")]
+    #[arg(long, value_name = "MODE", value_parser = user_namespace, default_value = "", hide_default_value = true, overrides_with = "userns")]
     pub userns: UserNamespaceArgument,
 
     /// Let nothing be reached but what such rules name; read and executed (ro), or changed too (rw)
@@ -345,8 +345,10 @@ pub(super) fn entrypoint(text: &OsStr) -> Vec<OsString> {
 pub enum UserNamespaceArgument {
     /// That of a container or a file.
     Other(NamespaceArgument),
-    /// Nothing was said: that of root's containers where it can have one, else as [`Self::Host`].
+    /// Nothing was said: as [`Self::Private`], and by root, where that cannot be, as [`Self::Host`].
     Usual,
+    /// One of its own. By root with subordinate ids alone; by others as [`Self::Host`].
+    Private,
     /// Root's is the host's. That of others has root as the caller, and other ids are the caller's subordinate ids; it is what
     /// podman calls the host's.
     Host,
@@ -388,7 +390,8 @@ pub enum PullPolicy {
 
 pub(super) fn user_namespace(text: &str) -> Result<UserNamespaceArgument, String> {
     match text {
-        "" | "private" => Ok(UserNamespaceArgument::Usual),
+        "" => Ok(UserNamespaceArgument::Usual),
+        "private" => Ok(UserNamespaceArgument::Private),
         "host" => Ok(UserNamespaceArgument::Host),
         "nomap" => Err(
             "in such a namespace the caller does not exist, and could not read its own store; give host or keep-id; \
