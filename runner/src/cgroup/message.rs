@@ -2,11 +2,15 @@
 
 /// A value of a message, of the types that our calls have.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Value {
+pub(crate) enum Value {
     /// `s`.
     Text(String),
     /// `b`.
     Flag(bool),
+    /// `i`.
+    Signed(i32),
+    /// `u`.
+    Short(u32),
     /// `t`.
     Number(u64),
     /// `ay`.
@@ -51,6 +55,14 @@ impl Body {
             Value::Flag(flag) => {
                 self.signature("b");
                 self.number(u32::from(*flag));
+            }
+            Value::Signed(number) => {
+                self.signature("i");
+                self.number(number.cast_unsigned());
+            }
+            Value::Short(number) => {
+                self.signature("u");
+                self.number(*number);
             }
             Value::Number(number) => {
                 self.signature("t");

@@ -41,6 +41,8 @@ pub use usage::Usage;
 
 use crate::sys::process;
 pub(crate) use hierarchy::Hierarchy;
+pub(crate) use message::Value;
+pub(crate) use properties::parsed;
 
 /// The group in a scope that runner and keeper are in.
 const MONITOR: &str = "monitor";

@@ -9,7 +9,7 @@ const SECOND: u64 = 1_000_000;
 
 impl Resources {
     /// The properties for what is said. Limits of disks have none here: theirs name devices by path.
-    pub(super) fn properties(&self) -> Vec<(&'static str, Value)> {
+    pub(super) fn properties<'a>(&self) -> Vec<(&'a str, Value)> {
         let mut properties = Vec::new();
         let mut add = |name, value| properties.push((name, value));
         let most = |value: u64| Value::Number(if value == 0 { u64::MAX } else { value });
@@ -45,6 +45,23 @@ impl Resources {
             add("TasksMax", Value::Number(u64::try_from(pids).ok().filter(|&pids| pids > 0).unwrap_or(u64::MAX)));
         }
         properties
+    }
+}
+
+/// A value of a property as annotations have it (GVariant's text format): `true`, `'text'`, `uint64 5`, `-5`. `None` for others.
+pub(crate) fn parsed(text: &str) -> Option<Value> {
+    let quoted =
+        |quote: char| text.strip_prefix(quote)?.strip_suffix(quote).filter(|text| !text.contains([quote, '\\']));
+    if let Some(text) = quoted('\'').or_else(|| quoted('"')) {
+        return Some(Value::Text(text.to_owned()));
+    }
+    match text.split_once(' ').unwrap_or(("int32", text)) {
+        (_, "true") => Some(Value::Flag(true)),
+        (_, "false") => Some(Value::Flag(false)),
+        ("int32", number) => number.parse().ok().map(Value::Signed),
+        ("uint32", number) => number.parse().ok().map(Value::Short),
+        ("uint64", number) => number.parse().ok().map(Value::Number),
+        _ => None,
     }
 }
 
@@ -90,5 +107,15 @@ mod tests {
             ]
         );
         assert_eq!((mask("x"), mask("")), (None, None));
+    }
+
+    #[test]
+    fn a_property_is_read_with_its_type() {
+        let told = ["true", "'a b'", "\"x\"", "uint64 10000000", "uint32 3", "37", "int32 -1"].map(parsed);
+        let text = |text: &str| Some(Value::Text(text.to_owned()));
+        let numbers = [Value::Number(10_000_000), Value::Short(3), Value::Signed(37), Value::Signed(-1)].map(Some);
+        assert_eq!(told[..3], [Some(Value::Flag(true)), text("a b"), text("x")]);
+        assert_eq!(told[3..], numbers);
+        assert_eq!(["", "['a']", "uint64 x", "'a", "@as []"].map(parsed), [const { None }; 5]);
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::scope;
-use super::{Group, GroupError, Resources, is_slice};
+use super::{Group, GroupError, Resources, Value, is_slice};
 
 /// A scope, by its name.
 #[derive(Debug, Clone, Copy)]
@@ -15,16 +15,24 @@ pub(crate) struct Unit<'a> {
 }
 
 impl Unit<'_> {
-    /// Makes it below a slice, with limits and a process in it; returns its group.
+    /// Makes it below a slice, with limits, further properties and a process in it; returns its group.
     ///
     /// # Errors
     /// [`GroupError`].
-    pub(crate) fn start(self, slice: &str, process: i32, resources: &Resources) -> Result<Group, GroupError> {
+    pub(crate) fn start(
+        self,
+        slice: &str,
+        process: i32,
+        resources: &Resources,
+        further: &[(String, Value)],
+    ) -> Result<Group, GroupError> {
         if !is_slice(slice) {
             let reason = format!("{slice:?} is no slice, NAME.slice");
             return Err(GroupError::Manager { unit: self.name.to_owned(), reason });
         }
-        scope::start(self.name, Some(slice), process, resources.properties(), self.runtime).map(Group::at)
+        let mut properties = resources.properties();
+        properties.extend(further.iter().map(|(name, value)| (name.as_str(), value.clone())));
+        scope::start(self.name, Some(slice), process, properties, self.runtime).map(Group::at)
     }
 
     /// Changes its limits, as far as they are said.

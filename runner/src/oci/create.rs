@@ -105,7 +105,7 @@ pub fn create(containers: &Containers, wish: &Wish<'_>) -> Result<Created, Error
     }
     let mut orders = mounts::orders(&config, &bundle)?;
     let makes_devices = userns::is_real_root() && !namespaces.is_own(libc::CLONE_NEWUSER);
-    let place = Place::of(wish.manager, wish.id, &config.linux.cgroups_path)?;
+    let place = Place::of(wish.manager, wish.id, &config.linux.cgroups_path, &config.annotations)?;
     let rules = device_rules::program(&config.linux.resources.devices)?.filter(|_| makes_devices);
     let device_program = rules.as_deref().and_then(|rules| place.device_program(rules));
     // Where no program can watch, no node works but those that are provided.

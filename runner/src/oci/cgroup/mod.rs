@@ -1,6 +1,7 @@
 //! The control group of a container, in the version 2 hierarchy (`cgroups(7)`): made by ourselves at a path, or asked of
 //! systemd as a scope.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -13,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub(super) use limits::Limits;
 
 use super::config::Resources;
-use crate::cgroup::{Group, GroupError, Hierarchy, Unit};
+use crate::cgroup::{Group, GroupError, Hierarchy, Unit, Value, parsed};
 use crate::error::{Action, Error};
 use crate::sys::bpf::{DeviceProgram, Instruction};
 use crate::userns;
@@ -22,6 +23,8 @@ use crate::userns;
 const HIERARCHY: &str = "/sys/fs/cgroup";
 /// Its type, as `statfs(2)` tells it (`linux/magic.h`).
 const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
+/// Begins annotations that are properties of the scope.
+const PROPERTY: &str = "org.systemd.property.";
 /// Controllers that groups on the way have to pass on.
 const CONTROLLERS: [&str; 7] = ["cpuset", "cpu", "io", "memory", "pids", "hugetlb", "rdma"];
 
@@ -44,8 +47,8 @@ pub(super) enum Place {
     None,
     /// At a path.
     Folder(PathBuf),
-    /// In a slice, as a scope of this name.
-    Scope { slice: String, unit: String },
+    /// In a slice, as a scope of this name and with these properties.
+    Scope { slice: String, unit: String, properties: Vec<(String, Value)> },
 }
 
 /// A control group that was made.
@@ -63,18 +66,24 @@ pub(super) fn is_unified() -> bool {
 }
 
 impl Place {
-    /// As a bundle has it: `wish` is its `cgroupsPath`.
+    /// As a bundle has it: `wish` is its `cgroupsPath`; annotations are properties of the scope, where their names say so.
     ///
     /// # Errors
     /// [`Error::Refused`].
-    pub(super) fn of(manager: Manager, id: &str, wish: &str) -> Result<Self, Error> {
+    pub(super) fn of(
+        manager: Manager,
+        id: &str,
+        wish: &str,
+        annotations: &BTreeMap<String, String>,
+    ) -> Result<Self, Error> {
         let refused = |reason: &str| Err(Error::Refused(format!("linux.cgroupsPath {wish:?} {reason}")));
         match manager {
             Manager::Disabled => Ok(Self::None),
             Manager::Systemd => {
                 let slice = if userns::is_real_root() { "system.slice" } else { "user.slice" };
+                let properties = properties(annotations)?;
                 if wish.is_empty() {
-                    return Ok(Self::Scope { slice: slice.to_owned(), unit: format!("lrun-{id}.scope") });
+                    return Ok(Self::Scope { slice: slice.to_owned(), unit: format!("lrun-{id}.scope"), properties });
                 }
                 let parts: Vec<&str> = wish.split(':').collect();
                 let [own, prefix, name] = parts[..] else {
@@ -89,7 +98,7 @@ impl Place {
                 }
                 let slice = if own.is_empty() { slice } else { own }.to_owned();
                 let unit = if prefix.is_empty() { format!("{name}.scope") } else { format!("{prefix}-{name}.scope") };
-                Ok(Self::Scope { slice, unit })
+                Ok(Self::Scope { slice, unit, properties })
             }
             Manager::Cgroupfs => {
                 let wish = if wish.is_empty() { id } else { wish };
@@ -141,8 +150,8 @@ impl Place {
                 }
                 Made { folder: path.clone(), scope: None }
             }
-            Self::Scope { slice, unit } => {
-                let group = of_systemd(unit).start(slice, process, &limits.shared)?;
+            Self::Scope { slice, unit, properties } => {
+                let group = of_systemd(unit).start(slice, process, &limits.shared, properties)?;
                 Made { folder: group.path().to_path_buf(), scope: Some(unit.clone()) }
             }
         };
@@ -225,6 +234,21 @@ impl Made {
     }
 }
 
+/// The properties of a scope that annotations name, as crun and runc know them.
+fn properties(annotations: &BTreeMap<String, String>) -> Result<Vec<(String, Value)>, Error> {
+    let own = annotations.iter().filter_map(|(name, value)| Some((name.strip_prefix(PROPERTY)?, value)));
+    own.map(|(name, text)| {
+        let value = parsed(text).filter(|_| name.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+        let value = value.ok_or_else(|| {
+            Error::Refused(format!(
+                "annotation {PROPERTY}{name}: {text:?} is not understood; true, 'text', 5 and uint64 5 are"
+            ))
+        })?;
+        Ok((name.to_owned(), value))
+    })
+    .collect()
+}
+
 /// The limits of a bundle.
 ///
 /// # Errors
@@ -280,8 +304,8 @@ mod tests {
     use super::*;
 
     fn scope(wish: &str) -> Option<(String, String)> {
-        match Place::of(Manager::Systemd, "box", wish) {
-            Ok(Place::Scope { slice, unit }) => Some((slice, unit)),
+        match Place::of(Manager::Systemd, "box", wish, &BTreeMap::new()) {
+            Ok(Place::Scope { slice, unit, .. }) => Some((slice, unit)),
             _ => None,
         }
     }
@@ -299,9 +323,17 @@ mod tests {
     }
 
     #[test]
+    fn annotations_are_properties_of_the_scope_where_they_are_understood() {
+        let of = |value: &str| properties(&BTreeMap::from([(format!("{PROPERTY}KillSignal"), value.to_owned())]));
+        assert_eq!(of("37").unwrap(), [("KillSignal".to_owned(), Value::Signed(37))]);
+        assert!(of("SIGTERM").unwrap_err().to_string().contains("KillSignal"));
+        assert_eq!(properties(&BTreeMap::from([("other".to_owned(), "x".to_owned())])).unwrap(), []);
+    }
+
+    #[test]
     fn a_path_does_not_lead_upwards() {
-        assert!(Place::of(Manager::Cgroupfs, "box", "/a/../../b").is_err());
-        let place = Place::of(Manager::Cgroupfs, "box", "").unwrap();
+        assert!(Place::of(Manager::Cgroupfs, "box", "/a/../../b", &BTreeMap::new()).is_err());
+        let place = Place::of(Manager::Cgroupfs, "box", "", &BTreeMap::new()).unwrap();
         assert!(matches!(place, Place::Folder(path) if path == Path::new("/sys/fs/cgroup/box")));
     }
 }

@@ -140,7 +140,7 @@ impl Process {
     /// Reads the file of `exec --process`.
     ///
     /// # Errors
-    /// As for [`Config::read`].
+    /// As for [`Config::read`](super::Config::read).
     pub fn read(path: &Path) -> Result<Self, Error> {
         read_json(path)
     }
