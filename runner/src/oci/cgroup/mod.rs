@@ -45,8 +45,10 @@ pub enum Manager {
 pub(super) enum Place {
     /// Nowhere.
     None,
-    /// At a path.
+    /// At a path that the bundle names.
     Folder(PathBuf),
+    /// By the name of the container, or with a number behind it: another below another `--root` may have the same.
+    Own(PathBuf),
     /// In a slice, as a scope of this name and with these properties.
     Scope { slice: String, unit: String, properties: Vec<(String, Value)> },
 }
@@ -101,7 +103,9 @@ impl Place {
                 Ok(Self::Scope { slice, unit, properties })
             }
             Manager::Cgroupfs => {
-                let wish = if wish.is_empty() { id } else { wish };
+                if wish.is_empty() {
+                    return Ok(Self::Own(Path::new(HIERARCHY).join(id)));
+                }
                 if Path::new(wish).components().any(|component| component == Component::ParentDir) {
                     return refused("leads upwards");
                 }
@@ -139,16 +143,16 @@ impl Place {
                     limits.names().join(", ")
                 )));
             }
-            Self::Folder(path) => {
-                match make_folders(path) {
-                    Ok(()) => {}
+            Self::Folder(path) | Self::Own(path) => {
+                let is_named = matches!(self, Self::Folder(_));
+                match if is_named { make_folders(path).map(|()| path.clone()) } else { make_new(path) } {
+                    Ok(folder) => Made { folder, scope: None },
                     Err(_) if limits.is_empty() && devices.is_none() => return Ok(None),
                     Err(error) => {
                         let told = format!("cannot make the control group {}: {error}", path.display());
                         return Err(Error::Refused(told));
                     }
                 }
-                Made { folder: path.clone(), scope: None }
             }
             Self::Scope { slice, unit, properties } => {
                 let group = of_systemd(unit).start(slice, process, &limits.shared, properties)?;
@@ -286,10 +290,7 @@ fn set(group: &Group, limits: &Limits) -> Result<(), Error> {
 fn make_folders(path: &Path) -> io::Result<()> {
     let mut here = PathBuf::from(HIERARCHY);
     for name in path.strip_prefix(HIERARCHY).unwrap_or(path) {
-        for controller in CONTROLLERS {
-            // Each for itself: what is not there or not allowed shows when its limit is set.
-            let _ = fs::write(here.join("cgroup.subtree_control"), format!("+{controller}"));
-        }
+        pass_on(&here);
         here.push(name);
         match fs::create_dir(&here) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
@@ -297,6 +298,30 @@ fn make_folders(path: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Makes a group that is not there yet.
+fn make_new(path: &Path) -> io::Result<PathBuf> {
+    pass_on(Path::new(HIERARCHY));
+    let mut number = 0;
+    loop {
+        let mut place = path.as_os_str().to_owned();
+        if number > 0 {
+            place.push(format!(".{number}"));
+        }
+        match fs::create_dir(&place) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < 1000 => number += 1,
+            made => return made.map(|()| place.into()),
+        }
+    }
+}
+
+/// Has a group pass on the controllers that it has.
+fn pass_on(group: &Path) {
+    for controller in CONTROLLERS {
+        // Each for itself: what is not there or not allowed shows when its limit is set.
+        let _ = fs::write(group.join("cgroup.subtree_control"), format!("+{controller}"));
+    }
 }
 
 #[cfg(test)]
@@ -332,8 +357,10 @@ mod tests {
 
     #[test]
     fn a_path_does_not_lead_upwards() {
+        let named = Place::of(Manager::Cgroupfs, "box", "/a/b", &BTreeMap::new()).unwrap();
+        assert!(matches!(named, Place::Folder(path) if path == Path::new("/sys/fs/cgroup/a/b")));
         assert!(Place::of(Manager::Cgroupfs, "box", "/a/../../b", &BTreeMap::new()).is_err());
         let place = Place::of(Manager::Cgroupfs, "box", "", &BTreeMap::new()).unwrap();
-        assert!(matches!(place, Place::Folder(path) if path == Path::new("/sys/fs/cgroup/box")));
+        assert!(matches!(place, Place::Own(path) if path == Path::new("/sys/fs/cgroup/box")));
     }
 }
