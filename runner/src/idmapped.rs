@@ -118,7 +118,12 @@ impl Trees {
     /// # Errors
     /// [`Error::Child`] for what is not there.
     pub(crate) fn open(plan: &Plan, rootfs: &Rootfs) -> Result<Self, Error> {
-        let root = RootTrees::open(rootfs).map_err(|source| failed(Stage::Rootfs, Path::new(""), source))?;
+        let root = RootTrees::open(rootfs).map_err(|source| match source.kind() {
+            io::ErrorKind::PermissionDenied if !userns::is_initial() => {
+                Error::Unmapped(format!("root of this user namespace has no power over the mounts around ({source})"))
+            }
+            _ => failed(Stage::Rootfs, Path::new(""), source),
+        })?;
         let mounts =
             plan.steps.iter().filter_map(|step| if let Step::Mount(mount) = step { Some(mount) } else { None });
         let (mut sources, mut shown) = (Vec::new(), Vec::new());

@@ -24,6 +24,8 @@ pub(crate) fn make(root: &Root, channel: &Channel) -> io::Result<OwnedFd> {
     rustix::pty::unlockpt(&outer)?;
     // By the pair itself (TIOCGPTPEER), not by a path that the image could have prepared.
     let inner = rustix::pty::ioctl_tiocgptpeer(&outer, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+    // The streams are the caller's still. By the parent alone it could come after the command has looked.
+    copy_size(outer.as_fd());
     channel.give(&outer)?;
     Ok(inner)
 }

@@ -99,10 +99,11 @@ fn ranges(text: &str, owner: &str) -> SubordinateRanges {
 }
 
 fn usual(texts: &[String; 2], file: &'static str) -> Result<IdMap, IdMapError> {
-    let owned = OWNERS.iter().map(|owner| ranges(text(texts, file), owner)).find(|ranges| !ranges.is_empty());
+    let mut owned = OWNERS.iter().map(|owner| (owner, ranges(text(texts, file), owner)));
     let (first, last) = unused(texts);
-    let owned = owned.ok_or(IdMapError::NoRootRange { file, first, last })?;
-    Ok(IdMap(owned.lay(0, USUAL, 0)))
+    let (owner, owned) =
+        owned.find(|(_, ranges)| !ranges.is_empty()).ok_or(IdMapError::NoRootRange { file, first, last })?;
+    Ok(IdMap(userns::here(owner, owned, file)?.lay(0, USUAL, 0)))
 }
 
 fn dealt_out(text: &str) -> SubordinateRanges {

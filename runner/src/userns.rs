@@ -97,20 +97,33 @@ pub(crate) fn subordinates() -> Result<(SubordinateRanges, SubordinateRanges), I
     if let Some(helper) = HELPERS.into_iter().find(|helper| find_program(helper).is_none()) {
         return Err(IdMapError::NoHelper(helper));
     }
-    let ranges = |file: &'static str, map: &str| {
+    let ranges = |file: &'static str| {
         let text = std::fs::read_to_string(file).unwrap_or_default();
         let ranges = SubordinateRanges::parse(&text, &name, uid);
         if ranges.is_empty() {
             return Err(IdMapError::NoRange { user: name.clone(), file });
         }
-        let here = std::fs::read_to_string(map).map_or_else(|_| ranges.clone(), |map| ranges.within(&map));
-        if here.is_empty() { Err(IdMapError::NotHere(name.clone())) } else { Ok(here) }
+        here(&name, ranges, file)
     };
-    let both = (ranges(SUBUID, "/proc/self/uid_map")?, ranges(SUBGID, "/proc/self/gid_map")?);
+    let both = (ranges(SUBUID)?, ranges(SUBGID)?);
     if rustix::thread::no_new_privs().unwrap_or(false) {
         return Err(IdMapError::NoNewPrivileges);
     }
     Ok(both)
+}
+
+/// Those of the ranges that `file` gives to `owner` which exist in the user namespace of this process.
+///
+/// # Errors
+/// [`IdMapError::NotHere`].
+pub(crate) fn here(owner: &str, ranges: SubordinateRanges, file: &str) -> Result<SubordinateRanges, IdMapError> {
+    let map = if file == SUBGID { "/proc/self/gid_map" } else { "/proc/self/uid_map" };
+    // Without a /proc nothing tells, and the kernel will.
+    let here = match std::fs::read_to_string(map) {
+        Ok(map) => ranges.within(&map),
+        Err(_) => ranges,
+    };
+    if here.is_empty() { Err(IdMapError::NotHere(owner.to_owned())) } else { Ok(here) }
 }
 
 /// Enters a user and a mount namespace of the process's own, as their root. Where the caller has no subordinate range,

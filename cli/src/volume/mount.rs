@@ -388,8 +388,11 @@ fn image(name: &str, subpath: &str, target: &str, options: &Options, whole: &str
     if options.recursive.is_some() || options.propagation.is_some() || options.relabel.is_some() {
         return Err(VolumeError::option("bind, propagation or z", whole));
     }
-    if options.owned.is_some() || options.ids.is_some() {
-        return Err(VolumeError::option("U or idmap", whole));
+    if options.owned.is_some() {
+        return Err(VolumeError::option("U", whole));
+    }
+    if options.ids.is_some() {
+        return Err(VolumeError::option("idmap", whole));
     }
     Ok(Mount {
         kind: MountKind::Image { name: name.into(), subpath: subpath.into() },
