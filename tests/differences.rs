@@ -118,7 +118,9 @@ fn by(way: &str, env: &Env, image: &str, flags: &[String]) -> Output {
         "as podman" => env.command(env.scratch.join("podman")).args(&line).args(script).output().unwrap(),
         _ => {
             if before == "forgets" {
-                std::fs::remove_dir_all(env.store.join("starts")).unwrap();
+                // Nothing is remembered of an index that has just changed.
+                std::thread::sleep(std::time::Duration::from_millis(150));
+                let _ = std::fs::remove_dir_all(env.store.join("starts"));
             }
             if before == "without holder" {
                 std::fs::remove_file(env.scratch.join("run/lrun/holder")).unwrap();
