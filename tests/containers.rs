@@ -162,6 +162,11 @@ fn flags_do_what_podmans_do() {
     assert_eq!(run(&["--security-opt", "seccomp=unconfined"], "grep Seccomp: /proc/1/status"), "Seccomp:\t0\n");
     let own = env.user.clone().unwrap().uid.to_string();
     assert_eq!(run(&["--userns", "keep-id"], "id -u"), format!("{own}\n"));
+    // By a line of its own in the image's passwd, which is then closed.
+    assert_eq!(
+        run(&["--userns", "keep-id", "--read-only"], "id -un; touch /etc/x 2>/dev/null || echo closed"),
+        "lstest\nclosed\n"
+    );
 
     let host = said(&std::process::Command::new("readlink").arg("/proc/self/ns/net").output().unwrap());
     assert_eq!(run(&["--network", "host"], "readlink /proc/self/ns/net"), host);

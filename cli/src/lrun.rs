@@ -28,10 +28,12 @@ mod info;
 mod inspect;
 mod join;
 mod logs;
+mod make;
 pub(crate) mod moment;
 mod monitor;
 mod pause;
 mod port;
+mod provide;
 mod prune;
 mod ps;
 mod remake;
@@ -53,7 +55,7 @@ mod wait;
 
 use clap::CommandFactory;
 
-pub use self::run::become_store;
+pub use self::provide::become_store;
 use crate::exit::Exit;
 use crate::manual;
 use crate::report::Failure;

@@ -1,30 +1,29 @@
 //! The child: root of fresh namespaces, until it has made itself the container's command.
 
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use nix::sched::CloneFlags;
-use nix::unistd::{Gid, Uid};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::process::{DumpableBehavior, Signal};
-use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::attach::Masks;
 use crate::channel::{Channel, Heard};
+use crate::command::Command;
 use crate::error::Stage;
-use crate::identity::{self, Identity};
+use crate::identity;
 use crate::idmap::IdMap;
 use crate::idmapped::Trees;
 use crate::overlay::Layers;
 use crate::own::{self, Mounted, Purpose};
 use crate::plan::{Plan, Refused, Step};
+use crate::power::give_up_power;
 use crate::rootfs::Rootfs;
 use crate::spec::{LandlockRule, Mount, MountKind, Network, Spec};
 use crate::sys::landlock::Ruleset;
-use crate::sys::{network, process, seccomp};
+use crate::sys::{network, process};
 use crate::target::{Kind, Root, file_type};
 use crate::{attach, guard, init, lsm, owner, pty, refusal, upper, userns};
 
@@ -144,10 +143,6 @@ fn become_container(orders: &Orders<'_>) -> Result<std::convert::Infallible, Fai
 
     let workdir = root.ensure(&spec.cwd, Kind::Directory).during(Stage::Workdir, &spec.cwd)?;
     drop(masks);
-    // A directory of the caller's stays as it is.
-    if let (Some(account), Rootfs::Overlay { .. } | Rootfs::Own { .. }) = (&spec.account, rootfs) {
-        identity::enter(&root, account).during(Stage::User, &spec.user)?;
-    }
     run_command(plan, channel, root, workdir, terminal, may_set_groups)
 }
 
@@ -323,6 +318,9 @@ fn take(
         }
         Step::Mask(path) => masks.hide(root, path).during(Stage::Mask, path),
         Step::ReadOnly(path) => attach::read_only(root, path).during(Stage::ReadOnly, path),
+        // A directory of the caller's stays as it is.
+        Step::Account(_) if matches!(orders.rootfs, Rootfs::Directory(_)) => Ok(()),
+        Step::Account(account) => identity::enter(root, account).during(Stage::User, &orders.plan.spec.user),
         Step::ReadOnlyRoot => attach::read_only_root(root).during(Stage::ReadOnly, "/"),
         Step::Hostname(name) => nix::unistd::sethostname(name).during(Stage::Hostname, name),
         Step::Loopback => match network::loopback_up() {
@@ -396,140 +394,4 @@ fn landlock(root: &Root, rules: &[LandlockRule]) -> Result<Option<Ruleset>, Fail
         ruleset.allow(place, is_directory, rule.writing).during(Stage::Landlock, &rule.path)?;
     }
     Ok(Some(ruleset))
-}
-
-/// Bounding set, ids, no_new_privs, seccomp, capabilities: in the order in which each is still allowed.
-fn give_up_power(
-    plan: &Plan,
-    channel: &Channel,
-    identity: &Identity,
-    may_set_groups: bool,
-    landlock: Option<Ruleset>,
-) -> Result<(), Failure> {
-    let kept = plan.spec.capabilities;
-    let is_kept = |number: u32| number < 64 && kept & (1 << number) != 0;
-    for number in 0..=plan.host.last_capability {
-        if !is_kept(number) {
-            drop_from_bounding_set(number).during(Stage::Capabilities, "")?;
-        }
-    }
-    // Through the change of ids, so that the filter can still be installed without no_new_privs.
-    rustix::thread::set_keep_capabilities(true).during(Stage::Capabilities, "")?;
-    if may_set_groups {
-        let groups: Vec<Gid> = identity.groups.iter().map(|&gid| Gid::from_raw(gid)).collect();
-        match nix::unistd::setgroups(&groups) {
-            Err(nix::errno::Errno::EPERM) if refusal::keeps_groups() => {
-                channel.warn(refusal::KEPT_GROUPS).during(Stage::User, "")?;
-            }
-            other => other.during(Stage::User, "")?,
-        }
-    }
-    let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
-    let explain = |errno| match errno {
-        nix::errno::Errno::EINVAL => io::Error::other("the container has no such id; `lrun info` shows which it has"),
-        other => other.into(),
-    };
-    nix::unistd::setresgid(gid, gid, gid).map_err(explain).during(Stage::User, format!("with group {gid}"))?;
-    nix::unistd::setresuid(uid, uid, uid).map_err(explain).during(Stage::User, format!("{uid}"))?;
-    let have = rustix::thread::capabilities(None).during(Stage::Capabilities, "")?;
-    let set = |effective, permitted, inheritable| {
-        let sets = CapabilitySets { effective, permitted, inheritable };
-        rustix::thread::set_capabilities(None, sets).during(Stage::Capabilities, "")
-    };
-    set(have.permitted, have.permitted, have.inheritable)?;
-    if plan.spec.no_new_privileges {
-        rustix::thread::set_no_new_privs(true).during(Stage::Capabilities, "")?;
-    }
-    if let Some(rules) = landlock {
-        rules.enforce().during(Stage::Landlock, "")?;
-    }
-    if !plan.seccomp.is_empty() {
-        seccomp::install(&plan.seccomp).during(Stage::Seccomp, "")?;
-    }
-    // A user that is not root has only what was added by name, as podman has it, and that as ambient ones, which its
-    // programs keep; programs with file capabilities still gain theirs.
-    let granted = if identity.uid == 0 { u64::MAX } else { plan.spec.granted };
-    let own = have.permitted & CapabilitySet::from_bits_retain(kept & granted);
-    let ambient = if identity.uid == 0 { CapabilitySet::empty() } else { own };
-    rustix::thread::clear_ambient_capability_set().during(Stage::Capabilities, "")?;
-    if !ambient.is_empty() {
-        set(have.permitted, have.permitted, ambient)?;
-        for capability in ambient.iter() {
-            rustix::thread::configure_capability_in_ambient_set(capability, true).during(Stage::Capabilities, "")?;
-        }
-    }
-    set(own, own, ambient)
-}
-
-pub(crate) fn drop_from_bounding_set(number: u32) -> io::Result<()> {
-    match CapabilitySet::from_bits(1 << number) {
-        Some(capability) => Ok(rustix::thread::remove_capability_from_bounding_set(capability)?),
-        None => Err(io::Error::other(format!("the kernel has a capability {number} that this program does not know"))),
-    }
-}
-
-/// A program with its arguments and environment, ready for exec.
-pub(crate) struct Command {
-    paths: Vec<CString>,
-    arguments: Vec<CString>,
-    environment: Vec<CString>,
-}
-
-impl Command {
-    pub(crate) fn new(args: &[OsString], env: &[OsString], home: Option<&str>) -> Self {
-        let mut environment = env.to_vec();
-        let has = |name: &str| env.iter().any(|variable| variable.as_bytes().starts_with(name.as_bytes()));
-        if !has("HOME=") {
-            environment.push(format!("HOME={}", home.unwrap_or("/")).into());
-        }
-        let path = env.iter().rev().find_map(|variable| variable.as_bytes().strip_prefix(b"PATH="));
-        let program = args.first().map(|word| word.as_bytes()).unwrap_or_default();
-        let paths = if program.contains(&b'/') {
-            vec![program.to_vec()]
-        } else {
-            let folders = path.unwrap_or(b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-            folders.split(|&byte| byte == b':').map(|folder| [folder, b"/", program].concat()).collect()
-        };
-        let strings = |words: Vec<OsString>| {
-            // A NUL within a word ends it: nothing behind it could reach the program anyway.
-            let cut = |word: OsString| word.into_vec().into_iter().take_while(|&byte| byte != 0).collect::<Vec<u8>>();
-            words.into_iter().filter_map(|word| CString::new(cut(word)).ok()).collect::<Vec<_>>()
-        };
-        Self {
-            paths: strings(paths.into_iter().map(OsString::from_vec).collect()),
-            arguments: strings(args.to_vec()),
-            environment: strings(environment),
-        }
-    }
-
-    pub(crate) fn name(&self) -> String {
-        self.arguments.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
-    }
-
-    /// Whether there is such a program that this user may execute; else the error that exec would meet.
-    pub(crate) fn look(&self) -> io::Result<()> {
-        let mut told = io::Error::from_raw_os_error(nix::libc::ENOENT);
-        for path in &self.paths {
-            match rustix::fs::access(path.as_c_str(), rustix::fs::Access::EXEC_OK) {
-                Ok(()) => return Ok(()),
-                Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => {}
-                Err(error) => told = error.into(),
-            }
-        }
-        Err(told)
-    }
-
-    /// Tries each place of PATH; tells the error that matters most, one that is not "not found".
-    pub(crate) fn execute(&self) -> io::Error {
-        let mut told = io::Error::from_raw_os_error(nix::libc::ENOENT);
-        for path in &self.paths {
-            let Err(errno) = nix::unistd::execve(path, &self.arguments, &self.environment);
-            match errno {
-                nix::errno::Errno::ENOENT | nix::errno::Errno::ENOTDIR => {}
-                nix::errno::Errno::EACCES => told = errno.into(),
-                _ => return errno.into(),
-            }
-        }
-        told
-    }
 }

@@ -12,7 +12,7 @@ use crate::host::Host;
 use crate::idmap::Shape;
 use crate::join::Other;
 use crate::seccomp::{BpfInstruction, default_program};
-use crate::spec::{Mount, MountKind, Network, Propagation, Seccomp, Spec, UserNamespace};
+use crate::spec::{Account, Mount, MountKind, Network, Propagation, Seccomp, Spec, UserNamespace};
 use crate::sysctl;
 
 /// Devices of the host that every container sees, by node.
@@ -94,6 +94,8 @@ pub enum Step {
     Mask(PathBuf),
     /// Nothing to change.
     ReadOnly(PathBuf),
+    /// Give the user lines in the image's passwd and group, if it has none there.
+    Account(Account),
     /// The root itself is not to be changed.
     ReadOnlyRoot,
     /// The host name.
@@ -251,6 +253,9 @@ fn steps(spec: &Spec, is_network_apart: bool) -> Result<Vec<Step>, Error> {
     steps.extend(READ_ONLY.iter().filter(kept).filter(own).map(|path| Step::ReadOnly(path.into())));
     steps.extend(MASKED.iter().filter(kept).filter(own).map(|path| Step::Mask(path.into())));
     steps.extend(spec.masks.iter().cloned().map(Step::Mask));
+    if let Some(account) = &spec.account {
+        steps.push(Step::Account(account.clone()));
+    }
     if spec.read_only {
         steps.push(Step::ReadOnlyRoot);
     }

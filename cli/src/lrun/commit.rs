@@ -8,7 +8,7 @@ use lrun::state::Record;
 use serde_json::{Value, json};
 
 use super::args::CommitArguments;
-use super::run::lstore_program;
+use super::provide::lstore_program;
 use super::select::containers;
 use super::variables;
 use super::visit::layers;

@@ -3,7 +3,8 @@
 use std::io::Write;
 
 use super::args::RunArguments;
-use super::run::{exit_of, make, remove_with_volumes};
+use super::make::make;
+use super::run::{exit_of, remove_with_volumes};
 use super::volumes::named_by;
 use crate::env::Environment;
 use crate::exit::Exit;

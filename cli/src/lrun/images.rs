@@ -7,7 +7,7 @@ use lrun::spec::{ImageMount, MountKind, Spec};
 use lstore::Start;
 
 use super::args::RunArguments;
-use super::run::{again, provide, shape};
+use super::provide::{again, provide, shape};
 use crate::bridge;
 use crate::global::Global;
 use crate::report::Failure;

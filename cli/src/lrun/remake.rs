@@ -11,7 +11,7 @@ use lstore::manifest::RunConfig;
 
 use super::args::{NetworkArgument, RemakeArguments, RunArguments};
 use super::folder::Folder;
-use super::run::label;
+use super::make::label;
 use super::{device, etc, uplink, variables, volumes};
 use crate::bridge;
 use crate::capability;

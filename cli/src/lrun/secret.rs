@@ -15,7 +15,7 @@ use super::args::{
     SecretArgument, SecretCommand, SecretCreateArguments, SecretInspectArguments, SecretListArguments,
     SecretRemoveArguments,
 };
-use super::run::label;
+use super::make::label;
 use crate::env::Environment;
 use crate::exit::Exit;
 use crate::global::Global;

@@ -9,7 +9,7 @@ use lrun::visit::Visited;
 
 use super::folder::Folder;
 use super::images;
-use super::run::provide_again;
+use super::provide::provide_again;
 use crate::bridge;
 use crate::global::Global;
 use crate::report::Failure;

@@ -15,7 +15,7 @@ use super::args::{
     VolumeCommand, VolumeCreateArguments, VolumeInspectArguments, VolumeListArguments, VolumePruneArguments,
     VolumeRemoveArguments,
 };
-use super::run::label;
+use super::make::label;
 use super::select::containers;
 use super::stop::{lock, stop_one};
 use super::volumes::{remove, users, volumes};
