@@ -45,11 +45,7 @@ pub(crate) fn keep_apart() -> io::Result<()> {
     let own = pidfd_open(getpid(), PidfdFlags::empty())?;
     nix::sched::setns(own, CloneFlags::CLONE_NEWNS)?;
     apart()?;
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_RECURSIVE
-        | OpenTreeFlags::AT_EMPTY_PATH;
-    let root = open_tree(&here, "", flags)?;
+    let root = copy_tree(&here)?;
     attach(&root, &here)?;
     // Not by another chroot: the root of the namespace is where those come to who join it, and must be the container's.
     pivot(&root)
@@ -250,8 +246,9 @@ pub(crate) fn volume(root: &Root, mount: &Mount, source: Option<OwnedFd>, label:
             let place = volume_place(root, &mount.target, Kind::Directory)?;
             let (data, is_first) = match source {
                 None => {
-                    let is_first = volumes::begin(&volumes::open(folder).map_err(told)?, *copies, root, &place);
-                    (open_source(&folder.join(volumes::DATA), false)?, is_first.map_err(told)?)
+                    let opened = volumes::open(folder).map_err(told)?;
+                    let is_first = volumes::begin(&opened, *copies, root, &place).map_err(told)?;
+                    (open_source(&folder.join(volumes::DATA), false)?, is_first)
                 }
                 // With other ids than on disk. Attached, since of what is not there can be no further mount.
                 Some(folder) => {

@@ -8,10 +8,11 @@
 use std::io;
 
 use nix::sys::signal::{SigSet, Signal, kill};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
 use nix::unistd::Pid;
 
 use crate::channel::Channel;
+use crate::init::reap;
 use crate::sys::process::{self, Fork};
 
 /// What it ends with after it was told to end all.
@@ -47,13 +48,8 @@ fn serve(command: Pid, signals: &SigSet) -> i32 {
             }
             Err(_) => continue,
         }
-        loop {
-            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(id, code)) if id == command => return code,
-                Ok(WaitStatus::Signaled(id, signal, _)) if id == command => return 128 + signal as i32,
-                Ok(WaitStatus::StillAlive) | Err(_) => break,
-                Ok(_) => {}
-            }
+        if let Some(code) = reap(command) {
+            return code;
         }
     }
 }

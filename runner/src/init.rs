@@ -41,13 +41,20 @@ fn serve(command: Pid, signals: &SigSet) -> i32 {
             let _ = kill(command, signal);
             continue;
         }
-        loop {
-            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(id, code)) if id == command => return code,
-                Ok(WaitStatus::Signaled(id, signal, _)) if id == command => return 128 + signal as i32,
-                Ok(WaitStatus::StillAlive) | Err(_) => break,
-                Ok(_) => {}
-            }
+        if let Some(code) = reap(command) {
+            return code;
+        }
+    }
+}
+
+/// Takes note of the children that have ended; the exit status if the command is among them, as shells tell it.
+pub(crate) fn reap(command: Pid) -> Option<i32> {
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(id, code)) if id == command => return Some(code),
+            Ok(WaitStatus::Signaled(id, signal, _)) if id == command => return Some(128 + signal as i32),
+            Ok(WaitStatus::StillAlive) | Err(_) => return None,
+            Ok(_) => {}
         }
     }
 }

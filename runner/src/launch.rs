@@ -81,9 +81,7 @@ fn start<'a>(
     let why = match try_with(plan, aftermath, warn) {
         Err(Error::Unmapped(why)) if can_do_without => why,
         // By the kernel's age alone: no image may bring its container to the host's ids.
-        Err(Error::Child { stage: Stage::Rootfs, .. }) if can_do_without && root_ids::too_old().is_some() => {
-            root_ids::too_old().unwrap_or_default()
-        }
+        Err(error @ Error::Child { stage: Stage::Rootfs, .. }) if can_do_without => root_ids::too_old().ok_or(error)?,
         other => return other,
     };
     tell(&why, warn);

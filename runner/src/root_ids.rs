@@ -62,11 +62,8 @@ pub fn free(size: u32, taken: &[Shape]) -> Result<Shape, IdMapError> {
 pub fn attempt(folder: &Path) -> Result<Maps, Error> {
     let unmapped = |error: &dyn std::fmt::Display| Error::Unmapped(error.to_string());
     let maps = maps(Shape::Auto).map_err(|error| unmapped(&error))?;
-    let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    if KernelVersion::parse(&release).is_some_and(|kernel| (kernel.major, kernel.minor) < LAYERS) {
-        return Err(unmapped(&format!(
-            "layers of an overlay have other ids from Linux 5.19 on, and this is {release}"
-        )));
+    if let Some(why) = too_old() {
+        return Err(unmapped(&why));
     }
     // A store that is to be will be where its nearest folder is.
     let there = folder.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("/"));

@@ -41,8 +41,8 @@ pub(super) fn make(
 pub(super) fn alone(wish: &Wish, holder: bool, environment: &Environment) -> Result<Group, Failure> {
     let runtime = environment.runtime_folder();
     if holder && !rustix::process::geteuid().is_root() {
-        // Root has none, and must stay where its power is. Started now if there is none: it outlives the container, and must not be in its group. What goes wrong is told by
-        // the start.
+        // Root has none, and must stay where its power is. Started now if there is none: it outlives the container, and must
+        // not be in its group. What goes wrong is told by the start.
         let _ = lrun::holder::join(&lrun::holder::folder(runtime.as_deref()));
     }
     Ok(Group::make(wish, runtime.as_deref()).map_err(lrun::Error::from)?)

@@ -130,8 +130,8 @@ pub(super) fn lstore_program(global: &Global, path: &Path) -> (PathBuf, Command)
     let program = store_program();
     let mut command = Command::new(&program);
     command.arg("--root").arg(path);
-    if let Some(placement) = global.placement {
-        command.arg(format!("--placement={}", super::super::lstore::context::placement(placement)));
+    if let Some(wanted) = global.placement {
+        command.arg(format!("--placement={}", placement(wanted)));
     }
     if global.quiet {
         command.arg("--quiet");

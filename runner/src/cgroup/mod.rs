@@ -317,9 +317,9 @@ impl Group {
 
     /// Kills what is in it, and removes it with what was made below. What the kernel keeps is swept by a later command.
     pub fn remove(&self) {
-        let _ = std::fs::write(self.0.join("cgroup.kill"), "1");
+        let _ = self.kill();
         for _ in 0..PATIENCE.0 {
-            match remove_tree(&self.0) {
+            match self.remove_all() {
                 // Processes that have ended and are not reaped.
                 Err(error) if error.kind() == io::ErrorKind::ResourceBusy => std::thread::sleep(PATIENCE.1),
                 _ => return,
@@ -364,21 +364,6 @@ impl Group {
         let text = self.text("memory.events").unwrap_or_default();
         let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
         count.is_some_and(|count| count.trim() != "0")
-    }
-}
-
-/// Removes a group; where that is refused, first those that the container has made below.
-fn remove_tree(group: &Path) -> io::Result<()> {
-    match std::fs::remove_dir(group) {
-        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
-            let below =
-                std::fs::read_dir(group)?.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-            for entry in below {
-                remove_tree(&entry.path())?;
-            }
-            std::fs::remove_dir(group)
-        }
-        other => other,
     }
 }
 

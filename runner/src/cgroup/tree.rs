@@ -31,18 +31,19 @@ impl Group {
         fs::write(self.path().join("cgroup.kill"), "1")
     }
 
-    /// Removes it and those below it, in which no process is left.
+    /// Removes it, and where that is refused first those below it, in which no process is left.
     ///
     /// # Errors
     /// EBUSY while there is one.
     pub(crate) fn remove_all(&self) -> io::Result<()> {
-        for below in self.children() {
-            below.remove_all()?;
-        }
-        match fs::remove_dir(self.path()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        let remove = || match fs::remove_dir(self.path()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        };
+        remove().or_else(|_| {
+            self.children().iter().try_for_each(Self::remove_all)?;
+            remove()
+        })
     }
 
     /// One below it, made where it is missing.
