@@ -158,7 +158,7 @@ pub fn create(containers: &Containers, wish: &Wish<'_>) -> Result<Created, Error
     // Before the clone, so that no signal is lost; the child resets its own.
     let signals = watch_signals()?;
     let (parent, to_parent) = Channel::pair().action("make a channel")?;
-    let Cloned::Parent { id, pidfd } = namespaces.enter()? else {
+    let Cloned::Parent { id, pidfd } = namespaces.enter(process.oom_score_adj)? else {
         drop((parent, console));
         child::run(Orders {
             config: &config,

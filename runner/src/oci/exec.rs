@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -11,13 +11,14 @@ use nix::sched::CloneFlags;
 use nix::sys::signalfd::SignalFd;
 use rustix::process::{Signal, pidfd_send_signal};
 
-use super::become_process::{Confinement, Way};
+use super::become_process::{Confinement, Places, Way};
 use super::cgroup::Made;
 use super::check;
 use super::config::Process;
 use super::create::failure;
 use super::namespaces::enter_by;
 use super::placement::{keep_to, numbers};
+use super::procfs::Procfs;
 use super::seccomp;
 use super::state::{Found, Status};
 use crate::channel::{Channel, Heard};
@@ -118,7 +119,12 @@ pub fn exec(container: &Found, wish: &Wish<'_>, warn: &mut dyn FnMut(&str)) -> R
     let affinity = wish.process.exec_cpu_affinity.clone().unwrap_or_default();
     let processors = |list: &str| numbers(list, "process.execCPUAffinity");
     let (initial, last) = (processors(&affinity.initial)?, processors(&affinity.last)?);
+    // Looked at from here, for inside the container decides what is at /proc.
+    let procfs = confinement.has_label().then(Procfs::here).transpose().action("open /proc")?;
+    let groups = fs::read(format!("/proc/{}/setgroups", container.record.process.id));
+    let may_set_groups = groups.action("look whether groups may be chosen")?.starts_with(b"allow");
     let join = || {
+        Procfs::set_score(wish.process.oom_score_adj)?;
         keep_to(&initial).during(Stage::Schedule, "")?;
         if let (Some(made), Some(group)) = (&container.record.cgroup, &group) {
             made.enter(group, container.record.process.id).during(Stage::Join, group.path())?;
@@ -128,7 +134,7 @@ pub fn exec(container: &Found, wish: &Wish<'_>, warn: &mut dyn FnMut(&str)) -> R
     };
     let Cloned::Parent { id, pidfd } = enter_by(join, 0)? else {
         drop((parent, console));
-        become_command(wish, &confinement, own, &child)
+        become_command(wish, &Orders { confinement: &confinement, own, procfs, may_set_groups }, &child)
     };
     drop(child);
     let mut terminal = None;
@@ -176,8 +182,19 @@ fn own_namespaces(id: i32) -> io::Result<i32> {
     Ok(own)
 }
 
-fn become_command(wish: &Wish<'_>, confinement: &Confinement, own: i32, channel: &Channel) -> ! {
-    let failure = match on_the_way(wish, confinement, own, channel) {
+/// What the command's process is given besides the wish.
+struct Orders<'a> {
+    confinement: &'a Confinement,
+    /// The container's namespaces that are not the caller's, as `CLONE_NEW*`.
+    own: i32,
+    /// That of the outside, where a label is to be written.
+    procfs: Option<Procfs>,
+    /// Whether the groups of the container's processes may be chosen.
+    may_set_groups: bool,
+}
+
+fn become_command(wish: &Wish<'_>, orders: &Orders<'_>, channel: &Channel) -> ! {
+    let failure = match on_the_way(wish, orders, channel) {
         Err(failure) => failure,
         Ok(never) => match never {},
     };
@@ -185,28 +202,23 @@ fn become_command(wish: &Wish<'_>, confinement: &Confinement, own: i32, channel:
     process::exit_now(1)
 }
 
-fn on_the_way(
-    wish: &Wish<'_>,
-    confinement: &Confinement,
-    own: i32,
-    channel: &Channel,
-) -> Result<std::convert::Infallible, Failure> {
-    let process = wish.process;
-    let has_user_namespace = own & libc::CLONE_NEWUSER != 0;
-    let may_set_groups = fs::read("/proc/self/setgroups").is_ok_and(|text| text.starts_with(b"allow"));
+fn on_the_way(wish: &Wish<'_>, orders: &Orders<'_>, channel: &Channel) -> Result<std::convert::Infallible, Failure> {
+    let (process, confinement, may_set_groups) = (wish.process, orders.confinement, orders.may_set_groups);
+    let has_user_namespace = orders.own & libc::CLONE_NEWUSER != 0;
     if has_user_namespace {
         userns::become_root(may_set_groups).during(Stage::Identity, "")?;
     }
     prepare().during(Stage::Identity, "")?;
-    if let Some(score) = process.oom_score_adj {
-        fs::write("/proc/self/oom_score_adj", score.to_string()).during(Stage::OomScore, score.to_string())?;
-    }
+    let label = match &orders.procfs {
+        Some(procfs) => confinement.open_label(procfs)?,
+        None => None,
+    };
     let root = Root::own().during(Stage::Join, "")?;
     nix::unistd::setsid().during(Stage::Terminal, "")?;
     let terminal = if process.terminal { Some(pty::make(&root, channel).during(Stage::Terminal, "")?) } else { None };
     let workdir = root.directory(&process.cwd).during(Stage::Workdir, &process.cwd)?;
     let way =
         Way { process, confinement, preserved: wish.preserved, may_set_groups, owns_terminal: !has_user_namespace };
-    let command = way.begin(root, workdir, terminal)?;
+    let command = way.begin(Places { root, workdir, label }, terminal, &[channel.as_fd()])?;
     Err(way.end(&command, channel))
 }

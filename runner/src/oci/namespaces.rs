@@ -9,6 +9,7 @@ use nix::libc;
 use nix::sched::CloneFlags;
 
 use super::config::{Linux, Namespace};
+use super::procfs::Procfs;
 use crate::channel::Channel;
 use crate::child::{During, Failure};
 use crate::error::{Action, Error, Stage};
@@ -87,11 +88,17 @@ impl Namespaces {
         self.is_new(flag) || self.there.iter().any(|(known, _)| *known == flag)
     }
 
-    /// Makes the container's process in them, a child of this one.
+    /// Whether the container's process begins where another process of ours has been before.
+    pub(super) fn are_joined(&self) -> bool {
+        !self.there.is_empty() || self.is_new(libc::CLONE_NEWTIME)
+    }
+
+    /// Makes the container's process in them, a child of this one, and how soon it ends where memory is short if
+    /// [`Self::are_joined`].
     ///
     /// # Errors
     /// Those of the kernel.
-    pub(super) fn enter(&self) -> Result<Cloned, Error> {
+    pub(super) fn enter(&self, score: Option<i32>) -> Result<Cloned, Error> {
         // Made by the child itself when it is in its control group.
         let flags = self.new & !(libc::CLONE_NEWCGROUP | libc::CLONE_NEWTIME);
         let made = |error: io::Error| {
@@ -101,10 +108,10 @@ impl Namespaces {
                 Error::Parent { action: "make namespaces", source: error }
             }
         };
-        if self.there.is_empty() && !self.is_new(libc::CLONE_NEWTIME) {
+        if !self.are_joined() {
             return clone3(flags, None).map_err(made);
         }
-        enter_by(|| self.join(), flags)
+        enter_by(|| Procfs::set_score(score).and_then(|()| self.join()), flags)
     }
 
     /// Joins those that are there.
@@ -128,7 +135,8 @@ impl Namespaces {
         if self.is_new(libc::CLONE_NEWTIME) {
             nix::sched::unshare(CloneFlags::from_bits_retain(libc::CLONE_NEWTIME)).during(Stage::Join, "time")?;
             if !self.offsets.is_empty() {
-                std::fs::write("/proc/self/timens_offsets", &self.offsets).during(Stage::Join, "timeOffsets")?;
+                let procfs = Procfs::here().during(Stage::Join, "timeOffsets")?;
+                procfs.write("self/timens_offsets", &self.offsets).during(Stage::Join, "timeOffsets")?;
             }
         }
         Ok(())

@@ -178,9 +178,14 @@ pub fn make_inheritable(number: RawFd) -> io::Result<()> {
 /// Closes every descriptor from 3 on but those given. For a fork that will end by [`exit_now`], in which no owner of a
 /// closed descriptor runs again.
 pub fn close_all_but<'a>(keep: impl Iterator<Item = BorrowedFd<'a>>) {
-    let mut keep: Vec<RawFd> = keep.map(|fd| fd.as_raw_fd()).filter(|&fd| fd > 2).collect();
+    close_from(3, keep);
+}
+
+/// As [`close_all_but`], from another descriptor on; also for a fork that executes a program.
+pub fn close_from<'a>(first: RawFd, keep: impl Iterator<Item = BorrowedFd<'a>>) {
+    let mut first = first.max(3);
+    let mut keep: Vec<RawFd> = keep.map(|fd| fd.as_raw_fd()).filter(|&fd| fd >= first).collect();
     keep.sort_unstable();
-    let mut first = 3;
     for fd in keep.into_iter().chain([RawFd::MAX]) {
         if fd > first {
             // SAFETY: see above: the owners of these descriptors exist in the parent, and here only as a memory.
