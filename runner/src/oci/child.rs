@@ -1,7 +1,7 @@
 //! The container's process: from the clone to where it waits to be started, and on.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::libc;
@@ -61,6 +61,13 @@ pub(super) struct Trees {
     pub(super) root: OwnedFd,
     /// Those of the binds, in the order of all mounts.
     pub(super) sources: Vec<Option<OwnedFd>>,
+}
+
+impl Trees {
+    /// All of them.
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        [&self.root].into_iter().chain(self.sources.iter().flatten()).map(AsFd::as_fd)
+    }
 }
 
 /// Does all, and never comes back.

@@ -158,7 +158,10 @@ pub fn create(containers: &Containers, wish: &Wish<'_>) -> Result<Created, Error
     // Before the clone, so that no signal is lost; the child resets its own.
     let signals = watch_signals()?;
     let (parent, to_parent) = Channel::pair().action("make a channel")?;
-    let Cloned::Parent { id, pidfd } = namespaces.enter()? else {
+    let mut kept = vec![to_parent.as_fd(), listener.as_fd()];
+    kept.extend(trees.iter().flat_map(child::Trees::descriptors));
+    let inherited: Vec<_> = (3..3 + wish.preserved).collect();
+    let Cloned::Parent { id, pidfd } = namespaces.enter(&kept, &inherited)? else {
         drop((parent, console));
         child::run(Orders {
             config: &config,

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -23,6 +23,7 @@ use super::state::{Found, Status};
 use crate::channel::{Channel, Heard};
 use crate::child::{During, Failure, prepare};
 use crate::container::{Container, ExitStatus};
+use crate::enter::Hidden;
 use crate::error::{Action, Error, Stage};
 use crate::launch::watch_signals;
 use crate::sys::clone::Cloned;
@@ -118,15 +119,16 @@ pub fn exec(container: &Found, wish: &Wish<'_>, warn: &mut dyn FnMut(&str)) -> R
     let affinity = wish.process.exec_cpu_affinity.clone().unwrap_or_default();
     let processors = |list: &str| numbers(list, "process.execCPUAffinity");
     let (initial, last) = (processors(&affinity.initial)?, processors(&affinity.last)?);
-    let join = || {
+    let join = |hidden: &Hidden| {
         keep_to(&initial).during(Stage::Schedule, "")?;
         if let (Some(made), Some(group)) = (&container.record.cgroup, &group) {
             made.enter(group, container.record.process.id).during(Stage::Join, group.path())?;
         }
         keep_to(&last).during(Stage::Schedule, "")?;
-        nix::sched::setns(&target, CloneFlags::from_bits_retain(own)).during(Stage::Join, "")
+        hidden.enter(&target, CloneFlags::from_bits_retain(own)).during(Stage::Join, "")
     };
-    let Cloned::Parent { id, pidfd } = enter_by(join, 0)? else {
+    let inherited: Vec<_> = (3..3 + wish.preserved).collect();
+    let Cloned::Parent { id, pidfd } = enter_by(&[child.as_fd(), target.as_fd()], &inherited, join, 0)? else {
         drop((parent, console));
         become_command(wish, &confinement, own, &child)
     };

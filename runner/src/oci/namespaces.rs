@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::fs::File;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::path::PathBuf;
 
 use nix::libc;
@@ -11,6 +12,7 @@ use nix::sched::CloneFlags;
 use super::config::{Linux, Namespace};
 use crate::channel::Channel;
 use crate::child::{During, Failure};
+use crate::enter::Hidden;
 use crate::error::{Action, Error, Stage};
 use crate::exec::sibling;
 use crate::sys::clone::{Cloned, clone3};
@@ -87,11 +89,12 @@ impl Namespaces {
         self.is_new(flag) || self.there.iter().any(|(known, _)| *known == flag)
     }
 
-    /// Makes the container's process in them, a child of this one.
+    /// Makes the container's process in them, a child of this one. Where it joins some, it has no descriptors but the standard ones,
+    /// those in `kept`, and the numbers that the command is to inherit.
     ///
     /// # Errors
     /// Those of the kernel.
-    pub(super) fn enter(&self) -> Result<Cloned, Error> {
+    pub(super) fn enter(&self, kept: &[BorrowedFd<'_>], inherited: &[RawFd]) -> Result<Cloned, Error> {
         // Made by the child itself when it is in its control group.
         let flags = self.new & !(libc::CLONE_NEWCGROUP | libc::CLONE_NEWTIME);
         let made = |error: io::Error| {
@@ -104,11 +107,11 @@ impl Namespaces {
         if self.there.is_empty() && !self.is_new(libc::CLONE_NEWTIME) {
             return clone3(flags, None).map_err(made);
         }
-        enter_by(|| self.join(), flags)
+        enter_by(kept, inherited, |hidden| self.join(hidden), flags)
     }
 
     /// Joins those that are there.
-    fn join(&self) -> Result<(), Failure> {
+    fn join(&self, hidden: &Hidden) -> Result<(), Failure> {
         let open = |path: &PathBuf| File::open(path).during(Stage::Join, path);
         let mut files = Vec::new();
         for (flag, path) in &self.there {
@@ -117,13 +120,15 @@ impl Namespaces {
         // What this process has no power over yet, it may have as root of the user namespace that it joins.
         let mut later = Vec::new();
         for (flag, file, path) in files {
-            match nix::sched::setns(&file, flag) {
-                Err(nix::errno::Errno::EPERM) if self.is_own(libc::CLONE_NEWUSER) => later.push((flag, file, path)),
+            match hidden.enter(&file, flag) {
+                Err(error) if error.raw_os_error() == Some(libc::EPERM) && self.is_own(libc::CLONE_NEWUSER) => {
+                    later.push((flag, file, path));
+                }
                 joined => joined.during(Stage::Join, path)?,
             }
         }
         for (flag, file, path) in later {
-            nix::sched::setns(&file, flag).during(Stage::Join, path)?;
+            hidden.enter(&file, flag).during(Stage::Join, path)?;
         }
         if self.is_new(libc::CLONE_NEWTIME) {
             nix::sched::unshare(CloneFlags::from_bits_retain(libc::CLONE_NEWTIME)).during(Stage::Join, "time")?;
@@ -135,13 +140,22 @@ impl Namespaces {
     }
 }
 
-/// Makes a process, in new namespaces by `CLONE_NEW*` flags, that begins where `join` leads: a fork joins, and makes the
-/// process as its own sibling (`CLONE_PARENT`), since only what is made after joining is in a pid or time namespace.
-pub(super) fn enter_by(join: impl FnOnce() -> Result<(), Failure>, flags: i32) -> Result<Cloned, Error> {
+/// Makes a process, in new namespaces by `CLONE_NEW*` flags, that begins where `join` leads: a fork hides and joins, and makes the
+/// process as its own sibling (`CLONE_PARENT`), since only what is made after joining is in a pid or time namespace. Of this
+/// process's descriptors it has the standard ones, those in `kept`, and the numbers that the command is to inherit.
+pub(super) fn enter_by(
+    kept: &[BorrowedFd<'_>],
+    inherited: &[RawFd],
+    join: impl FnOnce(&Hidden) -> Result<(), Failure>,
+    flags: i32,
+) -> Result<Cloned, Error> {
     let (parent, child) = Channel::pair().action("make a channel")?;
     let Cloned::Parent { id: joiner, .. } = clone3(0, None).action("fork")? else {
         drop(parent);
-        let made = join().and_then(|()| clone3(flags | libc::CLONE_PARENT, None).during(Stage::Join, ""));
+        let hidden = Hidden::with(kept.iter().copied().chain([child.as_fd()]), inherited).during(Stage::Join, "");
+        let made = hidden
+            .and_then(|hidden| join(&hidden))
+            .and_then(|()| clone3(flags | libc::CLONE_PARENT, None).during(Stage::Join, ""));
         let given = match made {
             Ok(Cloned::Child) => return Ok(Cloned::Child),
             Ok(Cloned::Parent { pidfd, .. }) => child.give(&pidfd).during(Stage::Join, ""),

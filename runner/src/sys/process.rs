@@ -175,10 +175,15 @@ pub fn make_inheritable(number: RawFd) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Closes every descriptor from 3 on but those given. For a fork that will end by [`exit_now`], in which no owner of a
+/// Closes every descriptor from 3 on but those given. For a fork that will end by [`exit_now`] or exec, in which no owner of a
 /// closed descriptor runs again.
 pub fn close_all_but<'a>(keep: impl Iterator<Item = BorrowedFd<'a>>) {
-    let mut keep: Vec<RawFd> = keep.map(|fd| fd.as_raw_fd()).filter(|&fd| fd > 2).collect();
+    close_all_but_numbers(keep.map(|fd| fd.as_raw_fd()));
+}
+
+/// As [`close_all_but`], for descriptors that are known by their numbers alone.
+pub fn close_all_but_numbers(keep: impl Iterator<Item = RawFd>) {
+    let mut keep: Vec<RawFd> = keep.filter(|&fd| fd > 2).collect();
     keep.sort_unstable();
     let mut first = 3;
     for fd in keep.into_iter().chain([RawFd::MAX]) {
