@@ -222,13 +222,13 @@ impl Launch<'_, '_> {
             members,
             aftermath: self.aftermath.take(),
         };
-        let keeper = Keeper::start(orders).action("start the container's keeper")?;
-        drop(to_child);
-        let terminal = answer(&parent, plan, self.warn);
         if let Some(maker) = maker {
+            // First it alone beside the child, which waits for the network: a fork more would take the processor from one of them.
             maker.reap().action("wait for the maker of the network")?;
         }
-        let terminal = terminal?;
+        let keeper = Keeper::start(orders).action("start the container's keeper")?;
+        drop(to_child);
+        let terminal = answer(&parent, plan, self.warn)?;
         drop(parent);
         let container = Container::new(id, pidfd, signals, terminal, plan.spec.interactive, Some(keeper));
         Ok(container.in_group(plan.cgroup.clone().map(Group::at)))
