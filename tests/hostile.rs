@@ -1,7 +1,9 @@
 //! Twenty-six ways in which containers have got out, or at each other, tried from inside: each row of the list is a test
 //! that begins with its number, and none may succeed. `runner/THREATS.md` says what stops them.
 
+mod attack;
 mod files;
+mod join;
 mod kernel;
 mod life;
 
