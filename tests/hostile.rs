@@ -5,7 +5,10 @@ mod attack;
 mod files;
 mod join;
 mod kernel;
+mod left_overs;
 mod life;
+mod streams;
+mod titles;
 
 use std::path::{Path, PathBuf};
 use std::process::Output;

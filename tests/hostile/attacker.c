@@ -1,7 +1,9 @@
 /* The process in a container that reaches for whoever comes near: static, needs nothing around it, ends by itself.
 
-     attacker race SECONDS [CANARY] [nested] [parameter]
+     attacker race SECONDS CANARY [nested] [parameter] [arguments]
+     attacker arguments
      attacker terminal
+     attacker leave SECONDS NAMESPACES
      attacker stay SECONDS
      attacker exit
 
@@ -11,9 +13,15 @@
    process itself where it can be made to.
    `nested` first moves process 1 into a user namespace of its own and attacks from outside of that: all power over whoever
    joins process 1, without any capability that had to be given. `parameter` has a seized process take the read-only mount
-   off /proc/sys and open the host's core_pattern for writing; nothing is written.
+   off /proc/sys and open the host's core_pattern for writing; nothing is written. `arguments` looks for a word of the caller's
+   in what any process may read, the command line.
 
    stay, exit: does nothing for a time, until SIGTERM; or nothing at all. What else is run in a container that is attacked.
+
+   arguments: the same of process 1.
+
+   leave: ends when a process of it has gone into namespaces of its own (`mount`, `user,mount`, `user,mount,twice`) and a session
+   of its own, where it stays for a time.
 
    terminal: what can be done to the caller's terminal through the standard streams.
 
@@ -42,11 +50,11 @@
 
 enum kind {
     SEEN, SEIZED, UNFILTERED, MADE_TO_CALL, PARAMETER, VM_READ, VM_WRITTEN, MEM, MAPS, ENVIRON, EXE, ROOT, CWD, FD, NS, GETFD,
-    CANARY, SIGNALLED, KINDS
+    CANARY, ARGUMENTS, SIGNALLED, KINDS
 };
 static const char *const NAMES[KINDS] = {
     "seen", "seized", "unfiltered", "made_to_call", "parameter", "vm_read", "vm_written", "mem", "maps", "environ", "exe", "root",
-    "cwd", "fd", "ns", "getfd", "canary", "signalled"
+    "cwd", "fd", "ns", "getfd", "canary", "arguments", "signalled"
 };
 
 /* Process numbers end below this (`PID_MAX_LIMIT`). */
@@ -54,12 +62,14 @@ static const char *const NAMES[KINDS] = {
 /* How far around the newest process it looks in each round. */
 #define BEHIND 32
 #define AHEAD 3
+/* What no command line that is seen inside may have. */
+#define SECRET "secret-of-the-caller"
 
 static uint8_t got[KINDS][PIDS / 8], done[PIDS / 8];
 static long counts[KINDS];
 static volatile sig_atomic_t over;
 static const char *canary;
-static int tries_parameter, own, others[2];
+static int tries_parameter, tries_arguments, own, others[2];
 static uint64_t mounts[4096];
 static size_t mount_count;
 
@@ -207,6 +217,16 @@ static void try_files(int folder, int pid)
         for (int kind = 0; kind < KINDS; kind++)
             if (found[kind])
                 success((enum kind)kind, pid);
+}
+
+static int has_secret(int folder, const char *path)
+{
+    static char line[65536];
+    int file = openat(folder, path, O_RDONLY | O_CLOEXEC);
+    ssize_t length = file < 0 ? -1 : read(file, line, sizeof line);
+    if (file >= 0)
+        close(file);
+    return length > 0 && memmem(line, (size_t)length, SECRET, strlen(SECRET)) != NULL;
 }
 
 static void try_descriptors(int folder, int pid)
@@ -381,6 +401,8 @@ static void try_process(int proc, int pid)
         goto out;
     if (is_named_as_runner(folder)) {
         success(SEEN, pid);
+        if (tries_arguments && has_secret(folder, "cmdline"))
+            success(ARGUMENTS, pid);
         try_files(folder, pid);
         try_descriptors(folder, pid);
         if (kill(pid, 0) == 0)
@@ -514,7 +536,7 @@ static int terminal(void)
     puts("ready");
     fflush(stdout);
     ssize_t length[3] = { 0, 0, 0 };
-    double end = now() + 1;
+    double end = now() + 0.3;
     while (now() < end)
         for (int fd = 1; fd < 3; fd++) {
             struct pollfd polled = { fd, POLLIN, 0 };
@@ -528,6 +550,49 @@ static int terminal(void)
     return 0;
 }
 
+static int put(const char *path, const char *text)
+{
+    int file = open(path, O_WRONLY | O_CLOEXEC);
+    if (file < 0 || write(file, text, strlen(text)) < 0) {
+        perror(path);
+        return 1;
+    }
+    return close(file);
+}
+
+/* A process of its own that leaves as many namespaces as it can, and stays. */
+static int leave(const char *namespaces)
+{
+    int left[2];
+    char byte = 0;
+    if (pipe(left) != 0)
+        return 1;
+    int child = fork();
+    if (child > 0) {
+        close(left[1]);
+        return read(left[0], &byte, 1) == 1 ? 0 : 1;
+    }
+    int flags = CLONE_NEWNS | (strstr(namespaces, "user") ? CLONE_NEWUSER : 0);
+    if (child < 0 || setsid() < 0)
+        return 1;
+    for (int turn = strstr(namespaces, "twice") ? 2 : 1; turn > 0; turn--) {
+        if (unshare(flags) != 0) {
+            perror("unshare");
+            return 1;
+        }
+        /* Who has no id cannot make another. */
+        if (flags & CLONE_NEWUSER && (put("/proc/self/setgroups", "deny") || put("/proc/self/uid_map", "0 0 1")
+                                      || put("/proc/self/gid_map", "0 0 1")))
+            return 1;
+    }
+    /* Nobody waits for its end by its streams. */
+    int null = open("/dev/null", O_RDWR);
+    for (int fd = 0; fd < 3; fd++)
+        if (dup2(null, fd) < 0)
+            return 1;
+    return write(left[1], &byte, 1) == 1 ? -1 : 1;
+}
+
 int main(int argc, char **argv)
 {
     const char *word = argc > 1 ? argv[1] : "";
@@ -536,7 +601,14 @@ int main(int argc, char **argv)
     sigaction(SIGTERM, &action, NULL);
     if (!strcmp(word, "terminal"))
         return terminal();
-    if (!strcmp(word, "stay")) {
+    if (!strcmp(word, "arguments")) {
+        printf("arguments=%d\n", has_secret(AT_FDCWD, "/proc/1/cmdline"));
+        return 0;
+    }
+    int left = -1;
+    if (!strcmp(word, "leave") && (left = leave(argc > 3 ? argv[3] : "")) >= 0)
+        return left;
+    if (!strcmp(word, "stay") || !strcmp(word, "leave")) {
         for (double end = now() + seconds; !over && now() < end;)
             usleep(10000);
         return 0;
@@ -551,6 +623,8 @@ int main(int argc, char **argv)
             is_nested = 1;
         else if (!strcmp(argv[index], "parameter"))
             tries_parameter = 1;
+        else if (!strcmp(argv[index], "arguments"))
+            tries_arguments = 1;
         else
             canary = argv[index];
     }
