@@ -7,6 +7,7 @@ mod join;
 mod kernel;
 mod left_overs;
 mod life;
+mod processes;
 mod streams;
 mod titles;
 

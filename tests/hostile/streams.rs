@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::Stdio;
 
+use rustix::fs::{Uid, fchown};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{SpecialCodeIndex, tcgetattr};
 
@@ -25,6 +26,10 @@ fn terminal() -> (File, OwnedFd) {
 /// takes any; empty for nothing.
 fn taken(arena: &Arena, words: &[&str]) -> Vec<String> {
     let (outer, inner) = terminal();
+    if let Some(user) = &arena.env.user {
+        // As that of a login.
+        fchown(&inner, Some(Uid::from_raw(user.uid)), None).unwrap();
+    }
     let before = tcgetattr(&inner).unwrap();
     let stream = || Stdio::from(inner.try_clone().unwrap());
     let mut command = arena.env.command("lrun");
