@@ -1,9 +1,15 @@
 //! Twenty-six ways in which containers have got out, or at each other, tried from inside: each row of the list is a test
 //! that begins with its number, and none may succeed. `runner/THREATS.md` says what stops them.
 
+mod attack;
 mod files;
+mod join;
 mod kernel;
+mod left_overs;
 mod life;
+mod processes;
+mod streams;
+mod titles;
 
 use std::path::{Path, PathBuf};
 use std::process::Output;

@@ -13,10 +13,16 @@ use crate::containers::debian;
 use crate::need;
 use crate::support::{Env, all, has, run, said};
 
-/// A store with a Debian, where every user may open `/dev/net/tun`: for this test alone, since some machines let root only.
+/// A store with a Debian, where a program for the network can be used.
 pub fn connected(program: &str) -> Result<(Env, String), String> {
-    has(program)?;
     let (env, image) = debian()?;
+    let_connect(&env, program)?;
+    Ok((env, image))
+}
+
+/// Lets every user open `/dev/net/tun`: for this test alone, since some machines let root only.
+pub fn let_connect(env: &Env, program: &str) -> Result<(), String> {
+    has(program)?;
     if std::fs::metadata("/dev/net/tun").is_ok_and(|node| node.permissions().mode() & 0o006 != 0o006) {
         let node = env.scratch.join("tun");
         run(std::process::Command::new("mknod").args(["-m", "666"]).arg(&node).args(["c", "10", "200"]))?;
@@ -26,7 +32,7 @@ pub fn connected(program: &str) -> Result<(Env, String), String> {
         mount(Some(&node), "/dev/net/tun", none, MsFlags::MS_BIND, none).map_err(|error| error.to_string())?;
     }
     std::fs::File::open("/dev/net/tun").map_err(|error| format!("/dev/net/tun: {error}"))?;
-    Ok((env, image))
+    Ok(())
 }
 
 /// A port of the host that nobody has.

@@ -14,6 +14,7 @@ use crate::support::{Env, all, image, programs, run, said};
 
 mod bare;
 mod engines;
+mod joiners;
 mod kernel_files;
 mod listener;
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -35,7 +35,7 @@ const BUFFER: usize = 1 << 20;
 /// # Errors
 /// [`Error::NotRunning`], [`Error::Files`].
 pub fn export(container: &Visited<'_>, out: &File) -> Result<(), Error> {
-    visit(container, |root| {
+    visit(container, &[out.as_raw_fd()], |root| {
         let mut archive = Archive::new(io::BufWriter::with_capacity(BUFFER, out));
         archive.tree(root.as_fd())?;
         archive.finish()

@@ -6,14 +6,11 @@ use std::path::Path;
 
 use nix::libc;
 use nix::mount::{MntFlags, MsFlags};
-use nix::sched::CloneFlags;
 use rustix::fs::{CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, fstat, fstatfs, major, minor, openat};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
     fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
-
-use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
 use crate::copy::{Copier, Owner};
 use crate::idmapped::Waiting;
@@ -22,7 +19,7 @@ use crate::rootfs::Rootfs;
 use crate::spec::{Mount, MountKind, Propagation, Relabel, SecretFile};
 use crate::sys::mount as sys;
 use crate::target::{Kind, Root, file_type};
-use crate::{image_mount, relabel, volumes};
+use crate::{enter, image_mount, relabel, volumes};
 
 /// The mount option that gives all files of a file system an SELinux label (`mount(8)`).
 pub(crate) const CONTEXT: &str = "context";
@@ -42,8 +39,7 @@ pub(crate) fn keep_apart() -> io::Result<()> {
         other => return Ok(other?),
     }
     let here = Root::own()?;
-    let own = pidfd_open(getpid(), PidfdFlags::empty())?;
-    nix::sched::setns(own, CloneFlags::CLONE_NEWNS)?;
+    enter::own_root()?;
     apart()?;
     let root = copy_tree(&here)?;
     attach(&root, &here)?;

@@ -2,12 +2,12 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::sched::CloneFlags;
 use rustix::fs::{FileType, Mode, OFlags};
-use rustix::process::{DumpableBehavior, Signal};
+use rustix::process::Signal;
 
 use crate::attach::Masks;
 use crate::channel::{Channel, Heard};
@@ -25,7 +25,7 @@ use crate::spec::{LandlockRule, Mount, MountKind, Network, Spec};
 use crate::sys::landlock::Ruleset;
 use crate::sys::{network, process};
 use crate::target::{Kind, Root, file_type};
-use crate::{attach, guard, init, lsm, owner, pty, refusal, upper, userns};
+use crate::{attach, enter, guard, init, lsm, owner, pty, refusal, upper, userns};
 
 /// A failed step.
 pub(crate) struct Failure {
@@ -150,7 +150,7 @@ fn become_container(orders: &Orders<'_>) -> Result<std::convert::Infallible, Fai
 pub(crate) fn prepare() -> io::Result<()> {
     die_with_parent()?;
     // Until exec, no other process may look into this one, which still is the caller's program.
-    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    enter::hide()?;
     process::reset_signals()?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
     Ok(())
@@ -202,7 +202,8 @@ pub(crate) fn run_command(
         let error = io::Error::other("the caller has not opened it");
         return Err(error).during(Stage::Descriptor, missing.to_string());
     }
-    process::cloexec_from(3).during(Stage::Exec, "")?;
+    // Not only marked: while exec changes the memory, the marked ones are still open to who may look into the new one.
+    process::close_all_but_numbers(spec.preserved.iter().copied().chain([channel.as_fd().as_raw_fd()]));
     for &number in &spec.preserved {
         process::make_inheritable(number).during(Stage::Descriptor, number.to_string())?;
     }
@@ -358,7 +359,7 @@ fn weaker(kind: &str, spec: &Spec) -> Option<&'static str> {
 
 fn join_network(keeper: Option<&Channel>) -> io::Result<()> {
     match keeper.ok_or_else(keeper_gone)?.hear()? {
-        Heard::Descriptor(network) => Ok(nix::sched::setns(network, CloneFlags::CLONE_NEWNET)?),
+        Heard::Descriptor(network) => enter::own_network(network),
         Heard::Failed(_, _, error) => Err(error),
         Heard::Closed | Heard::Released | Heard::Weaker(_) => Err(keeper_gone()),
     }

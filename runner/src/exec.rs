@@ -17,6 +17,7 @@ use crate::cgroup::{self, Group};
 use crate::channel::{Channel, Heard};
 use crate::child::{self, During, Failure};
 use crate::container::Container;
+use crate::enter::{self, Hidden};
 use crate::error::{Action, Error, Stage};
 use crate::idmap::Shape;
 use crate::launch::{answer, watch_signals};
@@ -75,13 +76,23 @@ impl FirstProcess {
     ///
     /// # Errors
     /// Those of `setns(2)`.
-    pub(crate) fn join(&self, own: &OwnedFd, namespaces: CloneFlags) -> io::Result<()> {
-        match nix::sched::setns(own, namespaces) {
-            Err(Errno::EPERM) => {}
-            joined => return Ok(joined?),
+    pub(crate) fn join(&self, hidden: &Hidden, own: &OwnedFd, namespaces: CloneFlags) -> io::Result<()> {
+        match hidden.enter(own, namespaces) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            joined => return joined,
+        }
+        hidden.enter(self.command(own)?.ok_or(Errno::EPERM)?, namespaces)
+    }
+
+    /// The user namespace that it is in, or where it lets nobody look, its command.
+    fn user_namespace(&self, own: &OwnedFd) -> io::Result<OwnedFd> {
+        let of = |id: i32| std::fs::File::open(format!("/proc/{id}/ns/user")).map(OwnedFd::from);
+        match of(self.id) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            opened => return opened,
         }
         let command = self.command(own)?.ok_or(Errno::EPERM)?;
-        Ok(nix::sched::setns(command, namespaces)?)
+        of(number(&command)?)
     }
 
     /// The first of its children, with which an init ends.
@@ -140,7 +151,7 @@ pub fn exec(plan: &Plan, container: &FirstProcess, runtime: Option<&Path>) -> Re
     let Cloned::Parent { id: joiner, .. } = cloned else {
         drop(parent);
         let group = group.filter(|_| is_outside);
-        let Err(failure) = join(plan, container, &target, group, &child);
+        let Err(failure) = join(plan, container, &target, group.as_ref(), &child);
         child.fail(failure.stage, &failure.what, &failure.error);
         process::exit_now(1)
     };
@@ -174,8 +185,8 @@ fn fork_into(group: Option<&OwnedFd>, is_foreign: bool, runtime: Option<&Path>) 
 }
 
 /// Goes into a group that root inside owns, among its ids.
-fn enter_group(target: &OwnedFd, group: &OwnedFd) -> io::Result<()> {
-    nix::sched::setns(target, CloneFlags::CLONE_NEWUSER)?;
+fn enter_group(hidden: &Hidden, target: &OwnedFd, group: &OwnedFd) -> io::Result<()> {
+    hidden.enter(target, CloneFlags::CLONE_NEWUSER)?;
     let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC;
     let procs = rustix::fs::openat(group, "cgroup.procs", flags, rustix::fs::Mode::empty())?;
     // 0 is who writes.
@@ -206,13 +217,15 @@ fn join(
     plan: &Plan,
     container: &FirstProcess,
     target: &OwnedFd,
-    group: Option<OwnedFd>,
+    group: Option<&OwnedFd>,
     channel: &Channel,
 ) -> Result<std::convert::Infallible, Failure> {
     if let Some(score) = plan.spec.oom_score {
         // Of the namespaces' own /proc there may be none.
         std::fs::write("/proc/self/oom_score_adj", score.to_string()).during(Stage::OomScore, score.to_string())?;
     }
+    let kept = [channel.as_fd(), target.as_fd()].into_iter().chain(group.map(AsFd::as_fd));
+    let hidden = Hidden::with(kept, &plan.spec.preserved).during(Stage::Join, "")?;
     let own = plan.spec.namespaces;
     let mut namespaces = CloneFlags::CLONE_NEWNS;
     let joined = &plan.spec.joined;
@@ -224,16 +237,19 @@ fn join(
         namespaces |= CloneFlags::from_bits_retain(nix::libc::CLONE_NEWTIME);
     }
     if plan.user_namespace.is_some() {
-        match &group {
-            Some(group) => enter_group(target, group).during(Stage::Join, "")?,
+        if !plan.spec.keeps_groups {
+            let outermost = container.user_namespace(target).and_then(|own| hidden.drop_groups_before(own));
+            outermost.during(Stage::Identity, "")?;
+        }
+        match group {
+            Some(group) => enter_group(&hidden, target, group).during(Stage::Join, "")?,
             None => namespaces |= CloneFlags::CLONE_NEWUSER,
         }
     }
-    drop(group);
     if plan.spec.network != Network::Host {
         namespaces |= CloneFlags::CLONE_NEWNET;
     }
-    container.join(target, namespaces).during(Stage::Join, "")?;
+    container.join(&hidden, target, namespaces).during(Stage::Join, "")?;
     match clone3(nix::libc::CLONE_PARENT, None).during(Stage::Join, "")? {
         Cloned::Parent { pidfd, .. } => {
             channel.give(pidfd).during(Stage::Join, "")?;
@@ -244,11 +260,10 @@ fn join(
 }
 
 fn become_command(plan: &Plan, channel: &Channel) -> Result<std::convert::Infallible, Failure> {
-    // As the container's first process had it: a namespace of a single id allows no choice of groups.
-    let may_set_groups =
-        !plan.spec.keeps_groups && std::fs::read("/proc/self/setgroups").is_ok_and(|text| text.starts_with(b"allow"));
+    // By trying: a /proc of the container's may say anything. A namespace of a single id allows no choice of groups.
+    let may_set_groups = !plan.spec.keeps_groups && enter::give_up_groups().during(Stage::Identity, "")?;
     if plan.user_namespace.is_some() {
-        userns::become_root(may_set_groups).during(Stage::Identity, "")?;
+        userns::become_root(false).during(Stage::Identity, "")?;
     }
     child::prepare().during(Stage::Identity, "")?;
     let root = Root::own().during(Stage::Join, "")?;

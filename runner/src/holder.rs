@@ -20,6 +20,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{FlockOperation, flock, inotify};
 use rustix::process::{Pid, PidfdFlags};
 
+use crate::enter;
 use crate::error::{Action, Error};
 use crate::idmap::{IdMap, SubordinateRanges};
 use crate::refusal;
@@ -157,7 +158,7 @@ impl Record {
             && self.unique != 0
             && let Some((process, unique)) = identified(self.pid)
         {
-            return unique == self.unique && nix::sched::setns(process, CloneFlags::CLONE_NEWUSER).is_ok();
+            return unique == self.unique && enter::holder(process).is_ok();
         }
         let maps = self.subordinates.maps();
         let has = |file: &str, map: &IdMap| {
@@ -165,9 +166,7 @@ impl Record {
         };
         // Held open across the checks, so that they are about the namespace that is entered.
         let Ok(namespace) = File::open(format!("/proc/{}/ns/user", self.pid)) else { return false };
-        has("uid_map", &maps.users)
-            && has("gid_map", &maps.groups)
-            && nix::sched::setns(&namespace, CloneFlags::CLONE_NEWUSER).is_ok()
+        has("uid_map", &maps.users) && has("gid_map", &maps.groups) && enter::holder(&namespace).is_ok()
     }
 }
 

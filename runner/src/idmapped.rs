@@ -135,6 +135,29 @@ impl Trees {
         Ok(Self { root, sources, shown })
     }
 
+    /// The descriptors of the mounts.
+    pub(crate) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        fn of(tree: &Tree) -> BorrowedFd<'_> {
+            tree.mount.as_fd()
+        }
+        let mut all = match &self.root {
+            RootTrees::Overlay { lower, data, folder, .. } => {
+                [Some(lower), data.as_ref(), Some(folder)].into_iter().flatten().map(of).collect()
+            }
+            RootTrees::Directory(tree) => vec![of(tree)],
+        };
+        for source in self.sources.iter().flatten() {
+            match source {
+                Source::Tree(tree) => all.push(of(tree)),
+                Source::Node(node) => all.push(node.as_fd()),
+                Source::Image { lower, data, .. } => {
+                    all.extend([Some(lower), data.as_ref()].into_iter().flatten().map(of));
+                }
+            }
+        }
+        all
+    }
+
     /// Has the mounts show their files with the ids of a user namespace, whose maps these are.
     ///
     /// # Errors

@@ -7,22 +7,26 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::sched::CloneFlags;
 use serde::{Deserialize, Serialize};
 
+use crate::attach;
 use crate::cgroup;
 use crate::channel::{Channel, Heard};
 use crate::child::{During, Failure, Groups};
+use crate::enter::Hidden;
 use crate::error::{Action, Error, Stage};
 use crate::exec::{FirstProcess, sibling};
 use crate::idmap::IdMap;
+use crate::members::Members;
 use crate::plan::Plan;
 use crate::sys::clone::{Cloned, clone3};
 use crate::sys::network::owner;
 use crate::sys::process::{self, Fork};
+use crate::target::Root;
 
 /// What a namespace is taken from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,20 +88,26 @@ pub(crate) struct Found {
 }
 
 /// Makes the first process in the namespaces of others, and in new ones by `flags`; its number and descriptor. It goes on
-/// by `become_container`. With a control group the fork is born there, and what it makes is too.
+/// by `become_container`, with no descriptors but `child`, those in `kept`, and what it is to hand on. With a control group the
+/// fork is born there, and what it makes is too.
 pub(crate) fn first_process(
     plan: &Plan,
     flags: i32,
     group: Option<&OwnedFd>,
     parent: &mut Option<Channel>,
-    child: &Channel,
+    (child, kept): (&Channel, &[BorrowedFd<'_>]),
     become_container: impl FnOnce(&Found),
 ) -> Result<(i32, OwnedFd), Error> {
     let Cloned::Parent { id: joiner, .. } = clone3(0, cgroup::borrowed(group)).action("fork")? else {
         // With the parent's end in its own hands the child would never hear that it has gone.
         parent.take();
-        match join(plan, flags) {
-            Ok((Cloned::Child, found)) => become_container(&found),
+        let kept = kept.iter().copied().chain([child.as_fd()]);
+        let hidden = Hidden::with(kept, &plan.spec.preserved).during(Stage::Join, "");
+        match hidden.and_then(|hidden| join(plan, &hidden, flags)) {
+            Ok((Cloned::Child, found)) => match introduce(plan, child) {
+                Ok(()) => become_container(&found),
+                Err(error) => child.fail(Stage::Join, "", &error),
+            },
             Ok((Cloned::Parent { pidfd, .. }, _)) => process::exit_now(i32::from(child.give(pidfd).is_err())),
             Err(failure) => child.fail(failure.stage, &failure.what, &failure.error),
         }
@@ -106,7 +116,7 @@ pub(crate) fn first_process(
     sibling(parent.as_ref().ok_or(Error::Died)?, joiner)
 }
 
-fn join(plan: &Plan, flags: i32) -> Result<(Cloned, Found), Failure> {
+fn join(plan: &Plan, hidden: &Hidden, flags: i32) -> Result<(Cloned, Found), Failure> {
     let joined = &plan.spec.joined;
     let during = |other: &Other, opened: io::Result<OwnedFd>| opened.during(Stage::Join, name(other));
     let open = |other: &Other| during(other, descriptor(plan, other));
@@ -117,23 +127,35 @@ fn join(plan: &Plan, flags: i32) -> Result<(Cloned, Found), Failure> {
             (Other::File(path), None) => during(first, File::open(path).and_then(|file| owner(&file)))?,
             _ => open(first)?,
         };
-        let entered = nix::sched::setns(&target, CloneFlags::CLONE_NEWUSER).map_err(|errno| match errno {
+        let entered = hidden.enter(&target, CloneFlags::CLONE_NEWUSER).map_err(|error| match error.raw_os_error() {
             // This process is in there already.
-            nix::errno::Errno::EINVAL => io::Error::other("it belongs to the host, which only root can join"),
-            errno => explain(errno),
+            Some(nix::libc::EINVAL) => io::Error::other("it belongs to the host, which only root can join"),
+            _ => explain(error),
         });
         entered.during(Stage::Join, name(first))?;
     }
     let groups = if plan.user_namespace.is_some() { Some(groups().during(Stage::Join, "")?) } else { None };
     let shared_memory = match &joined.ipc {
-        Some(other @ Other::Container(_)) => Some(during(other, shared_memory(open(other)?))?),
+        Some(other @ Other::Container(_)) => Some(during(other, shared_memory(hidden, open(other)?))?),
         _ => None,
     };
     for (other, flag) in joined.flags() {
-        nix::sched::setns(open(other)?, flag).map_err(explain).during(Stage::Join, name(other))?;
+        hidden.enter(open(other)?, flag).map_err(explain).during(Stage::Join, name(other))?;
     }
     let cloned = clone3(flags | nix::libc::CLONE_PARENT, None).during(Stage::Join, "")?;
     Ok((cloned, Found { groups, shared_memory }))
+}
+
+/// Tells the parent, once that asks, where the first process is: nobody can look into it.
+fn introduce(plan: &Plan, parent: &Channel) -> io::Result<()> {
+    // Before that, what comes over the channel is the joining fork's word.
+    if !parent.wait_for_release() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    if plan.user_namespace.is_some() {
+        parent.give(File::open("/proc/self/ns/user")?)?;
+    }
+    Members::introduce(plan, parent)
 }
 
 /// Whether what is joined belongs to the user namespace that this process is in; `false` where nothing is joined.
@@ -179,13 +201,13 @@ fn name(other: &Other) -> &Path {
 }
 
 /// What a refusal means here.
-fn explain(errno: nix::errno::Errno) -> io::Error {
-    match errno {
-        nix::errno::Errno::EPERM => io::Error::other(
+fn explain(error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(nix::libc::EPERM) => io::Error::other(
             "you have no power in the user namespace that it belongs to, or it belongs to another than the first that is joined",
         ),
-        nix::errno::Errno::EINVAL => io::Error::other("it is no namespace of this kind"),
-        other => other.into(),
+        Some(nix::libc::EINVAL) => io::Error::other("it is no namespace of this kind"),
+        _ => error,
     }
 }
 
@@ -196,15 +218,16 @@ fn groups() -> io::Result<Groups> {
     Ok(Groups { map, may_be_set })
 }
 
-/// A detached copy of `/dev/shm` as a container has it, made by a fork that goes there.
-fn shared_memory(container: OwnedFd) -> io::Result<OwnedFd> {
+/// A detached copy of `/dev/shm` as a container has it, made by a fork that goes there. A link there leads nowhere else.
+fn shared_memory(hidden: &Hidden, container: OwnedFd) -> io::Result<OwnedFd> {
     let (hear, tell) = Channel::pair()?;
     match process::fork()? {
         Fork::Child => {
             drop(hear);
-            let copied = nix::sched::setns(container, CloneFlags::CLONE_NEWNS)
-                .map_err(io::Error::from)
-                .and_then(|()| crate::attach::clone_tree(Path::new("/dev/shm"), false));
+            let copied = hidden
+                .enter(container, CloneFlags::CLONE_NEWNS)
+                .and_then(|()| Root::own()?.place(Path::new("/dev/shm")))
+                .and_then(|place| attach::copy(&place));
             match copied {
                 Ok(tree) => process::exit_now(i32::from(tell.give(tree).is_err())),
                 Err(error) => tell.fail(Stage::Join, "/dev/shm", &error),

@@ -18,6 +18,8 @@ use crate::idmap::{IdMap, Shape};
 use crate::idmapped::Trees;
 use crate::join;
 use crate::keeper::{self, Aftermath, Keeper};
+use crate::members::{self, Members};
+use crate::netns;
 use crate::plan::Plan;
 use crate::refusal;
 use crate::root_ids;
@@ -26,7 +28,7 @@ use crate::spec::Network;
 use crate::streams;
 use crate::sys::clone::{Cloned, clone3};
 use crate::sys::process;
-use crate::uplink::Wish;
+use crate::uplink::{Connection, Wish};
 use crate::userns::{self, Maps};
 
 /// Starts a container, and returns when its command runs. `warn` hears what is weaker than was hoped for; `aftermath` is
@@ -103,6 +105,9 @@ impl Launch<'_, '_> {
             let wish = |uplink| Wish::new(uplink, plan.folder.as_deref());
             plan.spec.network.uplink().map(wish).transpose()?
         };
+        if let Some(uplink) = &self.uplink {
+            uplink.check(&plan.spec)?;
+        }
         let joins = !plan.spec.joined.is_empty();
         // Who lives in another's user namespace has its ids.
         let maps = if joins { Wanted::None } else { maps(plan, self.warn)? };
@@ -110,16 +115,17 @@ impl Launch<'_, '_> {
         let trees = if is_mapped_root { Some(Trees::open(plan, self.rootfs)?) } else { None };
         let (parent, child) = Channel::pair().action("make a channel")?;
         let network = if plan.is_network_apart { Some(Channel::pair().action("make a channel")?) } else { None };
-        let (to_child, from_keeper) = network.unzip();
+        let (to_child, from_maker) = network.unzip();
         // Before the clone, so that no signal is lost between it and the first wait; the child resets its own.
         let signals = watch_signals()?;
         let group = cgroup::descriptor(plan.cgroup.as_deref()).action("open the control group")?;
-        let (mut parent, mut to_child) = (Some(parent), to_child);
+        let mut parent = Some(parent);
         let rootfs = self.rootfs;
         let (id, pidfd) = if joins {
-            join::first_process(plan, namespaces(plan), group.as_ref(), &mut parent, &child, |found| {
-                to_child.take();
-                let network = from_keeper.as_ref();
+            let mut kept: Vec<_> = from_maker.iter().map(AsFd::as_fd).collect();
+            kept.extend(trees.iter().flat_map(Trees::descriptors));
+            join::first_process(plan, namespaces(plan), group.as_ref(), &mut parent, (&child, &kept), |found| {
+                let network = from_maker.as_ref();
                 let (groups, shared_memory) = (found.groups.as_ref(), found.shared_memory.as_ref().map(AsFd::as_fd));
                 let trees = trees.as_ref();
                 child::run(&Orders { plan, rootfs, trees, channel: &child, network, groups, shared_memory })
@@ -136,15 +142,15 @@ impl Launch<'_, '_> {
                 None => Error::namespaces(error),
             })?;
             let Cloned::Parent { id, pidfd } = cloned else {
-                // With an end of the parent's or the keeper's in its own hands, it would never hear that they have gone.
+                // With an end of the parent's in its own hands, it would never hear that it has gone.
                 drop((parent, to_child, group));
                 let groups = maps.groups();
-                let (groups, network, trees) = (groups.as_ref(), from_keeper.as_ref(), trees.as_ref());
+                let (groups, network, trees) = (groups.as_ref(), from_maker.as_ref(), trees.as_ref());
                 child::run(&Orders { plan, rootfs, trees, channel: &child, network, groups, shared_memory: None })
             };
             (id, pidfd)
         };
-        drop((child, from_keeper));
+        drop((child, from_maker));
         let parent = parent.ok_or(Error::Died)?;
         self.finish((&maps, trees), id, pidfd, signals, parent, to_child).inspect_err(|_| {
             // The channel is closed by now, and the child goes with it; its mounts are gone once it is.
@@ -163,12 +169,15 @@ impl Launch<'_, '_> {
         to_child: Option<Channel>,
     ) -> Result<Container, Error> {
         let plan = self.plan;
-        // Before the child goes on: it soon lets nobody look into it.
-        let namespace = if plan.user_namespace.is_some() { Some(open_namespace(id)?) } else { None };
-        let mounts = if plan.spec.namespaces.pid {
-            None
+        let (namespace, members) = if plan.spec.joined.is_empty() {
+            // Before the child goes on: it soon lets nobody look into it.
+            let namespace = if plan.user_namespace.is_some() { Some(open_namespace(id)?) } else { None };
+            let members = Members::of(plan, id, namespace.as_ref().map(AsFd::as_fd))?;
+            (namespace, members)
         } else {
-            Some(std::fs::read_link(format!("/proc/{id}/ns/mnt")).action("look up the mount namespace")?)
+            parent.release().action("ask the child where it is")?;
+            let namespace = if plan.user_namespace.is_some() { Some(members::descriptor(&parent)?) } else { None };
+            (namespace, Members::hear(plan, &parent)?)
         };
         match maps {
             Wanted::None => {}
@@ -190,16 +199,33 @@ impl Launch<'_, '_> {
         }
         drop(trees);
         parent.release().action("release the child")?;
-        // While the child is busy, so that it costs no time.
+        // From here on the child is busy, so that this costs no time.
+        let namespace = namespace.as_ref().map(AsFd::as_fd);
+        let (mut to_keeper, mut maker) = (None, None);
+        if let Some(to_child) = &to_child {
+            let (from_maker, tell_keeper) =
+                if self.uplink.is_some() { Some(Channel::pair().action("make a channel")?) } else { None }.unzip();
+            let to: Vec<_> = [Some(to_child), tell_keeper.as_ref()].into_iter().flatten().collect();
+            maker = Some(netns::Maker::start(namespace, &to).action("start the maker of the network")?);
+            to_keeper = from_maker;
+        }
+        // A holder's namespace, and real root's, have power over the files as they are.
+        let has_power = plan.host.is_root || matches!(maps, Wanted::Nested(_));
+        let connection = |network| {
+            let wish = self.uplink.take()?;
+            Some(Connection { wish, network, namespace, child: to_child.as_ref()? })
+        };
         let orders = keeper::Orders {
             container: pidfd.as_fd(),
-            namespace: namespace.as_ref().map(AsFd::as_fd),
-            keeps_host_ids: plan.host.is_root && namespace.is_some(),
-            network: to_child.as_ref(),
-            uplink: self.uplink.take(),
-            mounts,
+            namespace: namespace.filter(|_| !has_power),
+            uplink: to_keeper.and_then(connection),
+            members,
             aftermath: self.aftermath.take(),
         };
+        if let Some(maker) = maker {
+            // First it alone beside the child, which waits for the network: a fork more would take the processor from one of them.
+            maker.reap().action("wait for the maker of the network")?;
+        }
         let keeper = Keeper::start(orders).action("start the container's keeper")?;
         drop(to_child);
         let terminal = answer(&parent, plan, self.warn)?;

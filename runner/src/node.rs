@@ -2,7 +2,7 @@
 //! file system of `/dev` cannot show it with other ids. So there is another node for the same device.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, Stat, Uid, chmodat, chownat, mknodat};
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
@@ -20,6 +20,12 @@ pub(crate) struct Node {
     workshop: OwnedFd,
     /// Whose the host's node is.
     owner: (u32, u32),
+}
+
+impl AsFd for Node {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.workshop.as_fd()
+    }
 }
 
 /// Whether something is a device.

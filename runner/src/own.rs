@@ -129,7 +129,7 @@ pub(crate) fn explained(upper: &Path, error: io::Error) -> io::Error {
 /// # Errors
 /// Those of the namespaces.
 pub fn attempt(folder: &Path) -> Result<Option<String>, Error> {
-    let tried = in_fork(|| {
+    let tried = in_fork(|_| {
         enter_namespaces(&Spec::default())?;
         let (upper, work) = (folder.join("upper"), folder.join("work"));
         let lower = folder.join(TREE);

@@ -7,6 +7,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::channel::Channel;
 use crate::child::{During, Failure};
+use crate::enter;
 use crate::error::Stage;
 use crate::identity::Identity;
 use crate::plan::Plan;
@@ -47,6 +48,8 @@ pub(crate) fn give_up_power(
     };
     nix::unistd::setresgid(gid, gid, gid).map_err(explain).during(Stage::User, format!("with group {gid}"))?;
     nix::unistd::setresuid(uid, uid, uid).map_err(explain).during(Stage::User, format!("{uid}"))?;
+    // The kernel resets it with the ids, to what `fs.suid_dumpable` says.
+    enter::hide().during(Stage::Identity, "")?;
     let have = rustix::thread::capabilities(None).during(Stage::Capabilities, "")?;
     let set = |effective, permitted, inheritable| {
         let sets = CapabilitySets { effective, permitted, inheritable };

@@ -6,7 +6,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -32,6 +32,16 @@ const LINKS: usize = 40;
 enum Source {
     File(File),
     Directory(OwnedFd),
+}
+
+impl Source {
+    /// Its descriptor.
+    fn number(&self) -> RawFd {
+        match self {
+            Self::File(file) => file.as_raw_fd(),
+            Self::Directory(directory) => directory.as_raw_fd(),
+        }
+    }
 }
 
 /// What is copied, and the name that it has where it is copied into a directory; `None` for its contents alone.
@@ -124,6 +134,13 @@ impl Original {
 }
 
 impl Place {
+    /// The directory's descriptor.
+    fn number(&self) -> RawFd {
+        match self {
+            Self::Into(folder) | Self::As(folder, _) => folder.as_raw_fd(),
+        }
+    }
+
     /// Opens the place at a path of the host's.
     ///
     /// # Errors
@@ -169,7 +186,7 @@ impl Place {
 /// [`Error::NotRunning`], [`Error::Files`].
 pub fn copy_out(container: &Visited<'_>, from: &Path, to: Place, overwrite: bool) -> Result<(), Error> {
     let ((uid, gid), caller) = (container.caller(), container.other_than_root());
-    visit_to_take(container, |root| {
+    visit_to_take(container, &[to.number()], |root| {
         add_root_to(caller)?;
         let original = Original::of_container(root, from).map_err(|error| about(from, &error))?;
         place(&mut Copier::new(Owner::Given(uid, gid), true, overwrite), original, to)
@@ -187,7 +204,7 @@ pub fn copy_in(container: &Visited<'_>, original: Original, to: &Path, manner: M
         None => original,
     };
     let caller = container.other_than_root();
-    visit(container, |root| {
+    visit(container, &[original.source.number()], |root| {
         let owner = manner.owner(container, root)?;
         let target = Place::of_container(root, to).map_err(|error| about(to, &error))?;
         let copier = Copier::new(owner, false, manner.overwrite);
@@ -200,7 +217,7 @@ pub fn copy_in(container: &Visited<'_>, original: Original, to: &Path, manner: M
 /// # Errors
 /// [`Error::NotRunning`], [`Error::Files`].
 pub fn pack_out(container: &Visited<'_>, from: &Path, out: &File) -> Result<(), Error> {
-    visit(container, |root| {
+    visit(container, &[out.as_raw_fd()], |root| {
         let found = root.place(from).map_err(|error| about(from, &error))?;
         let name = clean(from).file_name().map(OsStr::to_owned).filter(|_| !is_contents(from));
         if file_type(&found)? == FileType::Directory {
@@ -220,7 +237,7 @@ pub fn pack_out(container: &Visited<'_>, from: &Path, out: &File) -> Result<(), 
 /// # Errors
 /// [`Error::NotRunning`], [`Error::Files`].
 pub fn unpack_in(container: &Visited<'_>, archive: &File, to: &Path, manner: Manner) -> Result<(), Error> {
-    visit(container, |root| {
+    visit(container, &[archive.as_raw_fd()], |root| {
         let owner = manner.owner(container, root)?;
         let folder = root.directory(to).map_err(|error| about(to, &error))?;
         unpack(io::BufReader::new(archive), &folder, owner, manner.overwrite)

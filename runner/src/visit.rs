@@ -1,17 +1,19 @@
 //! Work on the files of a container by a fork of ours that goes where they are: into the namespaces of one that runs, or into
 //! namespaces of its own over the files of one that does not.
 //!
-//! The fork is no process of the container's: it joins no pid namespace, nobody may look into it, and it executes nothing.
+//! The fork is no process of the container's: it joins no pid namespace, it hides before it joins, and it executes nothing.
 //! What it finds there it reaches by descriptors below the container's root. It keeps the caller's further groups, by which
 //! the other end of a copy may be open to the caller.
 
 use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
 
 use nix::sched::CloneFlags;
 use nix::unistd::Uid;
 
 use crate::attach;
 use crate::child;
+use crate::enter::Hidden;
 use crate::error::{Action, Error};
 use crate::exec::FirstProcess;
 use crate::idmap::Shape;
@@ -84,12 +86,16 @@ pub(crate) fn shape(spec: &Spec) -> Option<Shape> {
     }
 }
 
-/// Does `work` below the container's root.
+/// Does `work` below the container's root. Of this process's descriptors it has the standard ones and those in `kept`.
 ///
 /// # Errors
 /// [`Error::NotRunning`]; [`Error::Files`] with what the work says.
-pub(crate) fn visit(container: &Visited<'_>, work: impl FnOnce(&Root) -> io::Result<()>) -> Result<(), Error> {
-    visit_with(container, false, work)
+pub(crate) fn visit(
+    container: &Visited<'_>,
+    kept: &[RawFd],
+    work: impl FnOnce(&Root) -> io::Result<()>,
+) -> Result<(), Error> {
+    visit_with(container, kept, false, work)
 }
 
 /// As [`visit`], for work that makes files of the host's: real root does not take the container's ids, which have no power
@@ -97,24 +103,39 @@ pub(crate) fn visit(container: &Visited<'_>, work: impl FnOnce(&Root) -> io::Res
 ///
 /// # Errors
 /// As of [`visit`].
-pub(crate) fn visit_to_take(container: &Visited<'_>, work: impl FnOnce(&Root) -> io::Result<()>) -> Result<(), Error> {
-    visit_with(container, true, work)
+pub(crate) fn visit_to_take(
+    container: &Visited<'_>,
+    kept: &[RawFd],
+    work: impl FnOnce(&Root) -> io::Result<()>,
+) -> Result<(), Error> {
+    visit_with(container, kept, true, work)
 }
 
-fn visit_with(container: &Visited<'_>, takes: bool, work: impl FnOnce(&Root) -> io::Result<()>) -> Result<(), Error> {
-    in_fork(|| enter(container, takes).and_then(|root| work(&root)))
+fn visit_with(
+    container: &Visited<'_>,
+    kept: &[RawFd],
+    takes: bool,
+    work: impl FnOnce(&Root) -> io::Result<()>,
+) -> Result<(), Error> {
+    in_fork(|teller| {
+        let root = match container {
+            Visited::Running { first, spec } => join(first, spec, teller, kept, takes),
+            Visited::Resting { rootfs, spec, with_mounts } => rebuild(rootfs, spec, *with_mounts),
+        };
+        root.and_then(|root| work(&root))
+    })
 }
 
-/// Does `work` in a process of its own, whose namespaces it may leave.
+/// Does `work` in a process of its own, whose namespaces it may leave. `work` is given the descriptor over which its end is told.
 ///
 /// # Errors
 /// [`Error::Files`] with what the work says.
-pub(crate) fn in_fork(work: impl FnOnce() -> io::Result<()>) -> Result<(), Error> {
+pub(crate) fn in_fork(work: impl FnOnce(BorrowedFd<'_>) -> io::Result<()>) -> Result<(), Error> {
     let (mut hear, mut tell) = io::pipe().action("make a pipe")?;
     match process::fork().action("fork")? {
         Fork::Child => {
             drop(hear);
-            let word = work().map_or_else(|error| error.to_string(), |()| DONE.to_owned());
+            let word = work(tell.as_fd()).map_or_else(|error| error.to_string(), |()| DONE.to_owned());
             process::exit_now(i32::from(tell.write_all(word.as_bytes()).is_err()))
         }
         Fork::Parent(id) => {
@@ -134,46 +155,44 @@ pub(crate) fn in_fork(work: impl FnOnce() -> io::Result<()>) -> Result<(), Error
 /// What no error says.
 const DONE: &str = "\0done";
 
-fn enter(container: &Visited<'_>, takes: bool) -> io::Result<Root> {
-    match container {
-        Visited::Running { first, spec } => {
-            let target = first.open().ok_or_else(|| io::Error::other(Error::NotRunning))?;
-            let is_root = Uid::effective().is_root();
-            let has_own_ids = if is_root { !takes && !first.shares_ids()? } else { shape(spec).is_some() };
-            child::prepare()?;
-            let mut namespaces = CloneFlags::CLONE_NEWNS;
-            namespaces.set(CloneFlags::CLONE_NEWUSER, has_own_ids);
-            first.join(&target, namespaces)?;
-            if has_own_ids {
-                userns::become_root(is_root)?;
-            }
-            child::prepare()?;
-            Root::own()
-        }
-        Visited::Resting { rootfs, spec, with_mounts } => {
-            enter_namespaces(spec)?;
-            if let Rootfs::Overlay { upper, .. } = rootfs
-                && shape(spec).is_some_and(|shape| shape.caller() != (0, 0))
-            {
-                attach::give_to_root(upper)?;
-            }
-            let shown = spec.mounts.iter().filter(|mount| !matches!(mount.kind, MountKind::Tmpfs { .. }));
-            let at = |mount: &Mount, error: io::Error| {
-                io::Error::new(error.kind(), format!("{}: {error}", mount.target.display()))
-            };
-            let opened = |mount| {
-                let source = attach::source(mount, rootfs, false, None);
-                source.map(|source| (mount, source)).map_err(|error| at(mount, error))
-            };
-            let shown: Vec<_> = shown.filter(|_| *with_mounts).map(opened).collect::<io::Result<_>>()?;
-            // Of a copy that is made for this the next start tells.
-            let root = own::mount(rootfs, Layers::open(rootfs)?.as_ref(), None, Purpose::default())?.root;
-            for (mount, source) in shown {
-                attach::volume(&root, mount, source, None).map_err(|error| at(mount, error))?;
-            }
-            Ok(root)
-        }
+/// Goes to the root of one that runs.
+fn join(first: &FirstProcess, spec: &Spec, teller: BorrowedFd<'_>, kept: &[RawFd], takes: bool) -> io::Result<Root> {
+    let target = first.open().ok_or_else(|| io::Error::other(Error::NotRunning))?;
+    let is_root = Uid::effective().is_root();
+    let has_own_ids = if is_root { !takes && !first.shares_ids()? } else { shape(spec).is_some() };
+    let hidden = Hidden::with([teller, target.as_fd()].into_iter(), kept)?;
+    let mut namespaces = CloneFlags::CLONE_NEWNS;
+    namespaces.set(CloneFlags::CLONE_NEWUSER, has_own_ids);
+    first.join(&hidden, &target, namespaces)?;
+    if has_own_ids {
+        userns::become_root(is_root)?;
     }
+    child::prepare()?;
+    Root::own()
+}
+
+/// Puts the root of one that does not run together.
+fn rebuild(rootfs: &Rootfs, spec: &Spec, with_mounts: bool) -> io::Result<Root> {
+    enter_namespaces(spec)?;
+    if let Rootfs::Overlay { upper, .. } = rootfs
+        && shape(spec).is_some_and(|shape| shape.caller() != (0, 0))
+    {
+        attach::give_to_root(upper)?;
+    }
+    let shown = spec.mounts.iter().filter(|mount| !matches!(mount.kind, MountKind::Tmpfs { .. }));
+    let at =
+        |mount: &Mount, error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", mount.target.display()));
+    let opened = |mount| {
+        let source = attach::source(mount, rootfs, false, None);
+        source.map(|source| (mount, source)).map_err(|error| at(mount, error))
+    };
+    let shown: Vec<_> = shown.filter(|_| with_mounts).map(opened).collect::<io::Result<_>>()?;
+    // Of a copy that is made for this the next start tells.
+    let root = own::mount(rootfs, Layers::open(rootfs)?.as_ref(), None, Purpose::default())?.root;
+    for (mount, source) in shown {
+        attach::volume(&root, mount, source, None).map_err(|error| at(mount, error))?;
+    }
+    Ok(root)
 }
 
 /// Enters a mount namespace of this process's own, and a user namespace like the container's where that has one.

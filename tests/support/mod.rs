@@ -109,14 +109,17 @@ pub fn mirror() -> Result<String, String> {
     own.map(str::to_owned).ok_or_else(|| "apt has no source of packages".to_owned())
 }
 
-/// Both programs where any user can run them: the build's folder may be closed to others.
+/// Both programs where any user can run them: the build's folder may be closed to others. Those of another build in place of
+/// this one's are taken from the folder `LSTORE_TEST_PROGRAMS`, so that a test can be seen to fail with them.
 pub fn programs() -> &'static Path {
     static COPIED: OnceLock<PathBuf> = OnceLock::new();
     COPIED.get_or_init(|| {
         let folder = std::env::temp_dir().join(format!("lstest-bin-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::set_permissions(&folder, PermissionsExt::from_mode(0o755)).unwrap();
+        let others = std::env::var_os("LSTORE_TEST_PROGRAMS").map(PathBuf::from);
         for (name, built) in [("lstore", env!("CARGO_BIN_EXE_lstore")), ("lrun", env!("CARGO_BIN_EXE_lrun"))] {
+            let built = others.as_ref().map_or_else(|| PathBuf::from(built), |folder| folder.join(name));
             // By another process: a descriptor open for writing here would pass to a child of another test's, and keep
             // the program from being executed.
             run(Command::new("cp").arg(built).arg(folder.join(name))).unwrap();

@@ -3,11 +3,10 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::unistd::{Gid, Uid};
 use rustix::fs::Mode;
-use rustix::process::DumpableBehavior;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::config::{Capabilities, IoPriority, Linux, Process, Scheduler};
@@ -17,6 +16,7 @@ use super::seccomp::Filter;
 use crate::channel::Channel;
 use crate::child::{During, Failure};
 use crate::command::Command;
+use crate::enter;
 use crate::error::{Error, Stage};
 use crate::host::Host;
 use crate::identity;
@@ -297,15 +297,15 @@ impl Way<'_> {
         let words = |words: &[String]| words.iter().map(Into::into).collect::<Vec<_>>();
         let command = Command::new(&words(&process.args), &words(&process.env), identity.home.as_deref());
         self.change_ids()?;
-        // Which made it as the machine has programs that change their ids (`fs.suid_dumpable`).
-        rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).during(Stage::Identity, "")?;
+        // The kernel resets it with the ids, to what `fs.suid_dumpable` says.
+        enter::hide().during(Stage::Identity, "")?;
         rustix::process::umask(Mode::from_raw_mode(user.umask.unwrap_or(0o022)));
         command.look().during(Stage::Exec, command.name())?;
         if process.no_new_privileges {
             rustix::thread::set_no_new_privs(true).during(Stage::Capabilities, "")?;
             self.confine()?;
         }
-        sys::close_from(3 + self.preserved, kept.iter().copied());
+        sys::close_all_but_numbers(kept.iter().map(AsRawFd::as_raw_fd).chain(3..3 + self.preserved));
         // Nobody answers for it from here on but whoever adopts it.
         rustix::process::set_parent_process_death_signal(None).during(Stage::Identity, "")?;
         Ok(command)

@@ -1,7 +1,8 @@
 //! The container's process: from the clone to where it waits to be started, and on.
 
+use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::libc;
@@ -56,14 +57,6 @@ pub(super) struct Orders<'a> {
     pub(super) state: serde_json::Value,
 }
 
-impl Orders<'_> {
-    /// Those that it works with; besides, there are those that the command inherits.
-    fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let trees = self.trees.iter().flat_map(|trees| trees.sources.iter().flatten().chain([&trees.root]));
-        [self.channel.as_fd(), self.listener.as_fd()].into_iter().chain(trees.map(AsFd::as_fd))
-    }
-}
-
 /// Trees of mounts that are attached nowhere yet.
 #[derive(Debug)]
 pub(super) struct Trees {
@@ -73,11 +66,26 @@ pub(super) struct Trees {
     pub(super) sources: Vec<Option<OwnedFd>>,
 }
 
+impl Trees {
+    /// All of them.
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        [&self.root].into_iter().chain(self.sources.iter().flatten()).map(AsFd::as_fd)
+    }
+}
+
 /// Does all, and never comes back.
 pub(super) fn run(orders: Orders<'_>) -> ! {
     let mut orders = orders;
     // Among what the caller has are descriptors that it inherited itself.
-    process::close_from(3 + orders.preserved, orders.descriptors());
+    let kept =
+        orders.trees.iter().flat_map(Trees::descriptors).chain([orders.channel.as_fd(), orders.listener.as_fd()]);
+    process::close_all_but_numbers(kept.map(|fd| fd.as_raw_fd()).chain(3..3 + orders.preserved));
+    // Its /proc is the caller's yet.
+    let introduced = File::open("/proc/self/ns/mnt").and_then(|mounts| orders.channel.give(mounts));
+    if let Err(error) = introduced {
+        orders.channel.fail(Stage::Join, "", &error);
+        process::exit_now(1);
+    }
     if !orders.channel.wait_for_release() {
         process::exit_now(1);
     }

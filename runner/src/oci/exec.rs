@@ -1,6 +1,6 @@
 //! `exec`: a further command in a container.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -16,7 +16,7 @@ use super::cgroup::Made;
 use super::check;
 use super::config::Process;
 use super::create::failure;
-use super::namespaces::enter_by;
+use super::namespaces::{Baggage, enter_by};
 use super::placement::{keep_to, numbers};
 use super::procfs::Procfs;
 use super::seccomp;
@@ -24,10 +24,11 @@ use super::state::{Found, Status};
 use crate::channel::{Channel, Heard};
 use crate::child::{During, Failure, prepare};
 use crate::container::{Container, ExitStatus};
+use crate::enter::{self, Hidden};
 use crate::error::{Action, Error, Stage};
 use crate::launch::watch_signals;
 use crate::sys::clone::Cloned;
-use crate::sys::process;
+use crate::sys::{namespace, process};
 use crate::target::Root;
 use crate::{pty, userns};
 
@@ -105,6 +106,7 @@ pub fn exec(container: &Found, wish: &Wish<'_>, warn: &mut dyn FnMut(&str)) -> R
     confinement.warnings.iter().for_each(|warning| warn(warning));
     let target = container.record.process.open().ok_or(Error::NotRunning)?;
     let own = own_namespaces(container.record.process.id).action("look at the container's namespaces")?;
+    let has_user_namespace = own & libc::CLONE_NEWUSER != 0;
     let console =
         wish.console.map(|path| UnixStream::connect(path).action("connect to the console socket")).transpose()?;
     let signals = watch_signals()?;
@@ -121,20 +123,39 @@ pub fn exec(container: &Found, wish: &Wish<'_>, warn: &mut dyn FnMut(&str)) -> R
     let (initial, last) = (processors(&affinity.initial)?, processors(&affinity.last)?);
     // Looked at from here, for inside the container decides what is at /proc.
     let procfs = confinement.has_label().then(Procfs::here).transpose().action("open /proc")?;
-    let groups = fs::read(format!("/proc/{}/setgroups", container.record.process.id));
-    let may_set_groups = groups.action("look whether groups may be chosen")?.starts_with(b"allow");
-    let join = || {
-        Procfs::set_score(wish.process.oom_score_adj)?;
+    let users = File::open(format!("/proc/{}/ns/user", container.record.process.id));
+    let users = users.action("look at the container's user namespace")?;
+    let join = |hidden: &Hidden| {
         keep_to(&initial).during(Stage::Schedule, "")?;
         if let (Some(made), Some(group)) = (&container.record.cgroup, &group) {
             made.enter(group, container.record.process.id).during(Stage::Join, group.path())?;
         }
         keep_to(&last).during(Stage::Schedule, "")?;
-        nix::sched::setns(&target, CloneFlags::from_bits_retain(own)).during(Stage::Join, "")
+        let mut kinds = own;
+        if has_user_namespace {
+            hidden.drop_groups_before(&users).during(Stage::Identity, "")?;
+            // Which may have led there: the kernel lets nobody in twice.
+            let here = File::open("/proc/self/ns/user").and_then(|here| namespace::is_same(&here, &users));
+            if here.during(Stage::Join, "")? {
+                kinds &= !libc::CLONE_NEWUSER;
+            }
+        }
+        hidden.enter(&target, CloneFlags::from_bits_retain(kinds)).during(Stage::Join, "")?;
+        if has_user_namespace {
+            // Here, where nobody in the pid namespace sees this process: with its ids the kernel resets whether it is hidden.
+            userns::become_root(false).during(Stage::Identity, "")?;
+            enter::hide().during(Stage::Identity, "")?;
+        }
+        Ok(())
     };
-    let Cloned::Parent { id, pidfd } = enter_by(join, 0)? else {
-        drop((parent, console));
-        become_command(wish, &Orders { confinement: &confinement, own, procfs, may_set_groups }, &child)
+    let mut kept = vec![child.as_fd(), target.as_fd(), users.as_fd()];
+    kept.extend(procfs.as_ref().map(AsFd::as_fd));
+    let inherited: Vec<_> = (3..3 + wish.preserved).collect();
+    let baggage = Baggage { kept: &kept, inherited: &inherited, score: wish.process.oom_score_adj };
+    let Cloned::Parent { id, pidfd } = enter_by(&baggage, || Ok(None), |hidden, _| join(hidden), 0)? else {
+        // Not dropped: they are closed already.
+        std::mem::forget((parent, console));
+        become_command(wish, &Orders { confinement: &confinement, procfs, has_user_namespace }, &child)
     };
     drop(child);
     let mut terminal = None;
@@ -185,12 +206,10 @@ fn own_namespaces(id: i32) -> io::Result<i32> {
 /// What the command's process is given besides the wish.
 struct Orders<'a> {
     confinement: &'a Confinement,
-    /// The container's namespaces that are not the caller's, as `CLONE_NEW*`.
-    own: i32,
     /// That of the outside, where a label is to be written.
     procfs: Option<Procfs>,
-    /// Whether the groups of the container's processes may be chosen.
-    may_set_groups: bool,
+    /// Whether the container's user namespace is another than the caller's.
+    has_user_namespace: bool,
 }
 
 fn become_command(wish: &Wish<'_>, orders: &Orders<'_>, channel: &Channel) -> ! {
@@ -203,11 +222,9 @@ fn become_command(wish: &Wish<'_>, orders: &Orders<'_>, channel: &Channel) -> ! 
 }
 
 fn on_the_way(wish: &Wish<'_>, orders: &Orders<'_>, channel: &Channel) -> Result<std::convert::Infallible, Failure> {
-    let (process, confinement, may_set_groups) = (wish.process, orders.confinement, orders.may_set_groups);
-    let has_user_namespace = orders.own & libc::CLONE_NEWUSER != 0;
-    if has_user_namespace {
-        userns::become_root(may_set_groups).during(Stage::Identity, "")?;
-    }
+    let (process, confinement) = (wish.process, orders.confinement);
+    // By trying: a /proc of the container's may say anything. A namespace of a single id allows no choice of groups.
+    let may_set_groups = enter::give_up_groups().during(Stage::Identity, "")?;
     prepare().during(Stage::Identity, "")?;
     let label = match &orders.procfs {
         Some(procfs) => confinement.open_label(procfs)?,
@@ -217,8 +234,13 @@ fn on_the_way(wish: &Wish<'_>, orders: &Orders<'_>, channel: &Channel) -> Result
     nix::unistd::setsid().during(Stage::Terminal, "")?;
     let terminal = if process.terminal { Some(pty::make(&root, channel).during(Stage::Terminal, "")?) } else { None };
     let workdir = root.directory(&process.cwd).during(Stage::Workdir, &process.cwd)?;
-    let way =
-        Way { process, confinement, preserved: wish.preserved, may_set_groups, owns_terminal: !has_user_namespace };
+    let way = Way {
+        process,
+        confinement,
+        preserved: wish.preserved,
+        may_set_groups,
+        owns_terminal: !orders.has_user_namespace,
+    };
     let command = way.begin(Places { root, workdir, label }, terminal, &[channel.as_fd()])?;
     Err(way.end(&command, channel))
 }

@@ -1,8 +1,9 @@
 //! Which namespaces a container gets, and the process that is in them.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::path::PathBuf;
 
 use nix::libc;
@@ -12,6 +13,7 @@ use super::config::{Linux, Namespace};
 use super::procfs::Procfs;
 use crate::channel::Channel;
 use crate::child::{During, Failure};
+use crate::enter::Hidden;
 use crate::error::{Action, Error, Stage};
 use crate::exec::sibling;
 use crate::sys::clone::{Cloned, clone3};
@@ -93,12 +95,11 @@ impl Namespaces {
         !self.there.is_empty() || self.is_new(libc::CLONE_NEWTIME)
     }
 
-    /// Makes the container's process in them, a child of this one, and how soon it ends where memory is short if
-    /// [`Self::are_joined`].
+    /// Makes the container's process in them, a child of this one. Where [`Self::are_joined`] it has the baggage, and nothing else.
     ///
     /// # Errors
     /// Those of the kernel.
-    pub(super) fn enter(&self, score: Option<i32>) -> Result<Cloned, Error> {
+    pub(super) fn enter(&self, baggage: &Baggage<'_>) -> Result<Cloned, Error> {
         // Made by the child itself when it is in its control group.
         let flags = self.new & !(libc::CLONE_NEWCGROUP | libc::CLONE_NEWTIME);
         let made = |error: io::Error| {
@@ -111,11 +112,20 @@ impl Namespaces {
         if !self.are_joined() {
             return clone3(flags, None).map_err(made);
         }
-        enter_by(|| Procfs::set_score(score).and_then(|()| self.join()), flags)
+        enter_by(baggage, || self.clocks(), |hidden, clocks| self.join(hidden, clocks), flags)
+    }
+
+    /// Opens the file by which the clocks of a new time namespace are set: of who is hidden it belongs to root.
+    fn clocks(&self) -> Result<Option<File>, Failure> {
+        if self.offsets.is_empty() {
+            return Ok(None);
+        }
+        let opened = Procfs::here().and_then(|procfs| procfs.writer("self/timens_offsets"));
+        opened.map(Some).during(Stage::Join, "timeOffsets")
     }
 
     /// Joins those that are there.
-    fn join(&self) -> Result<(), Failure> {
+    fn join(&self, hidden: &Hidden, clocks: Option<File>) -> Result<(), Failure> {
         let open = |path: &PathBuf| File::open(path).during(Stage::Join, path);
         let mut files = Vec::new();
         for (flag, path) in &self.there {
@@ -124,32 +134,58 @@ impl Namespaces {
         // What this process has no power over yet, it may have as root of the user namespace that it joins.
         let mut later = Vec::new();
         for (flag, file, path) in files {
-            match nix::sched::setns(&file, flag) {
-                Err(nix::errno::Errno::EPERM) if self.is_own(libc::CLONE_NEWUSER) => later.push((flag, file, path)),
+            match hidden.enter(&file, flag) {
+                Err(error) if error.raw_os_error() == Some(libc::EPERM) && self.is_own(libc::CLONE_NEWUSER) => {
+                    later.push((flag, file, path));
+                }
                 joined => joined.during(Stage::Join, path)?,
             }
         }
         for (flag, file, path) in later {
-            nix::sched::setns(&file, flag).during(Stage::Join, path)?;
+            hidden.enter(&file, flag).during(Stage::Join, path)?;
         }
         if self.is_new(libc::CLONE_NEWTIME) {
             nix::sched::unshare(CloneFlags::from_bits_retain(libc::CLONE_NEWTIME)).during(Stage::Join, "time")?;
-            if !self.offsets.is_empty() {
-                let procfs = Procfs::here().during(Stage::Join, "timeOffsets")?;
-                procfs.write("self/timens_offsets", &self.offsets).during(Stage::Join, "timeOffsets")?;
+            if let Some(mut clocks) = clocks {
+                clocks.write_all(self.offsets.as_bytes()).during(Stage::Join, "timeOffsets")?;
             }
         }
         Ok(())
     }
 }
 
-/// Makes a process, in new namespaces by `CLONE_NEW*` flags, that begins where `join` leads: a fork joins, and makes the
-/// process as its own sibling (`CLONE_PARENT`), since only what is made after joining is in a pid or time namespace.
-pub(super) fn enter_by(join: impl FnOnce() -> Result<(), Failure>, flags: i32) -> Result<Cloned, Error> {
+/// What a process has with it where it joins.
+#[derive(Debug)]
+pub(super) struct Baggage<'a> {
+    /// Descriptors that it works with.
+    pub(super) kept: &'a [BorrowedFd<'a>],
+    /// Numbers of those that the command is to inherit.
+    pub(super) inherited: &'a [RawFd],
+    /// How soon it is to end where memory is short.
+    pub(super) score: Option<i32>,
+}
+
+/// Makes a process, in new namespaces by `CLONE_NEW*` flags, that begins where `join` leads: a fork hides and joins, and makes the
+/// process as its own sibling (`CLONE_PARENT`), since only what is made after joining is in a pid or time namespace. Of this
+/// process's descriptors it has the standard ones and the baggage. `first` is done before it hides, and what it opens is for `join`.
+pub(super) fn enter_by(
+    baggage: &Baggage<'_>,
+    first: impl FnOnce() -> Result<Option<File>, Failure>,
+    join: impl FnOnce(&Hidden, Option<File>) -> Result<(), Failure>,
+    flags: i32,
+) -> Result<Cloned, Error> {
     let (parent, child) = Channel::pair().action("make a channel")?;
     let Cloned::Parent { id: joiner, .. } = clone3(0, None).action("fork")? else {
         drop(parent);
-        let made = join().and_then(|()| clone3(flags | libc::CLONE_PARENT, None).during(Stage::Join, ""));
+        let joined = || {
+            Procfs::set_score(baggage.score)?;
+            let opened = first()?;
+            let own = opened.iter().map(AsFd::as_fd).chain([child.as_fd()]);
+            let kept = baggage.kept.iter().copied().chain(own);
+            let hidden = Hidden::with(kept, baggage.inherited).during(Stage::Join, "")?;
+            join(&hidden, opened)
+        };
+        let made = joined().and_then(|()| clone3(flags | libc::CLONE_PARENT, None).during(Stage::Join, ""));
         let given = match made {
             Ok(Cloned::Child) => return Ok(Cloned::Child),
             Ok(Cloned::Parent { pidfd, .. }) => child.give(&pidfd).during(Stage::Join, ""),

@@ -1,9 +1,9 @@
-//! Pid namespaces: who is in one, and which lies around another (`ioctl_nsfs(2)`).
+//! Namespaces that lie around others, and who is in a pid namespace (`ioctl_nsfs(2)`).
 
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use nix::libc;
 
@@ -23,7 +23,7 @@ pub fn has_process(namespace: &impl AsRawFd, id: i32) -> Option<bool> {
     (io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH)).then_some(false)
 }
 
-/// The pid namespace around one.
+/// The namespace around one, of those that are nested: of processes and of users.
 ///
 /// # Errors
 /// EPERM where that is outside of the caller's own.
@@ -32,4 +32,13 @@ pub fn around(namespace: &impl AsRawFd) -> io::Result<OwnedFd> {
     let result = unsafe { libc::ioctl(namespace.as_raw_fd(), GET_PARENT) };
     // SAFETY: the kernel has just made the descriptor for us alone.
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(unsafe { OwnedFd::from_raw_fd(result) }) }
+}
+
+/// Whether two descriptors are of the same namespace.
+///
+/// # Errors
+/// Those of `fstat(2)`.
+pub fn is_same(one: impl AsFd, other: impl AsFd) -> io::Result<bool> {
+    let (one, other) = (rustix::fs::fstat(one)?, rustix::fs::fstat(other)?);
+    Ok((one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
 }

@@ -175,17 +175,17 @@ pub fn make_inheritable(number: RawFd) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Closes every descriptor from 3 on but those given. For a fork that will end by [`exit_now`], in which no owner of a
+/// Closes every descriptor from 3 on but those given. For a fork that will end by [`exit_now`] or exec, in which no owner of a
 /// closed descriptor runs again.
 pub fn close_all_but<'a>(keep: impl Iterator<Item = BorrowedFd<'a>>) {
-    close_from(3, keep);
+    close_all_but_numbers(keep.map(|fd| fd.as_raw_fd()));
 }
 
-/// As [`close_all_but`], from another descriptor on; also for a fork that executes a program.
-pub fn close_from<'a>(first: RawFd, keep: impl Iterator<Item = BorrowedFd<'a>>) {
-    let mut first = first.max(3);
-    let mut keep: Vec<RawFd> = keep.map(|fd| fd.as_raw_fd()).filter(|&fd| fd >= first).collect();
+/// As [`close_all_but`], for descriptors that are known by their numbers alone.
+pub fn close_all_but_numbers(keep: impl Iterator<Item = RawFd>) {
+    let mut keep: Vec<RawFd> = keep.filter(|&fd| fd > 2).collect();
     keep.sort_unstable();
+    let mut first = 3;
     for fd in keep.into_iter().chain([RawFd::MAX]) {
         if fd > first {
             // SAFETY: see above: the owners of these descriptors exist in the parent, and here only as a memory.

@@ -1,12 +1,17 @@
 //! The way out of a container's network, by `pasta(1)` or `slirp4netns(1)`.
 //!
-//! The program is a child of the container's keeper, so that it ends with it, whatever that dies of. It is
-//! executed outside of the container's user namespace and joins it by itself: by the rules of the kernel, no process in
-//! there may look into it. It takes no descriptor along but those that it is told of: nothing to read, and pipes to the
-//! keeper, of which one says that all is ready, and another why it is not.
+//! The program is a child of the container's keeper, so that it ends with it, whatever that dies of. It is executed outside of the
+//! container's user namespace, and stays there where it can: with power over that namespace from outside, pasta enters nothing
+//! but the network, and so does slirp4netns for real root. Who has none, without a holder or a subordinate range, lets pasta join
+//! the user namespace before the container's command begins; pasta then lets nobody look into it. slirp4netns has its
+//! sandbox within the user namespace, and is refused for a container that could see it there.
+//!
+//! It takes no descriptor along but those that it is told of: the namespaces, and pipes to the keeper, of which one says that all is
+//! ready, and another why it is not.
 //!
 //! The container has the same addresses everywhere, so that its files can name them before anything runs.
 
+mod anchor;
 mod hostfwd;
 mod pasta;
 mod slirp4netns;
@@ -14,21 +19,27 @@ mod slirp4netns;
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use nix::sched::CloneFlags;
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::OFlags;
 use rustix::process::{Signal, geteuid};
+use rustix::thread::{CapabilitySet, CapabilitySets};
 
+use self::anchor::Anchor;
 use self::hostfwd::Entrance;
 use self::slirp4netns::Settings;
-use crate::error::Error;
+use crate::channel::{Channel, Heard};
+use crate::enter::Hidden;
+use crate::error::{Error, Stage};
 use crate::host::find_program;
 use crate::launch::poll;
-use crate::spec::{Program, Uplink};
+use crate::spec::{Program, Spec, Uplink};
+use crate::sys::namespace;
 use crate::sys::process::{self, Fork};
 
 /// The container's address.
@@ -100,14 +111,59 @@ pub(crate) struct Wish<'a> {
     folder: Option<&'a Path>,
 }
 
-/// What the program inherits besides its standard descriptors.
-struct Inherited {
-    wait: PipeReader,
-    tell_ready: PipeWriter,
-    complain: PipeWriter,
-    /// Closed when the keeper ends.
-    end: PipeReader,
+/// What a keeper does to connect a container.
+pub(crate) struct Connection<'a> {
+    pub(crate) wish: Wish<'a>,
+    /// Where the network namespace comes from.
+    pub(crate) network: Channel,
+    /// The container's user namespace, if it has another than this process.
+    pub(crate) namespace: Option<BorrowedFd<'a>>,
+    /// Who waits for it.
+    pub(crate) child: &'a Channel,
 }
+
+impl Connection<'_> {
+    /// Connects the network as soon as it is there, and tells the child how that went. `end` becomes readable when nobody wants it any
+    /// more.
+    pub(crate) fn connect(self, end: &PipeReader) -> Option<Running> {
+        // The child hears from the network's maker why there is none.
+        let Ok(Heard::Descriptor(network)) = self.network.hear() else { return None };
+        match self.wish.start(network.as_fd(), self.namespace, end) {
+            Ok(running) => {
+                // A child that has failed meanwhile waits for nothing.
+                let _ = self.child.release();
+                Some(running)
+            }
+            Err(error) => {
+                self.child.fail(Stage::Uplink, self.wish.uplink.program.name(), &error);
+                None
+            }
+        }
+    }
+}
+
+/// How the program comes to the container's network.
+enum Way<'a> {
+    /// From outside of the container's user namespace, over which this process has power, or which is its own.
+    Outside,
+    /// The same, once it has entered the user namespace around the container's.
+    Around(OwnedFd),
+    /// By joining the container's user namespace.
+    Joining(BorrowedFd<'a>),
+}
+
+impl<'a> Way<'a> {
+    fn to(namespace: Option<BorrowedFd<'a>>) -> io::Result<Self> {
+        let has = rustix::thread::capabilities(None)?.effective;
+        let Some(namespace) = namespace.filter(|_| !has.contains(POWER)) else { return Ok(Self::Outside) };
+        let around = namespace::around(&namespace)?;
+        let own = File::open("/proc/self/ns/user")?;
+        Ok(if namespace::is_same(&around, &own)? { Self::Joining(namespace) } else { Self::Around(around) })
+    }
+}
+
+/// What it takes to enter a network namespace and to set it up.
+const POWER: CapabilitySet = CapabilitySet::SYS_ADMIN.union(CapabilitySet::NET_ADMIN);
 
 impl<'a> Wish<'a> {
     /// Looks for the program. `folder` is the plan's.
@@ -117,106 +173,76 @@ impl<'a> Wish<'a> {
         Ok(Self { uplink, path, folder })
     }
 
-    /// Makes the process in which the program will run, and which waits in the namespaces that this one has now.
-    pub(crate) fn prepare(self) -> io::Result<Prepared<'a>> {
-        let (wait, go) = io::pipe()?;
+    /// Refuses what would put the program within the reach of a container's processes.
+    ///
+    /// # Errors
+    /// [`Error::Refused`].
+    pub(crate) fn check(&self, spec: &Spec) -> Result<(), Error> {
+        let is_apart = spec.joined.is_empty() && spec.namespaces.pid;
+        if self.uplink.program == Program::Slirp4netns && !is_apart && !geteuid().is_root() {
+            return Err(Error::Refused(
+                "slirp4netns works within the container's user namespace, where a container that sees the host's processes, or \
+                 shares that namespace with another, could take it over; use pasta"
+                    .to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Starts the program for a network namespace, and waits until that is connected.
+    fn start(
+        &self,
+        network: BorrowedFd<'_>,
+        namespace: Option<BorrowedFd<'_>>,
+        end: &PipeReader,
+    ) -> io::Result<Running> {
+        let way = Way::to(namespace)?;
+        let anchor = match (self.uplink.program, &way, namespace) {
+            (Program::Slirp4netns, Way::Joining(_) | Way::Around(_), Some(user)) => {
+                Some(Anchor::in_namespaces(user, network)?)
+            }
+            (Program::Slirp4netns, Way::Outside, Some(user)) if !geteuid().is_root() => {
+                Some(Anchor::in_namespaces(user, network)?)
+            }
+            _ => None,
+        };
         let (ready, tell_ready) = io::pipe()?;
         let (complaints, complain) = io::pipe()?;
-        let (end, line) = io::pipe()?;
+        let (program_end, line) = io::pipe()?;
         // Nobody reads what it says later, and that must not keep it from its work.
         rustix::fs::fcntl_setfl(&complain, OFlags::WRONLY | OFlags::NONBLOCK)?;
         let entrance = if self.uplink.needs_folder() { Some(Entrance::new(self.folder)?) } else { None };
-        let keeper = process::own_id();
-        match process::fork()? {
+        let id = match process::fork()? {
             Fork::Child => {
-                drop((go, ready, complaints, line));
-                let mut inherited = Inherited { wait, tell_ready, complain, end };
-                let error = self.become_program(keeper, &mut inherited, entrance.as_ref());
-                let _ = (&inherited.complain).write_all(error.to_string().as_bytes());
+                drop((ready, complaints, line));
+                let given = Given {
+                    network,
+                    way: &way,
+                    anchor: anchor.as_ref().map(Anchor::id),
+                    tell_ready,
+                    complain,
+                    end: program_end,
+                };
+                let error = self.become_program(&given, entrance.as_ref());
+                let _ = (&given.complain).write_all(error.to_string().as_bytes());
                 process::exit_now(1)
             }
-            Fork::Parent(id) => Ok(Prepared { uplink: self.uplink, id, go, ready, complaints, line, entrance }),
-        }
-    }
-
-    fn become_program(&self, keeper: i32, inherited: &mut Inherited, entrance: Option<&Entrance>) -> io::Error {
-        let mut become_it = || -> io::Result<Command> {
-            rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-            let Inherited { wait, tell_ready, complain, end } = inherited;
-            let kept = [wait.as_fd(), tell_ready.as_fd(), complain.as_fd(), end.as_fd()];
-            process::close_all_but(kept.into_iter().chain(entrance.map(AsFd::as_fd)));
-            process::reset_signals()?;
-            let mut word = [0];
-            // Closed without a word: there is no namespace to connect.
-            wait.read_exact(&mut word)?;
-            let has_user_namespace = word == HAS_USER_NAMESPACE;
-            let mut command = Command::new(&self.path);
-            command.env_clear().current_dir("/");
-            command.stdin(File::open("/dev/null")?).stderr(Stdio::from(complain.try_clone()?));
-            match self.uplink.program {
-                Program::Pasta => {
-                    command.args(self.uplink.pasta_arguments(keeper, has_user_namespace, geteuid().is_root()));
-                    command.stdout(Stdio::from(tell_ready.try_clone()?));
-                }
-                Program::Slirp4netns => {
-                    if !has_user_namespace {
-                        slirp4netns::keep_mounts_apart()?;
-                    }
-                    let settings = Settings::of(self.uplink);
-                    command.args(settings.arguments(keeper, tell_ready.as_fd(), end.as_fd(), entrance)?);
-                    command.stdout(Stdio::null());
-                }
-            }
-            Ok(command)
+            Fork::Parent(id) => id,
         };
-        match become_it() {
-            Ok(mut command) => command.exec(),
-            Err(error) => error,
+        drop((tell_ready, complain, program_end));
+        let mut running = Running { id, complaints, line };
+        // pasta tells by its number among its complaints, slirp4netns over a pipe of its own.
+        let ready = if self.uplink.program == Program::Pasta { None } else { Some(ready) };
+        match running.await_ready(ready, end) {
+            Ok(None) => {}
+            Ok(Some(told)) => return Err(io::Error::other(running.why(told))),
+            Err(error) => {
+                running.end();
+                return Err(error);
+            }
         }
-    }
-}
-
-/// What the waiting process is told.
-const HAS_USER_NAMESPACE: [u8; 1] = *b"u";
-const HAS_NONE: [u8; 1] = *b"-";
-
-/// A process that waits to become the program.
-#[derive(Debug)]
-pub(crate) struct Prepared<'a> {
-    uplink: &'a Uplink,
-    id: i32,
-    go: PipeWriter,
-    ready: PipeReader,
-    complaints: PipeReader,
-    line: PipeWriter,
-    entrance: Option<Entrance>,
-}
-
-impl Prepared<'_> {
-    /// The program's name.
-    pub(crate) fn name(&self) -> &'static str {
-        self.uplink.program.name()
-    }
-
-    /// Lets it connect the namespaces that this process is in now, and waits until it has. `end` becomes readable when
-    /// nobody wants it any more.
-    pub(crate) fn start(mut self, end: &PipeReader, has_user_namespace: bool) -> io::Result<Running> {
-        self.go.write_all(if has_user_namespace { &HAS_USER_NAMESPACE } else { &HAS_NONE })?;
-        let mut fds = [PollFd::new(&self.ready, PollFlags::IN), PollFd::new(end, PollFlags::IN)];
-        while fds.iter().all(|fd| fd.revents().is_empty()) {
-            poll(&mut fds)?;
-        }
-        let is_over = !fds[1].revents().is_empty();
-        let running = Running { id: self.id, complaints: self.complaints, line: self.line };
-        if is_over {
-            running.end();
-            return Err(io::ErrorKind::Interrupted.into());
-        }
-        match self.ready.read(&mut [0]) {
-            Ok(1..) => {}
-            _ => return Err(io::Error::other(running.why())),
-        }
-        match self.entrance.map_or(Ok(()), |entrance| entrance.open(&self.uplink.ports)) {
+        drop(anchor);
+        match entrance.map_or(Ok(()), |entrance| entrance.open(&self.uplink.ports)) {
             Ok(()) => Ok(running),
             Err(error) => {
                 running.end();
@@ -224,6 +250,77 @@ impl Prepared<'_> {
             }
         }
     }
+
+    fn become_program(&self, given: &Given<'_>, entrance: Option<&Entrance>) -> io::Error {
+        match self.command(given, entrance) {
+            Ok(mut command) => command.exec(),
+            Err(error) => error,
+        }
+    }
+
+    fn command(&self, given: &Given<'_>, entrance: Option<&Entrance>) -> io::Result<Command> {
+        let Given { network, way, anchor, tell_ready, complain, end } = given;
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+        let joined = if let Way::Joining(user) = way { Some(*user) } else { None };
+        let around = if let Way::Around(around) = way { Some(around.as_fd()) } else { None };
+        let kept = [*network, tell_ready.as_fd(), complain.as_fd(), end.as_fd()].into_iter();
+        let hidden = Hidden::with(kept.chain(joined).chain(around).chain(entrance.map(AsFd::as_fd)), &[])?;
+        process::reset_signals()?;
+        if let (Some(around), None) = (around, anchor) {
+            hidden.enter(around, CloneFlags::CLONE_NEWUSER)?;
+        }
+        let mut command = Command::new(&self.path);
+        // As standard descriptors: newer versions of pasta close all others before they look at their options.
+        command.stdin(Stdio::from(network.try_clone_to_owned()?)).stdout(Stdio::null());
+        command.stderr(Stdio::from(complain.try_clone()?)).env_clear().current_dir("/");
+        match self.uplink.program {
+            Program::Pasta => {
+                match joined {
+                    Some(user) => drop(command.stdout(Stdio::from(user.try_clone_to_owned()?))),
+                    None => keep_power()?,
+                }
+                command.args(self.uplink.pasta_arguments(joined.is_some(), geteuid().is_root()));
+            }
+            Program::Slirp4netns => {
+                if anchor.is_none() {
+                    slirp4netns::keep_mounts_apart()?;
+                }
+                let settings = Settings::of(self.uplink);
+                command.args(settings.arguments(*anchor, tell_ready.as_fd(), end.as_fd(), entrance)?);
+            }
+        }
+        Ok(command)
+    }
+}
+
+/// Has the program that is executed keep what it takes to set up a network. Root's do.
+fn keep_power() -> io::Result<()> {
+    if geteuid().is_root() {
+        return Ok(());
+    }
+    let have = rustix::thread::capabilities(None)?;
+    let kept = POWER.union(CapabilitySet::SETUID).union(CapabilitySet::SETGID).union(CapabilitySet::SETPCAP);
+    // No more than it may keep: what would be lost makes the kernel forget the death signal.
+    rustix::thread::set_capabilities(
+        None,
+        CapabilitySets { effective: kept, permitted: kept, inheritable: kept & have.permitted },
+    )?;
+    for capability in kept.iter() {
+        rustix::thread::configure_capability_in_ambient_set(capability, true)?;
+    }
+    Ok(())
+}
+
+/// What the program's process is given.
+struct Given<'a> {
+    network: BorrowedFd<'a>,
+    way: &'a Way<'a>,
+    /// The process that slirp4netns finds the namespaces by.
+    anchor: Option<i32>,
+    tell_ready: PipeWriter,
+    complain: PipeWriter,
+    /// Closed when the keeper ends.
+    end: PipeReader,
 }
 
 /// A program at work.
@@ -252,10 +349,39 @@ impl Running {
         let _ = process::wait_for(self.id);
     }
 
-    /// Why it is not ready and never will be.
-    fn why(mut self) -> String {
+    /// Waits until it is ready: a word over `ready`, or without that its number among the complaints. What it said instead if it has
+    /// ended; `Interrupted` when nobody wants it any more, which `end` tells.
+    fn await_ready(&mut self, mut ready: Option<PipeReader>, end: &PipeReader) -> io::Result<Option<Vec<u8>>> {
+        let mut told = Vec::new();
+        loop {
+            let news = ready.as_ref().map_or(self.complaints.as_fd(), AsFd::as_fd);
+            let mut fds = [PollFd::new(&news, PollFlags::IN), PollFd::new(end, PollFlags::IN)];
+            poll(&mut fds)?;
+            if !fds[1].revents().is_empty() {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            if fds[0].revents().is_empty() {
+                continue;
+            }
+            if let Some(ready) = &mut ready {
+                return Ok((ready.read(&mut [0])? == 0).then_some(told));
+            }
+            let mut buffer = [0; 4096];
+            match self.complaints.read(&mut buffer)? {
+                0 => return Ok(Some(told)),
+                count => told.extend_from_slice(&buffer[..count]),
+            }
+            let mut lines = told.split_inclusive(|&byte| byte == b'\n').filter_map(|line| line.strip_suffix(b"\n"));
+            if lines.any(|line| !line.is_empty() && line.iter().all(u8::is_ascii_digit)) {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Why it is not ready and never will be, with what it `told` already.
+    fn why(mut self, told: Vec<u8>) -> String {
         let status = process::wait_for(self.id);
-        let mut text = Vec::new();
+        let mut text = told;
         // What it left behind, if anything, must not be waited for.
         let _ = rustix::io::ioctl_fionbio(&self.complaints, true);
         let mut buffer = [0; 4096];

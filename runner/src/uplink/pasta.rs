@@ -71,23 +71,22 @@ impl Uplink {
         self.options.iter().any(|option| names.contains(&option.split('=').next().unwrap_or_default()))
     }
 
-    /// The words of a command line for the namespaces of a process.
-    pub(super) fn pasta_arguments(&self, process: i32, has_user_namespace: bool, is_real_root: bool) -> Vec<String> {
-        let user = has_user_namespace.then(|| format!("/proc/{process}/ns/user"));
-        let network = format!("/proc/{process}/ns/net");
+    /// The words of a command line. The network namespace is its standard input; its standard output is the user namespace, if it
+    /// `joins` that.
+    pub(super) fn pasta_arguments(&self, joins: bool, is_root: bool) -> Vec<String> {
         let mut words: Vec<String> =
             ["--foreground", "--quiet", "--no-netns-quit", "--config-net"].map(str::to_owned).into();
         let mut add = |name: &str, value: String| words.extend([name.to_owned(), value]);
-        // Its number is written when all is ready, here into the pipe that it was given.
-        add("--pid", "/proc/self/fd/1".to_owned());
-        if let Some(user) = user {
-            add("--userns", user);
+        // Its number is written when all is ready, here into the pipe of its complaints.
+        add("--pid", "/proc/self/fd/2".to_owned());
+        if joins {
+            add("--userns", "/proc/self/fd/1".to_owned());
         }
-        if is_real_root {
+        if is_root {
             // Which it would leave for nobody, who may join nothing.
             add("--runas", "0:0".to_owned());
         }
-        add("--netns", network);
+        add("--netns", "/proc/self/fd/0".to_owned());
         if !self.has(&ADDRESSES) {
             add("-a", OWN.to_string());
             add("-n", "24".to_owned());
@@ -111,6 +110,9 @@ impl Uplink {
             if !self.has(&outward) {
                 add(outward[0], "none".to_owned());
             }
+        }
+        if !joins {
+            words.push("--netns-only".to_owned());
         }
         // podman's word for what pasta does unless it is told not to: the gateway's address leads to the host's loopback.
         if !self.has(&["--map-gw", "--no-map-gw", "--map-host-loopback"]) {
@@ -147,13 +149,13 @@ mod tests {
     }
 
     fn line(uplink: &Uplink) -> String {
-        uplink.pasta_arguments(7, true, false).join(" ")
+        uplink.pasta_arguments(true, false).join(" ")
     }
 
     #[test]
     fn nothing_is_forwarded_but_what_was_published() {
         let words = line(&pasta(&[], vec![]));
-        assert!(words.contains("--userns /proc/7/ns/user --netns /proc/7/ns/net"), "{words}");
+        assert!(words.contains("--userns /proc/self/fd/1 --netns /proc/self/fd/0"), "{words}");
         assert!(words.contains("-t none -T none -u none -U none --no-map-gw"), "{words}");
         let ports = vec![
             port(Some("127.0.0.1"), 8080, 80, 1, Protocol::Tcp),

@@ -95,11 +95,11 @@ impl Settings {
         Addresses { own: Some(own), resolver, host: self.allow_host_loopback.then_some(gateway) }
     }
 
-    /// The words of a command line for the namespaces of a process. The descriptors are handed on to the program: `ready`
-    /// gets a byte from it, and it ends when `end` does.
+    /// The words of a command line for the namespaces of a process, or without one for the network namespace that is its standard
+    /// input. The descriptors are handed on to the program: `ready` gets a byte from it, and it ends when `end` does.
     pub(super) fn arguments(
         &self,
-        process: i32,
+        process: Option<i32>,
         ready: BorrowedFd<'_>,
         end: BorrowedFd<'_>,
         entrance: Option<&Entrance>,
@@ -124,8 +124,14 @@ impl Settings {
         words.extend(["--configure", "--enable-sandbox", "--enable-seccomp"].map(str::to_owned));
         words.extend(self.enable_ipv6.then(|| "--enable-ipv6".to_owned()));
         words.extend((!self.allow_host_loopback).then(|| "--disable-host-loopback".to_owned()));
-        // Of a process, not of paths: its sandbox is within the user namespace, which it looks for there alone.
-        words.extend([process.to_string(), DEVICE.to_owned()]);
+        let place = if let Some(process) = process {
+            // Not of paths: its sandbox is within the user namespace, which it looks for there alone.
+            process.to_string()
+        } else {
+            words.push("--netns-type=path".to_owned());
+            "/proc/self/fd/0".to_owned()
+        };
+        words.extend([place, DEVICE.to_owned()]);
         Ok(words)
     }
 }
@@ -164,7 +170,7 @@ mod tests {
     fn line(options: &[&str]) -> String {
         let (end, ready) = io::pipe().unwrap();
         let settings = Settings::of(&uplink(options).unwrap());
-        settings.arguments(7, ready.as_fd(), end.as_fd(), None).unwrap().join(" ")
+        settings.arguments(Some(7), ready.as_fd(), end.as_fd(), None).unwrap().join(" ")
     }
 
     #[test]

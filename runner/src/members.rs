@@ -1,0 +1,158 @@
+//! The processes of a container that does not have a pid namespace of its own: they do not end with its first one.
+//!
+//! Found by what they cannot all leave: the control group that the container has of its own; its user namespace and those that were
+//! made in it; its mount, UTS and IPC namespaces. A process can leave the latter three where it may make new ones. It leaves a user
+//! namespace never. `THREATS.md` says what remains.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use crate::cgroup::Group;
+use crate::channel::{Channel, Heard};
+use crate::error::{Action, Error};
+use crate::plan::Plan;
+use crate::sys::namespace;
+
+/// Between two looks at all processes.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// How the processes of a container are known. The namespaces stay open: the kernel gives the number of one that has ended to the
+/// next that is made.
+#[derive(Debug)]
+pub(crate) struct Members {
+    /// The control group, if it is the container's own.
+    group: Option<Group>,
+    /// The user namespace, if it is the container's own.
+    user: Option<OwnedFd>,
+    /// Files of `/proc/PID/ns` that this container has of its own, and their names there.
+    own: Vec<(&'static str, OwnedFd)>,
+}
+
+impl Members {
+    /// Those of a container that does not end with its first process; `None` for one that does. Of that process, which has
+    /// not begun yet, this one must be allowed to open the namespaces.
+    ///
+    /// # Errors
+    /// Those of looking at the process.
+    pub(crate) fn of(plan: &Plan, first: i32, user: Option<BorrowedFd<'_>>) -> Result<Option<Self>, Error> {
+        if plan.spec.namespaces.pid {
+            return Ok(None);
+        }
+        let open = |name: &'static str| -> io::Result<_> {
+            Ok((name, OwnedFd::from(File::open(format!("/proc/{first}/ns/{name}"))?)))
+        };
+        let own = names(plan).map(open).collect::<io::Result<_>>().action("open the container's namespaces")?;
+        let user = user.map(|user| user.try_clone_to_owned()).transpose().action("keep the user namespace")?;
+        Ok(Some(Self { group: group(plan), user, own }))
+    }
+
+    /// The same, of a process that lets nobody look into it and [tells](Self::introduce) by itself. Its user namespace is that of
+    /// others.
+    ///
+    /// # Errors
+    /// Those of the channel; what the process says.
+    pub(crate) fn hear(plan: &Plan, channel: &Channel) -> Result<Option<Self>, Error> {
+        if plan.spec.namespaces.pid {
+            return Ok(None);
+        }
+        let own = names(plan).map(|name| Ok((name, descriptor(channel)?))).collect::<Result<_, Error>>()?;
+        Ok(Some(Self { group: group(plan), user: None, own }))
+    }
+
+    /// Tells the parent what [`Self::hear`] waits for, in the first process.
+    ///
+    /// # Errors
+    /// Those of the channel.
+    pub(crate) fn introduce(plan: &Plan, channel: &Channel) -> io::Result<()> {
+        if plan.spec.namespaces.pid {
+            return Ok(());
+        }
+        names(plan).try_for_each(|name| channel.give(File::open(format!("/proc/self/ns/{name}"))?))
+    }
+
+    /// What must stay open.
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.user.iter().chain(self.own.iter().map(|(_, file)| file)).map(AsFd::as_fd)
+    }
+
+    /// Kills all of them. The first must have ended: with it alive others could be made after each look.
+    pub(crate) fn end(self) {
+        if let Some(group) = &self.group {
+            // Not there before Linux 5.14: then the namespaces are what there is.
+            let _ = group.kill();
+        }
+        while self.kill_each() {
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Kills those that are found; whether there was one.
+    fn kill_each(&self) -> bool {
+        let Ok(processes) = std::fs::read_dir("/proc") else { return false };
+        let mut found = false;
+        for id in processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()) {
+            // Looked at with the descriptor in hand: the number cannot become another's meanwhile.
+            if let Some(pid) = Pid::from_raw(id)
+                && let Ok(process) = pidfd_open(pid, PidfdFlags::empty())
+                && self.has(id)
+                && !has_ended(process.as_fd())
+            {
+                found |= pidfd_send_signal(process, Signal::KILL).is_ok();
+            }
+        }
+        found
+    }
+
+    fn has(&self, id: i32) -> bool {
+        let is_of = |(name, own): &(&str, OwnedFd)| {
+            File::open(format!("/proc/{id}/ns/{name}")).and_then(|file| namespace::is_same(file, own)).unwrap_or(false)
+        };
+        self.own.iter().any(is_of) || self.user.as_ref().is_some_and(|user| is_below(id, user))
+    }
+}
+
+/// Whether a process is in a user namespace, or in one that was made in there.
+fn is_below(id: i32, user: &OwnedFd) -> bool {
+    let mut next = File::open(format!("/proc/{id}/ns/user")).map(OwnedFd::from);
+    while let Ok(namespace) = next {
+        if namespace::is_same(&namespace, user).unwrap_or(false) {
+            return true;
+        }
+        // Refused at the one that this process is in.
+        next = namespace::around(&namespace);
+    }
+    false
+}
+
+/// The kinds, by their names in `/proc/PID/ns`, that a container has of its own and tells its processes by.
+fn names(plan: &Plan) -> impl Iterator<Item = &'static str> {
+    let own = plan.spec.namespaces;
+    [("mnt", true), ("uts", own.uts), ("ipc", own.ipc)].into_iter().filter_map(|(name, is_own)| is_own.then_some(name))
+}
+
+fn group(plan: &Plan) -> Option<Group> {
+    plan.cgroup.clone().map(Group::at)
+}
+
+/// The descriptor that is next on the channel.
+///
+/// # Errors
+/// What the process says instead.
+pub(crate) fn descriptor(channel: &Channel) -> Result<OwnedFd, Error> {
+    match channel.hear().action("hear from the child")? {
+        Heard::Descriptor(descriptor) => Ok(descriptor),
+        Heard::Failed(stage, what, source) => Err(Error::Child { stage, what, source }),
+        Heard::Closed | Heard::Released | Heard::Weaker(_) => Err(Error::Died),
+    }
+}
+
+/// Whether a process has ended, reaped or not.
+fn has_ended(process: BorrowedFd<'_>) -> bool {
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&now)).is_ok_and(|count| count > 0)
+}

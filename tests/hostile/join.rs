@@ -1,0 +1,165 @@
+//! Who joins a container is out of reach of what runs in it, with whatever power that has there.
+//!
+//! In each test an attacker that may trace whoever is in its user namespace races against processes of ours that come
+//! near, and tries to seize them, to look into them, and to reach the host's files through them.
+
+use super::attack::{Arena, Gains, TRACER, joins};
+use crate::need;
+use crate::networks::let_connect;
+
+/// No filter, and no capability but the default ones: process 1 goes into a user namespace of its own, and whoever joins
+/// process 1 is there too, where the attacker outside of it has all power.
+const NO_FILTER: &[&str] = &["--security-opt", "seccomp=unconfined"];
+/// A health check that does nothing, and is made when it is asked for.
+const CHECK: &[&str] = &["--health-cmd", "[\"/attacker\", \"exit\"]", "--health-interval", "disable"];
+/// It sees all processes of the host, and may trace those of its user namespace.
+const AMONG_THE_HOSTS: &[&str] = &["--pid", "host", "--cap-add", "SYS_PTRACE"];
+
+fn exec(arena: &Arena, flags: &[&str], words: &[&str]) -> [Gains; 2] {
+    [&[][..], &["-t", "-i"]].map(|how| arena.attack(flags, words).during_exec(joins(), how))
+}
+
+fn check(arena: &Arena, flags: &[&str], words: &[&str]) -> Gains {
+    let attack = arena.attack(&[flags, CHECK].concat(), words);
+    attack.during(joins(), "healthcheck", |name| arena.env.lrun(&["healthcheck", "run", name]))
+}
+
+/// Before the mend 184 of 200: the process that joins was uid 0 of the host, with all capabilities of the container's user
+/// namespace and no filter. Seized, it was made to unmount the read-only /proc/sys and to open the host's core_pattern for
+/// writing, each time.
+#[test]
+fn s1_a_command_that_joins_is_never_seized_as_root() {
+    let arena = need!("s1", Arena::of_root());
+    Gains::assert_none_though_seen(&exec(&arena, TRACER, &["parameter"]));
+    Gains::assert_none_though_seen(&exec(&arena, &[TRACER, &["--init"]].concat(), &["parameter"]));
+}
+
+#[test]
+fn s1_a_health_check_is_never_seized_as_root() {
+    let arena = need!("s1", Arena::of_root());
+    Gains::assert_none_though_seen(&[check(&arena, TRACER, &["parameter"])]);
+}
+
+fn s2(arena: &Arena) {
+    let start = |name: &str| {
+        let other = format!("container:{name}");
+        arena.env.lrun(&arena.words(&["--pid", &other], &["exit"]))
+    };
+    Gains::assert_none_though_seen(&[arena.attack(TRACER, &[]).during(joins(), "run --pid container:X", start)]);
+}
+
+#[test]
+fn s2_a_container_that_joins_the_processes_of_another_shows_it_nothing_of_the_host() {
+    s2(&need!("s2", Arena::of_user()));
+}
+
+#[test]
+fn s2_a_container_that_joins_the_processes_of_another_shows_it_nothing_of_the_host_as_root() {
+    s2(&need!("s2", Arena::of_root()));
+}
+
+fn s3(arena: &Arena, all_flags: &[&[&str]]) {
+    let attack = |flags: &&[&str]| arena.attack(flags, &[]).during_exec(joins(), &[]).of(flags);
+    Gains::assert_none(&all_flags.iter().map(attack).collect::<Vec<_>>());
+}
+
+#[test]
+fn s3_nothing_of_ours_is_within_reach_among_the_hosts_processes() {
+    let arena = need!("s3", Arena::of_user());
+    let network_of_host = [AMONG_THE_HOSTS, &["--network", "host"]].concat();
+    s3(
+        &arena,
+        &[
+            AMONG_THE_HOSTS,
+            &network_of_host,
+            &["--privileged", "--pid", "host"],
+            &["--pid", "host", "--cap-add", "ALL"],
+        ],
+    );
+}
+
+#[test]
+fn s3_nothing_of_ours_is_within_reach_among_the_hosts_processes_as_root() {
+    let arena = need!("s3", Arena::of_root());
+    let all_power = ["--privileged", "--pid", "host", "--userns", "private"];
+    s3(&arena, &[AMONG_THE_HOSTS, &["--pid", "host", "--cap-add", "ALL"], &all_power]);
+}
+
+/// What connects the container, and what starts that.
+fn s3_connected(arena: &Arena) {
+    let flags = ["pasta", "slirp4netns"].map(|program| [AMONG_THE_HOSTS, &["--network", program]].concat());
+    s3(arena, &[&flags[0], &flags[1]]);
+}
+
+#[test]
+fn s3_what_connects_a_container_is_out_of_its_reach() {
+    let arena = need!("s3", Arena::of_user());
+    need!("s3", let_connect(&arena.env, "pasta"));
+    need!("s3", let_connect(&arena.env, "slirp4netns"));
+    s3_connected(&arena);
+}
+
+#[test]
+fn s3_what_connects_a_container_is_out_of_its_reach_as_root() {
+    let arena = need!("s3", Arena::of_root());
+    need!("s3", let_connect(&arena.env, "pasta"));
+    need!("s3", let_connect(&arena.env, "slirp4netns"));
+    s3_connected(&arena);
+}
+
+/// Who joins some of its namespaces comes into its user namespace, before its very eyes.
+fn s3_joined(arena: &Arena) {
+    let attack = |network: &&str| {
+        let start = |name: &str| {
+            let other = format!("container:{name}");
+            arena.env.lrun(&arena.words(&["--ipc", &other, "--network", network], &["exit"]))
+        };
+        let what = format!("run --ipc container:X --network {network}");
+        arena.attack(AMONG_THE_HOSTS, &[]).during(joins() / 4, &what, start)
+    };
+    Gains::assert_none(&["none", "pasta", "slirp4netns"].iter().map(attack).collect::<Vec<_>>());
+}
+
+#[test]
+fn s3_a_container_that_joins_another_among_the_hosts_processes_is_out_of_its_reach() {
+    let arena = need!("s3", Arena::of_user());
+    need!("s3", let_connect(&arena.env, "pasta"));
+    need!("s3", let_connect(&arena.env, "slirp4netns"));
+    s3_joined(&arena);
+}
+
+#[test]
+fn s3_a_container_that_joins_another_among_the_hosts_processes_is_out_of_its_reach_as_root() {
+    let arena = need!("s3", Arena::of_root());
+    need!("s3", let_connect(&arena.env, "pasta"));
+    need!("s3", let_connect(&arena.env, "slirp4netns"));
+    s3_joined(&arena);
+}
+
+#[test]
+fn s4_a_command_that_joins_is_never_seized() {
+    let arena = need!("s4", Arena::of_user());
+    Gains::assert_none_though_seen(&exec(&arena, TRACER, &["parameter"]));
+    Gains::assert_none_though_seen(&exec(&arena, &[TRACER, &["--init"]].concat(), &["parameter"]));
+}
+
+#[test]
+fn s4_a_health_check_is_never_seized() {
+    let arena = need!("s4", Arena::of_user());
+    Gains::assert_none_though_seen(&[check(&arena, TRACER, &["parameter"])]);
+}
+
+/// With nothing given but a filter taken away.
+#[test]
+fn s4_a_command_that_joins_a_user_namespace_made_inside_is_never_seized() {
+    let arena = need!("s4", Arena::of_user());
+    Gains::assert_none_though_seen(&exec(&arena, NO_FILTER, &["nested"]));
+    Gains::assert_none_though_seen(&[check(&arena, NO_FILTER, &["nested"])]);
+}
+
+#[test]
+fn s4_a_command_that_joins_a_user_namespace_made_inside_is_never_seized_as_root() {
+    let arena = need!("s4", Arena::of_root());
+    Gains::assert_none_though_seen(&exec(&arena, NO_FILTER, &["nested"]));
+    Gains::assert_none_though_seen(&[check(&arena, NO_FILTER, &["nested"])]);
+}
