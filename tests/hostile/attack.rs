@@ -13,7 +13,7 @@ use crate::support::{Env, all, has, programs, run, said};
 /// Full power to trace within the container's user namespace.
 pub const TRACER: &[&str] = &["--cap-add", "SYS_PTRACE"];
 /// Seconds after which an attacker ends by itself, whatever becomes of the test.
-const LIMIT: &str = "120";
+const LIMIT: &str = "900";
 /// What is in a file of the host's for as long as nobody has written to it.
 const ALIVE: &str = "alive\n";
 
@@ -115,6 +115,11 @@ impl Drop for Attack<'_> {
 }
 
 impl Attack<'_> {
+    /// The container's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Has `join` done `count` times, with the container's name, and tells what the attacker got.
     pub fn during(mut self, count: u64, what: &str, mut join: impl FnMut(&str) -> Output) -> Gains {
         let mut failure = None;

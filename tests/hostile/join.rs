@@ -6,6 +6,7 @@
 use super::attack::{Arena, Gains, TRACER, joins};
 use crate::need;
 use crate::networks::let_connect;
+use crate::support::all;
 
 /// No filter, and no capability but the default ones: process 1 goes into a user namespace of its own, and whoever joins
 /// process 1 is there too, where the attacker outside of it has all power.
@@ -85,18 +86,23 @@ fn s3_nothing_of_ours_is_within_reach_among_the_hosts_processes_as_root() {
     s3(&arena, &[AMONG_THE_HOSTS, &["--pid", "host", "--cap-add", "ALL"], &all_power]);
 }
 
-/// What connects the container, and what starts that.
-fn s3_connected(arena: &Arena) {
-    let flags = ["pasta", "slirp4netns"].map(|program| [AMONG_THE_HOSTS, &["--network", program]].concat());
-    s3(arena, &[&flags[0], &flags[1]]);
-}
-
+/// What connects the container, and what starts that. A user's slirp4netns has its sandbox within the container's user namespace:
+/// it is refused where the container could see it.
 #[test]
 fn s3_what_connects_a_container_is_out_of_its_reach() {
     let arena = need!("s3", Arena::of_user());
     need!("s3", let_connect(&arena.env, "pasta"));
     need!("s3", let_connect(&arena.env, "slirp4netns"));
-    s3_connected(&arena);
+    s3(&arena, &[&[AMONG_THE_HOSTS, &["--network", "pasta"]].concat()]);
+    s3(&arena, &[&[AMONG_THE_HOSTS, &["--network", "pasta", "--no-holder"]].concat()]);
+    refuses_slirp4netns(&arena, AMONG_THE_HOSTS);
+}
+
+fn refuses_slirp4netns(arena: &Arena, flags: &[&str]) {
+    let flags = [flags, &["--network", "slirp4netns"]].concat();
+    let output = arena.env.lrun(&arena.words(&flags, &["exit"]));
+    assert_eq!(output.status.code(), Some(125));
+    assert!(all(&output).contains("could take it over; use pasta"), "{}", all(&output));
 }
 
 #[test]
@@ -104,11 +110,12 @@ fn s3_what_connects_a_container_is_out_of_its_reach_as_root() {
     let arena = need!("s3", Arena::of_root());
     need!("s3", let_connect(&arena.env, "pasta"));
     need!("s3", let_connect(&arena.env, "slirp4netns"));
-    s3_connected(&arena);
+    let flags = ["pasta", "slirp4netns"].map(|program| [AMONG_THE_HOSTS, &["--network", program]].concat());
+    s3(&arena, &[&flags[0], &flags[1]]);
 }
 
 /// Who joins some of its namespaces comes into its user namespace, before its very eyes.
-fn s3_joined(arena: &Arena) {
+fn s3_joined(arena: &Arena, networks: &[&str]) {
     let attack = |network: &&str| {
         let start = |name: &str| {
             let other = format!("container:{name}");
@@ -117,7 +124,7 @@ fn s3_joined(arena: &Arena) {
         let what = format!("run --ipc container:X --network {network}");
         arena.attack(AMONG_THE_HOSTS, &[]).during(joins() / 4, &what, start)
     };
-    Gains::assert_none(&["none", "pasta", "slirp4netns"].iter().map(attack).collect::<Vec<_>>());
+    Gains::assert_none(&networks.iter().map(attack).collect::<Vec<_>>());
 }
 
 #[test]
@@ -125,7 +132,9 @@ fn s3_a_container_that_joins_another_among_the_hosts_processes_is_out_of_its_rea
     let arena = need!("s3", Arena::of_user());
     need!("s3", let_connect(&arena.env, "pasta"));
     need!("s3", let_connect(&arena.env, "slirp4netns"));
-    s3_joined(&arena);
+    s3_joined(&arena, &["none", "pasta"]);
+    let attack = arena.attack(AMONG_THE_HOSTS, &[]);
+    refuses_slirp4netns(&arena, &["--ipc", &format!("container:{}", attack.name())]);
 }
 
 #[test]
@@ -133,7 +142,7 @@ fn s3_a_container_that_joins_another_among_the_hosts_processes_is_out_of_its_rea
     let arena = need!("s3", Arena::of_root());
     need!("s3", let_connect(&arena.env, "pasta"));
     need!("s3", let_connect(&arena.env, "slirp4netns"));
-    s3_joined(&arena);
+    s3_joined(&arena, &["none", "pasta", "slirp4netns"]);
 }
 
 #[test]
