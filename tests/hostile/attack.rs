@@ -143,10 +143,14 @@ impl Attack<'_> {
         }
     }
 
-    /// As [`Self::during`], with commands that join.
+    /// As [`Self::during`], with commands that join, of a caller that has a folder open and does not say so.
     pub fn during_exec(self, count: u64, flags: &[&str]) -> Gains {
         let (arena, what) = (self.arena, format!("exec {}", flags.join(" ")));
-        self.during(count, &what, |name| arena.env.lrun(&[&["exec"], flags, &[name, "/attacker", "exit"]].concat()))
+        self.during(count, what.trim_end(), |name| {
+            let mut command = arena.env.command("sh");
+            command.args(["-c", "exec 7< . && exec lrun exec \"$@\"", "sh"]).args(flags);
+            command.args([name, "/attacker", "exit"]).output().unwrap()
+        })
     }
 }
 
