@@ -63,9 +63,8 @@ fn row(seen: &Seen, held: Held) -> String {
     let Seen { work, process, user, pid, mount, root, power, .. } = seen;
     let Held { times, descriptors, files_of_host } = held;
     let dumpable = if seen.is_dumpable { "yes" } else { "no" };
-    format!(
-        "| {work} | {process} | {user} | {pid} | {mount} | {root} | {dumpable} | {power} | {descriptors}, {files_of_host} | {times} |\n"
-    )
+    let held = format!("{descriptors}, {files_of_host}");
+    format!("| {work} | {process} | {user} | {pid} | {mount} | {root} | {dumpable} | {power} | {held} | {times} |\n")
 }
 
 /// A container that runs, and the program that everything is done by.
