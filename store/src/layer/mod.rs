@@ -5,19 +5,11 @@
 //!                                                             └→ contents → pool
 //! ```
 
-mod error;
-
-pub mod entry;
-pub mod header;
 pub mod ingest;
-pub mod member;
-pub mod path;
-pub mod pax;
 pub mod record;
-pub mod sparse;
 pub mod whiteout;
 
-pub use error::LayerError;
+pub use lstore_tar::{LayerError, entry, header, member, path, pax, sparse};
 
 #[cfg(test)]
 mod tests;

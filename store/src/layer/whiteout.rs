@@ -2,9 +2,9 @@
 
 use super::LayerError;
 use super::entry::Entry;
-use super::error::escape;
 use super::path::EntryPath;
 use crate::pool::ObjectId;
+use lstore_tar::escape;
 
 const PREFIX: &[u8] = b".wh.";
 /// Names with this prefix are for the layer format's own use; all but the opaque mark are left-overs of aufs.

@@ -1,12 +1,12 @@
 //! From header blocks to members: the one parser that both the reading of a tar and that of a record go through.
 
-use super::LayerError;
-use super::entry::{Entry, EntryKind, Metadata, Timestamp};
-use super::error::escape;
-use super::header::{BLOCK, Header, sparse_pairs, text};
-use super::path::EntryPath;
-use super::pax::{Extensions, decimal};
-use super::sparse::{SparseMap, pair_up};
+use crate::LayerError;
+use crate::entry::{Entry, EntryKind, Metadata, Timestamp};
+use crate::error::escape;
+use crate::header::{BLOCK, Header, sparse_pairs, text};
+use crate::path::EntryPath;
+use crate::pax::{Extensions, decimal};
+use crate::sparse::{SparseMap, pair_up};
 
 /// Longest extended header or long name, in bytes.
 const LONGEST_EXTENSION: u64 = 8 << 20;

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::LayerError;
-use super::error::escape;
+use crate::LayerError;
+use crate::error::escape;
 
 /// Longest path that is accepted, in bytes.
 const LONGEST: usize = 16 * 1024;

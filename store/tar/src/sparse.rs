@@ -2,8 +2,8 @@
 
 use std::io::{self, Read};
 
-use super::LayerError;
-use super::error::escape;
+use crate::LayerError;
+use crate::error::escape;
 
 /// Most data regions that one file may have.
 const MOST_REGIONS: usize = 1 << 20;

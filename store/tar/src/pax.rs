@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use super::LayerError;
-use super::entry::Timestamp;
-use super::error::escape;
+use crate::LayerError;
+use crate::entry::Timestamp;
+use crate::error::escape;
 
 /// Key and value.
 pub type Record<'a> = (&'a [u8], &'a [u8]);

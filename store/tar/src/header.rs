@@ -1,7 +1,7 @@
 //! One 512-byte header block: V7, ustar and GNU (POSIX.1-2017, `pax`, "ustar Interchange Format"; GNU tar manual, "Basic Tar Format").
 
-use super::LayerError;
-use super::error::escape;
+use crate::LayerError;
+use crate::error::escape;
 
 /// Offset and length of each data region of a sparse file.
 pub type Regions = Vec<(u64, u64)>;

@@ -67,6 +67,6 @@ pub enum LayerError {
 }
 
 /// Bytes of an image as text that a terminal can show.
-pub(crate) fn escape(bytes: &[u8]) -> String {
+pub fn escape(bytes: &[u8]) -> String {
     bytes.escape_ascii().to_string()
 }
