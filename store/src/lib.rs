@@ -52,6 +52,7 @@ pub use gc::{Collected, Collection};
 pub use image::{Image, Removed};
 pub use import::ImportConfig;
 pub use index::Durability;
+pub use layer::limits::Limits;
 pub use lease::Checkout;
 pub use manifest::Platform;
 pub use pull::{PullOptions, Pulled};

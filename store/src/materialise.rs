@@ -25,7 +25,7 @@ impl Store {
     /// [`Error::LayerMissing`], or what a damaged record says.
     pub fn tree(&self, diff_ids: &[Digest]) -> Result<Tree> {
         let mut index = self.read_index()?;
-        let mut tree = Tree::new();
+        let mut tree = Tree::within(self.limits.metadata);
         for diff_id in diff_ids {
             let layer = index.find_layer(diff_id, None)?.ok_or_else(|| Error::LayerMissing(*diff_id))?;
             tree.apply(self.record(layer.id)?.changes())?;

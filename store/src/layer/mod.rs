@@ -5,11 +5,15 @@
 //!                                                             └→ contents → pool
 //! ```
 
+mod error;
+
 pub mod ingest;
+pub mod limits;
 pub mod record;
 pub mod whiteout;
 
-pub use lstore_tar::{LayerError, entry, header, member, path, pax, sparse};
+pub use error::LayerError;
+pub use lstore_tar::{TarError, entry, header, member, path, pax, sparse};
 
 #[cfg(test)]
 mod tests;

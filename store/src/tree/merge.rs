@@ -9,12 +9,18 @@ use std::collections::VecDeque;
 use super::{Inode, InodeId, InodeKind, Names, Tree};
 use crate::layer::LayerError;
 use crate::layer::entry::{Entry, EntryKind, Metadata};
+use crate::layer::limits::{MEMBER_BYTES, metadata_bytes};
 use crate::layer::path::EntryPath;
 use crate::layer::whiteout::Change;
 use crate::pool::ObjectId;
 
 /// Symbolic links that one path may lead through, as `path_resolution(7)` has it.
 const MOST_LINKS: usize = 40;
+/// Steps that the paths of one layer may take within the targets of symbolic links, all together: a short link can stand
+/// for two thousand components, and be gone through forty times for each of a million members.
+const MOST_LINK_STEPS: u64 = 64 << 20;
+/// Entries that are held together, so that their memory is given back while the tree grows.
+const CHUNK: usize = 4096;
 /// Most inodes of a tree.
 const MOST_INODES: usize = u32::MAX as usize;
 
@@ -40,6 +46,17 @@ pub enum MergeError {
         /// What is wrong with that.
         reason: &'static str,
     },
+    /// Paths that take too many steps within symbolic links.
+    #[error("{path}: the paths of the layer lead through more than {limit} components of symbolic links")]
+    Steps {
+        /// The one that is too much.
+        path: EntryPath,
+        /// How many are accepted.
+        limit: u64,
+    },
+    /// More metadata than is kept in memory.
+    #[error("the layers of the image exceed the limit of {0} bytes of names and metadata; LSTORE_LIMITS can raise it")]
+    Metadata(u64),
     /// More inodes than can be numbered.
     #[error("the image has more than {MOST_INODES} files")]
     TooMany,
@@ -57,12 +74,38 @@ impl Tree {
     /// # Errors
     /// [`MergeError`]; the tree is then of no further use.
     pub fn apply(&mut self, changes: impl IntoIterator<Item = Result<Change, LayerError>>) -> Result<(), MergeError> {
-        let mut added = Vec::new();
+        self.apply_in(changes, MOST_LINK_STEPS)
+    }
+
+    fn apply_in(
+        &mut self,
+        changes: impl IntoIterator<Item = Result<Change, LayerError>>,
+        most_link_steps: u64,
+    ) -> Result<(), MergeError> {
+        let mut added: Vec<Vec<(Entry, Option<ObjectId>)>> = Vec::new();
         let mut hidden = Vec::new();
+        (self.link_steps, self.most_link_steps) = (0, most_link_steps);
         for change in changes {
             match change? {
-                Change::Add(entry, object) => added.push((entry, object)),
-                other => hidden.push(other),
+                Change::Add(entry, object) => {
+                    self.count(metadata_bytes(&entry))?;
+                    match added.last_mut().filter(|chunk| chunk.len() < CHUNK) {
+                        Some(chunk) => chunk.push((entry, object)),
+                        None => {
+                            let mut chunk = Vec::with_capacity(if added.is_empty() { 0 } else { CHUNK });
+                            chunk.push((entry, object));
+                            added.push(chunk);
+                        }
+                    }
+                }
+                Change::Whiteout(path) => {
+                    self.count(MEMBER_BYTES + path.as_bytes().len() as u64)?;
+                    hidden.push(Change::Whiteout(path));
+                }
+                Change::Opaque(path) => {
+                    self.count(MEMBER_BYTES + path.as_bytes().len() as u64)?;
+                    hidden.push(Change::Opaque(path));
+                }
             }
         }
         for change in hidden {
@@ -72,10 +115,15 @@ impl Tree {
                 Change::Add(..) => {}
             }
         }
-        for (entry, object) in added {
+        for (entry, object) in added.into_iter().flatten() {
             self.add(entry, object)?;
         }
         Ok(())
+    }
+
+    fn count(&mut self, bytes: u64) -> Result<(), MergeError> {
+        self.metadata_bytes += bytes;
+        if self.metadata_bytes > self.most_metadata { Err(MergeError::Metadata(self.most_metadata)) } else { Ok(()) }
     }
 
     fn hide(&mut self, path: &EntryPath) -> Result<(), MergeError> {
@@ -163,6 +211,12 @@ impl Tree {
         let mut trail = vec![Self::ROOT];
         let mut links = 0;
         while let Some(component) = left.pop_front() {
+            if links > 0 {
+                self.link_steps += 1;
+                if self.link_steps > self.most_link_steps {
+                    return Err(MergeError::Steps { path: path.clone(), limit: self.most_link_steps });
+                }
+            }
             let here = *trail.last().unwrap_or(&Self::ROOT);
             match &*component {
                 b"" | b"." => continue,
@@ -179,6 +233,7 @@ impl Tree {
                 if !create {
                     return Ok(None);
                 }
+                self.count(MEMBER_BYTES + step.name.len() as u64)?;
                 let id = self
                     .new_inode(Metadata { mode: 0o755, ..Metadata::default() }, InodeKind::Directory(Names::new()))?;
                 self.attach(&step, id);
@@ -368,6 +423,28 @@ mod tests {
         {
             assert!(matches!(merged(vec![layer]), Err(MergeError::Hardlink { .. })));
         }
+    }
+
+    #[test]
+    fn a_tree_is_no_larger_than_its_limit_whatever_the_number_of_layers() {
+        let mut tree = Tree::within(MEMBER_BYTES * 10);
+        tree.apply(vec![file("a"), file("b"), file(".wh.c")]).unwrap();
+        tree.apply(vec![file("d")]).unwrap();
+        // Six members more by one path, whose parents are made.
+        let said = tree.apply(vec![file("e/f/g/h/i/j")]).unwrap_err();
+        assert!(matches!(said, MergeError::Metadata(_)), "{said}");
+    }
+
+    #[test]
+    fn links_that_stand_for_many_components_are_gone_through_so_often_only() {
+        // Links one behind another, each with a target of two thousand components.
+        let chain = (1..38).map(|number| link(&format!("l{number}"), &format!("{}l{}", "./".repeat(2000), number - 1)));
+        let files = (0..100).map(|number| file(&format!("l37/{number}")));
+        let mut all = vec![dir("d"), link("l0", "d")];
+        all.extend(chain);
+        all.extend(files);
+        let said = Tree::new().apply_in(all, 1 << 20).unwrap_err();
+        assert!(matches!(said, MergeError::Steps { .. }), "{said}");
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod header;
 pub mod member;
 pub mod path;
 pub mod pax;
+pub mod reader;
 pub mod sparse;
 
-pub use error::{LayerError, escape};
+pub use error::{TarError, escape};

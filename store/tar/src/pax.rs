@@ -2,8 +2,9 @@
 //! can pass for a further record.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use crate::LayerError;
+use crate::TarError;
 use crate::entry::Timestamp;
 use crate::error::escape;
 
@@ -11,13 +12,19 @@ use crate::error::escape;
 pub type Record<'a> = (&'a [u8], &'a [u8]);
 
 const NANOSECONDS: usize = 9;
+/// Prefix of the keys of extended attributes.
+const XATTR: &[u8] = b"SCHILY.xattr.";
+/// Bytes of keys and values that global headers may have in force at once. What they say is looked at for every member.
+const MOST_GLOBAL: usize = 64 * 1024;
+/// Longest number that is read, leading zeros and fraction included: no work for a member grows with a global value.
+const LONGEST_NUMBER: usize = 128;
 
 /// Splits an extended header into its records, in order.
 ///
 /// # Errors
-/// [`LayerError::Pax`] with `offset`, where any record breaks the rules.
-pub fn records(mut body: &[u8], offset: u64) -> Result<Vec<Record<'_>>, LayerError> {
-    let malformed = || LayerError::Pax(offset);
+/// [`TarError::Pax`] with `offset`, where any record breaks the rules.
+pub fn records(mut body: &[u8], offset: u64) -> Result<Vec<Record<'_>>, TarError> {
+    let malformed = || TarError::Pax(offset);
     let mut records = Vec::new();
     while !body.is_empty() {
         let space = body.iter().take(20).position(|&byte| byte == b' ').ok_or_else(malformed)?;
@@ -36,66 +43,107 @@ pub fn records(mut body: &[u8], offset: u64) -> Result<Vec<Record<'_>>, LayerErr
     Ok(records)
 }
 
-/// What extended headers say of the next member; later records win over earlier ones.
-#[derive(Debug, Clone, Default)]
+/// Keys with their values.
+type Values = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// What global headers say of all members that follow. Members share it: it is never copied for one of them.
+#[derive(Debug, Default)]
+pub struct Globals(Arc<Values>);
+
+impl Globals {
+    /// Takes the records of one global header. An empty value takes a key of an earlier one back.
+    ///
+    /// # Errors
+    /// Broken records; extended attributes and sparse maps, which would be copied for each member; more than
+    /// [`MOST_GLOBAL`] bytes that are in force at once.
+    pub fn extend(&mut self, body: &[u8], offset: u64) -> Result<(), TarError> {
+        let values = Arc::make_mut(&mut self.0);
+        for (key, value) in records(body, offset)? {
+            if key.starts_with(XATTR) || key.starts_with(b"GNU.sparse.") {
+                return Err(TarError::Global(escape(key)));
+            }
+            if value.is_empty() {
+                values.remove(key);
+            } else {
+                values.insert(key.to_vec(), value.to_vec());
+            }
+        }
+        let bytes: usize = values.iter().map(|(key, value)| key.len() + value.len()).sum();
+        if bytes > MOST_GLOBAL {
+            return Err(TarError::Limit { what: "bytes of global PAX headers", limit: MOST_GLOBAL as u64 });
+        }
+        Ok(())
+    }
+}
+
+/// What extended headers say of one member: its own header, and below that the global ones.
+#[derive(Debug, Default)]
 pub struct Extensions {
-    values: BTreeMap<Vec<u8>, Vec<u8>>,
+    global: Arc<Values>,
+    own: Values,
     /// GNU sparse format 0.0 repeats its keys, so their order counts.
     pub sparse_pairs: Vec<u64>,
 }
 
 impl Extensions {
-    /// Takes the records of one extended header.
-    pub fn extend(&mut self, body: &[u8], offset: u64) -> Result<(), LayerError> {
+    /// Reads the records of the member's own header; later ones win over earlier ones.
+    ///
+    /// # Errors
+    /// Broken records.
+    pub fn parse(body: &[u8], offset: u64) -> Result<Self, TarError> {
+        let mut extensions = Self::default();
         for (key, value) in records(body, offset)? {
             if matches!(key, b"GNU.sparse.offset" | b"GNU.sparse.numbytes") {
-                let number = decimal(value).ok_or_else(|| LayerError::PaxValue(escape(key)))?;
-                self.sparse_pairs.push(number);
-            } else if value.is_empty() && !key.starts_with(b"SCHILY.xattr.") {
-                // An empty value takes a key of an earlier header back.
-                self.values.remove(key);
+                let number = decimal(value).ok_or_else(|| TarError::PaxValue(escape(key)))?;
+                extensions.sparse_pairs.push(number);
             } else {
-                self.values.insert(key.to_vec(), value.to_vec());
+                extensions.own.insert(key.to_vec(), value.to_vec());
             }
         }
-        Ok(())
+        Ok(extensions)
     }
 
-    /// The value of a key.
+    /// The same above what is said of all members.
+    #[must_use]
+    pub fn above(self, globals: &Globals) -> Self {
+        Self { global: Arc::clone(&globals.0), ..self }
+    }
+
+    /// The value of a key. An empty one of the member's own takes back what a global header says.
     pub fn get(&self, key: &str) -> Option<&[u8]> {
-        self.values.get(key.as_bytes()).map(Vec::as_slice)
+        let value = self.own.get(key.as_bytes()).or_else(|| self.global.get(key.as_bytes()))?;
+        (!value.is_empty()).then_some(value.as_slice())
     }
 
     /// The value of a key as a number.
-    pub fn number(&self, key: &str) -> Result<Option<u64>, LayerError> {
-        let parse = |value| decimal(value).ok_or_else(|| LayerError::PaxValue(key.to_owned()));
+    pub fn number(&self, key: &str) -> Result<Option<u64>, TarError> {
+        let parse = |value| decimal(value).ok_or_else(|| TarError::PaxValue(key.to_owned()));
         self.get(key).map(parse).transpose()
     }
 
     /// The value of a key as a path: no NUL may be in it.
-    pub fn text(&self, key: &str) -> Result<Option<&[u8]>, LayerError> {
+    pub fn text(&self, key: &str) -> Result<Option<&[u8]>, TarError> {
         match self.get(key) {
-            Some(value) if value.contains(&0) => Err(LayerError::PaxValue(key.to_owned())),
+            Some(value) if value.contains(&0) => Err(TarError::PaxValue(key.to_owned())),
             other => Ok(other),
         }
     }
 
     /// `mtime`, to the nanosecond; further digits are cut off, as GNU tar does.
-    pub fn mtime(&self) -> Result<Option<Timestamp>, LayerError> {
-        let parse = |value| timestamp(value).ok_or_else(|| LayerError::PaxValue("mtime".to_owned()));
+    pub fn mtime(&self) -> Result<Option<Timestamp>, TarError> {
+        let parse = |value| timestamp(value).ok_or_else(|| TarError::PaxValue("mtime".to_owned()));
         self.get("mtime").map(parse).transpose()
     }
 
-    /// Extended attributes: names without the prefix of their key.
+    /// Extended attributes: names without the prefix of their key. Their values may be empty.
     pub fn xattrs(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let prefix = b"SCHILY.xattr.".as_slice();
-        self.values.iter().filter_map(move |(key, value)| Some((key.strip_prefix(prefix)?, value.as_slice())))
+        self.own.iter().filter_map(move |(key, value)| Some((key.strip_prefix(XATTR)?, value.as_slice())))
     }
 }
 
 /// Digits and nothing else.
 pub fn decimal(text: &[u8]) -> Option<u64> {
-    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
+    if text.is_empty() || text.len() > LONGEST_NUMBER || !text.iter().all(u8::is_ascii_digit) {
         return None;
     }
     std::str::from_utf8(text).ok()?.parse().ok()
@@ -109,7 +157,7 @@ fn timestamp(text: &[u8]) -> Option<Timestamp> {
     let mut parts = digits.splitn(2, |&byte| byte == b'.');
     let seconds = i64::try_from(decimal(parts.next()?)?).ok()?;
     let fraction = parts.next().unwrap_or_default();
-    if !fraction.iter().all(u8::is_ascii_digit) {
+    if fraction.len() > LONGEST_NUMBER || !fraction.iter().all(u8::is_ascii_digit) {
         return None;
     }
     let mut nanoseconds = 0;
@@ -154,9 +202,21 @@ mod tests {
     }
 
     #[test]
-    fn the_last_of_equal_keys_wins() {
-        let mut extensions = Extensions::default();
-        extensions.extend(b"9 path=a\n9 path=b\n", 0).unwrap();
+    fn the_last_of_equal_keys_wins_and_a_members_own_over_the_global_one() {
+        let mut globals = Globals::default();
+        globals.extend(b"9 path=g\n8 uid=4\n8 gid=4\n", 0).unwrap();
+        globals.extend(b"7 gid=\n", 0).unwrap();
+        let extensions = Extensions::parse(b"9 path=a\n9 path=b\n7 uid=\n", 0).unwrap().above(&globals);
         assert_eq!(extensions.get("path"), Some(b"b".as_slice()));
+        assert_eq!((extensions.get("uid"), extensions.get("gid")), (None, None));
+        let other = Extensions::default().above(&globals);
+        assert_eq!((other.get("path"), other.get("uid")), (Some(b"g".as_slice()), Some(b"4".as_slice())));
+    }
+
+    #[test]
+    fn numbers_of_any_length_are_no_work() {
+        assert_eq!(decimal(&[b"0".repeat(100).as_slice(), b"7"].concat()), Some(7));
+        assert_eq!(decimal(&b"0".repeat(1000)), None);
+        assert_eq!(timestamp(&[b"1.".as_slice(), &b"0".repeat(1000)].concat()), None);
     }
 }
