@@ -446,7 +446,13 @@ fn remove_directory(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
 
 /// Makes what is not to be opened for good, such as a FIFO. Its mode is right from the start: by name it could be set only
 /// where a link is followed, which another may have put there by then.
-fn make_node(to: BorrowedFd<'_>, name: &OsStr, kind: FileType, mode: Mode, device: u64) -> rustix::io::Result<()> {
+pub(crate) fn make_node(
+    to: BorrowedFd<'_>,
+    name: &OsStr,
+    kind: FileType,
+    mode: Mode,
+    device: u64,
+) -> rustix::io::Result<()> {
     let usual = rustix::process::umask(Mode::empty());
     let made = mknodat(to, name, kind, mode, device);
     rustix::process::umask(usual);
@@ -469,7 +475,7 @@ fn in_the_way(name: &OsStr, what: &str) -> io::Error {
     io::Error::other(format!("{}: {what}", name.display()))
 }
 
-fn set_attribute(to: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> io::Result<()> {
+pub(crate) fn set_attribute(to: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> io::Result<()> {
     match fsetxattr(to, name, value, XattrFlags::empty()) {
         // Labels of a security module that is not here, or attributes that only the host's root may set.
         Ok(()) | Err(Errno::PERM | Errno::OPNOTSUPP | Errno::INVAL | Errno::ACCESS) => Ok(()),
