@@ -43,7 +43,7 @@ pub mod export;
 pub mod pull;
 
 pub use append::Append;
-pub use checkout::{IdShift, Lost, Placement, Support};
+pub use checkout::{IdShift, Lost, Placement, SetId, Support};
 pub use digest::Digest;
 pub use error::{Error, Result};
 pub use events::{Event, Events, Silent};

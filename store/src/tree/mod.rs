@@ -102,6 +102,11 @@ impl Tree {
         }
     }
 
+    /// All inodes that have a name, to change them.
+    pub(crate) fn inodes_mut(&mut self) -> impl Iterator<Item = &mut Inode> {
+        self.inodes.iter_mut().filter(|inode| inode.links > 0)
+    }
+
     /// An inode. The id must be one of this tree.
     pub fn inode(&self, id: InodeId) -> &Inode {
         &self.inodes[id.0 as usize]
