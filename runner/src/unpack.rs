@@ -5,7 +5,6 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
 use lstore_tar::entry::{Entry, EntryKind, Metadata};
 use lstore_tar::member::Member;
@@ -170,6 +169,7 @@ fn times(metadata: &Metadata) -> Timestamps {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
     use tar::{EntryType, Header};
 
     fn into(members: &[(&str, EntryType, &str, &[u8])], overwrite: bool, folder: &Path) -> io::Result<()> {

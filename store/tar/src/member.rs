@@ -14,9 +14,10 @@ const MOST_EXTENSION_BYTES: u64 = 1 << 20;
 const MOST_EXTENSIONS: u64 = 16;
 /// Longest target of a symbolic link, in bytes: `PATH_MAX` without its NUL.
 const LONGEST_TARGET: usize = 4095;
-/// The kernel keeps a device's major number in 12 bits and its minor number in 20 (`makedev(3)`).
-const MOST_MAJOR: u32 = (1 << 12) - 1;
-const MOST_MINOR: u32 = (1 << 20) - 1;
+/// The largest major number of a device: the kernel keeps 12 bits of it (`MKDEV`, `include/linux/kdev_t.h`).
+pub const MOST_MAJOR: u32 = (1 << 12) - 1;
+/// The largest minor number: 20 bits.
+pub const MOST_MINOR: u32 = (1 << 20) - 1;
 /// Most bytes of the sparse map that stands before the data (format 1.0).
 const LONGEST_MAP: u64 = 8 << 20;
 /// Most blocks of an old GNU sparse map.
