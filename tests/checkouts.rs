@@ -131,7 +131,7 @@ fn a_checkout_of_the_users_is_independent_and_writable() {
     env.ok(&["checkout", &name, "rootfs"]);
     let found = without_capability_values(of_directory(&env.scratch.join("rootfs")));
     let mut wanted = without_capability_values(expected(&of_layers(&everything(), &env.scratch), &env));
-    wanted.get_mut(b"bin/setuid".as_slice()).unwrap().mode = 0o755;
+    wanted.get_mut(b"./bin/setuid".as_slice()).unwrap().mode = 0o755;
     assert_eq!(differences(&wanted, &found), Vec::<String>::new());
     std::fs::write(env.scratch.join("rootfs/twin1"), b"changed").unwrap();
     env.ok(&["fsck"]);

@@ -13,7 +13,7 @@ pub enum LayerError {
     /// Writing what it holds, or reading its record, failed.
     #[error("reading a layer: {0}")]
     Io(#[from] io::Error),
-    /// More than [`Limits`](super::ingest::Limits) allow.
+    /// More than [`Limits`](super::limits::Limits) allow.
     #[error("the layer exceeds the limit of {limit} {what}; LSTORE_LIMITS can raise it")]
     Limit {
         /// What there is too much of.
