@@ -12,6 +12,8 @@ use crate::report::Failure;
 
 /// Where the store is; wins over every default but the flag `--root`.
 pub const LSTORE_ROOT: &str = "LSTORE_ROOT";
+/// How much a layer may be: `NAME=NUMBER,…`, see [`lstore::Limits`].
+pub const LSTORE_LIMITS: &str = "LSTORE_LIMITS";
 /// Base directory of user data (XDG Base Directory Specification); the store is its `lstore`.
 pub const XDG_DATA_HOME: &str = "XDG_DATA_HOME";
 /// Per-login runtime directory (XDG Base Directory Specification); Podman keeps its logins below it.
@@ -34,6 +36,11 @@ pub const SHELL: &str = "SHELL";
 /// The variables and their meaning, for the manual and the help text.
 pub const VARIABLES: &[(&str, &str)] = &[
     (LSTORE_ROOT, "the store directory; --root wins over it"),
+    (
+        LSTORE_LIMITS,
+        "how much a layer may be, NAME=NUMBER,…: members (10000000), bytes of its tar (1 TiB), logical bytes of its files, \
+         holes counted (4 GiB), and ratio (64) more for each byte of the tar, bytes of metadata of all layers (1 GiB)",
+    ),
     (XDG_DATA_HOME, "the store is $XDG_DATA_HOME/lstore when LSTORE_ROOT is not set"),
     (HOME, "the store is $HOME/.local/share/lstore when neither is set"),
     (REGISTRY_AUTH_FILE, "the file with registry credentials; --authfile wins over it"),
@@ -99,6 +106,15 @@ impl Environment {
             .or_else(|| Some(self.directory(HOME)?.join(".local/share")))
             .map(|data| data.join("lstore"))
             .ok_or(EnvError::NoStore)
+    }
+
+    /// How much a layer may be, by `LSTORE_LIMITS`.
+    ///
+    /// # Errors
+    /// A name or number that is none.
+    pub fn limits(&self) -> Result<lstore::Limits, Failure> {
+        let text = self.get(LSTORE_LIMITS).unwrap_or_default().to_string_lossy().into_owned();
+        text.parse().map_err(|error| format!("{LSTORE_LIMITS}: {error}").into())
     }
 
     /// The files that may hold registry credentials, best first; not all of them exist.
