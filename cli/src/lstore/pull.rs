@@ -49,7 +49,7 @@ fn pull(
     };
     let remote = RemoteOptions {
         insecure: !registry.tls_verify,
-        credentials: Arc::new(move |reference| Ok(credentials::look_up(&files, &reference.registry))),
+        credentials: Arc::new(move |reference| Ok(credentials::look_up(&files, reference)?)),
         proxies: context.environment.proxies()?,
         minimum_rate: rate.0,
     };
