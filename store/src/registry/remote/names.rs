@@ -5,8 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::LookupIpStrategy;
+use hickory_resolver::config::{LookupIpStrategy, ResolverConfig};
+use hickory_resolver::lookup_ip::LookupIp;
 use hickory_resolver::net::NetError;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::sync::OnceCell;
 
@@ -26,10 +28,25 @@ struct Refused {
 #[error("the name {0} has no address")]
 struct Nowhere(String);
 
+/// A name that is in no file of this machine's, and no server to ask.
+#[derive(Debug, thiserror::Error)]
+#[error("the name {name} is not in the hosts file, and there is no name server to ask: {lack}")]
+struct NoServer {
+    name: String,
+    lack: String,
+}
+
+/// How this machine looks names up.
+struct System {
+    resolver: TokioResolver,
+    /// Why there is no server to ask, if there is none.
+    lack: Option<String>,
+}
+
 /// Looks names up, by the files and the servers of this machine. The cache is shared by all that are cloned.
 #[derive(Clone, Default)]
 pub(super) struct Names {
-    resolver: Arc<OnceCell<TokioResolver>>,
+    system: Arc<OnceCell<System>>,
     /// From where names are told; from anywhere if it is not known, as for a proxy that the caller chose.
     told_from: Option<Place>,
 }
@@ -37,7 +54,7 @@ pub(super) struct Names {
 impl Names {
     /// The same names, as told by somebody in a place.
     pub(super) fn told_from(&self, place: Option<Place>) -> Self {
-        Self { resolver: Arc::clone(&self.resolver), told_from: place }
+        Self { system: Arc::clone(&self.system), told_from: place }
     }
 }
 
@@ -45,20 +62,36 @@ impl Resolve for Names {
     fn resolve(&self, name: Name) -> Resolving {
         let names = self.clone();
         Box::pin(async move {
-            let resolver = names.resolver.get_or_try_init(|| async { system() }).await?;
-            let found = resolver.lookup_ip(name.as_str()).await?;
+            let system = names.system.get_or_try_init(|| async { System::of_machine() }).await?;
+            let found = system.look_up(name.as_str()).await?;
             let allowed = allowed(name.as_str(), found.iter(), names.told_from)?;
             Ok(Box::new(allowed.into_iter().map(|address| SocketAddr::new(address, 0))) as Addrs)
         })
     }
 }
 
-/// A resolver by this machine's resolv.conf and hosts. Without one of the former there is none: another's name servers
-/// would learn what is asked here.
-fn system() -> Result<TokioResolver, NetError> {
-    let mut builder = TokioResolver::builder_tokio()?;
-    builder.options_mut().ip_strategy = LookupIpStrategy::Ipv6AndIpv4;
-    builder.build()
+impl System {
+    /// By this machine's resolv.conf and hosts. Without the one there is still the other, where a machine has its own
+    /// name; a name server of somebody else's choice would learn what is asked here.
+    fn of_machine() -> Result<Self, NetError> {
+        let (mut builder, lack) = match TokioResolver::builder_tokio() {
+            Ok(builder) => (builder, None),
+            Err(error) => {
+                let none = ResolverConfig::from_name_servers(Vec::new());
+                let builder = TokioResolver::builder_with_config(none, TokioRuntimeProvider::default());
+                (builder, Some(error.to_string()))
+            }
+        };
+        builder.options_mut().ip_strategy = LookupIpStrategy::Ipv6AndIpv4;
+        Ok(Self { resolver: builder.build()?, lack })
+    }
+
+    async fn look_up(&self, name: &str) -> Result<LookupIp, Box<dyn std::error::Error + Send + Sync>> {
+        self.resolver.lookup_ip(name).await.map_err(|error| match &self.lack {
+            Some(lack) => NoServer { name: name.to_owned(), lack: lack.clone() }.into(),
+            None => error.into(),
+        })
+    }
 }
 
 /// The addresses of a name to which one may go; an error if there are none.
@@ -85,8 +118,6 @@ fn allowed(
 #[cfg(test)]
 mod tests {
     use hickory_resolver::Hosts;
-    use hickory_resolver::config::ResolverConfig;
-    use hickory_resolver::net::runtime::TokioRuntimeProvider;
 
     use super::*;
 
@@ -98,7 +129,8 @@ mod tests {
         let mut known = Hosts::default();
         known.read_hosts_conf(hosts.as_bytes()).unwrap();
         resolver.set_hosts(Arc::new(known));
-        Names { resolver: Arc::new(OnceCell::new_with(Some(resolver))), told_from: None }
+        let lack = Some("this is a test".to_owned());
+        Names { system: Arc::new(OnceCell::new_with(Some(System { resolver, lack }))), told_from: None }
     }
 
     async fn resolved(names: &Names, name: &str, from: Option<Place>) -> Result<Vec<String>, String> {
@@ -127,6 +159,7 @@ mod tests {
         }
         assert_eq!(resolved(&names, "lan.test", world).await.unwrap(), ["10.0.0.1"]);
         assert_eq!(resolved(&names, "both.test", world).await.unwrap(), ["192.0.2.1"]);
-        assert!(resolved(&names, "missing.test", None).await.is_err());
+        let missing = resolved(&names, "missing.test", None).await.unwrap_err();
+        assert!(missing.contains("missing.test is not in the hosts file") && missing.ends_with("a test"), "{missing}");
     }
 }
