@@ -218,3 +218,26 @@ fn archives_that_are_broken() {
         env.refuses(&["import", name, "broken:1"]);
     }
 }
+
+#[test]
+fn limits_are_told_by_name_and_can_be_set() {
+    let env = need!("limits_are_told", Env::new());
+    std::fs::write(env.scratch.join("three.tar"), layer(&[file("a", b"a"), file("b", b"b"), file("c", b"c")])).unwrap();
+    let import = |limits: &str| {
+        let mut command = env.command(crate::support::programs().join("lstore"));
+        let output = command.env("LSTORE_LIMITS", limits).args(["import", "three.tar", "three"]).output().unwrap();
+        (output.status.success(), crate::support::all(&output))
+    };
+    for (limits, reason) in [
+        ("members=2", "the limit of 2 members; LSTORE_LIMITS"),
+        ("metadata=300", "the limit of 300 bytes of names and metadata; LSTORE_LIMITS"),
+        ("bytes=1000", "the limit of 1000 bytes; LSTORE_LIMITS"),
+        ("size=1", "LSTORE_LIMITS: \"size=1\" is no limit"),
+    ] {
+        let (is_in, said) = import(limits);
+        assert!(!is_in && said.contains(reason), "{limits}: {said}");
+        env.assert_no_trace();
+    }
+    let (is_in, said) = import("members=3, metadata=1000");
+    assert!(is_in, "{said}");
+}

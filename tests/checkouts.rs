@@ -130,7 +130,8 @@ fn a_checkout_of_the_users_is_independent_and_writable() {
     env.ok(&["pull", "-q", &name]);
     env.ok(&["checkout", &name, "rootfs"]);
     let found = without_capability_values(of_directory(&env.scratch.join("rootfs")));
-    let wanted = without_capability_values(expected(&of_layers(&everything(), &env.scratch), &env));
+    let mut wanted = without_capability_values(expected(&of_layers(&everything(), &env.scratch), &env));
+    wanted.get_mut(b"./bin/setuid".as_slice()).unwrap().mode = 0o755;
     assert_eq!(differences(&wanted, &found), Vec::<String>::new());
     std::fs::write(env.scratch.join("rootfs/twin1"), b"changed").unwrap();
     env.ok(&["fsck"]);
@@ -139,6 +140,42 @@ fn a_checkout_of_the_users_is_independent_and_writable() {
     assert!(error.contains("not empty"), "{error}");
     env.ok(&["unshare", "rm", "-r", "rootfs"]);
     assert!(!Path::new(&env.scratch.join("rootfs")).exists());
+}
+
+/// Modes of the programs that set ids.
+fn modes(env: &Env, folder: &str) -> [u32; 2] {
+    ["bin/setuid", "bin/setgid"].map(|name| {
+        let path = env.scratch.join(folder).join(name);
+        std::os::unix::fs::MetadataExt::mode(&std::fs::symlink_metadata(path).unwrap()) & 0o7777
+    })
+}
+
+#[test]
+fn a_checkout_lends_nobody_the_rights_of_who_made_it() {
+    let registry = need!("a_checkout_lends_nobody", Registry::start());
+    let name = registry.push(&Image::new(&everything(), Packing::Gzip), "everything:1");
+    let env = need!("a_checkout_lends_nobody", Env::new());
+    env.ok(&["--placement", "hardlink", "pull", "-q", &name]);
+    for (folder, options) in [("plain", &[][..]), ("linked", &["--hardlink"])] {
+        let output = env.lstore(&[&["checkout"][..], options, &[&name, folder]].concat());
+        let told = crate::support::all(&output);
+        assert!(output.status.success() && told.contains("1 programs lost their setuid"), "{told}");
+        assert_eq!(modes(&env, folder), [0o755, 0o2755], "{folder}");
+    }
+    // A container still has it: what is in the store is not touched.
+    let tree = std::fs::read_dir(env.store.join("trees")).unwrap().next().unwrap().unwrap().path();
+    let own = tree.strip_prefix(&env.scratch).unwrap().join("root");
+    assert_eq!(modes(&env, own.to_str().unwrap()), [0o4755, 0o2755]);
+    assert!(env.refuses(&["checkout", "--set-id", &name, "asked"]).contains("root alone"));
+    assert!(!env.scratch.join("asked").exists());
+    let root = need!("a_checkout_lends_nobody", Env::root());
+    root.ok(&["pull", "-q", &name]);
+    let output = root.lstore(&["checkout", &name, "plain"]);
+    let told = crate::support::all(&output);
+    assert!(output.status.success() && told.contains("--set-id"), "{told}");
+    assert_eq!(modes(&root, "plain"), [0o755, 0o755]);
+    root.ok(&["checkout", "--set-id", &name, "asked"]);
+    assert_eq!(modes(&root, "asked"), [0o4755, 0o2755]);
 }
 
 #[test]

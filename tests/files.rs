@@ -308,3 +308,43 @@ fn tars_go_in_and_out_and_files_from_one_container_to_another() {
     assert_eq!(std::fs::read_dir(env.store.join("tmp")).unwrap().count(), 0);
     ok(&env, &["rm", "-f", "-t", "0", "box", "other"]);
 }
+
+#[test]
+fn what_gnu_tar_packs_comes_out_in_a_container_as_gnu_tar_unpacks_it() {
+    let (env, image) = need!("what_gnu_tar_packs", debian());
+    ok(&env, &["create", "--name", "box", &image, "sleep", "100"]);
+    sh(
+        &env,
+        "mkdir -p from/d; cd from; for at in 0 1 2 3 4 9; do printf data | dd of=sparse bs=1M seek=$at status=none; done; \
+         truncate -s 16M sparse; truncate -s 3M hole; echo small > d/small; setfattr -n user.of.file -v 'a value' d/small; \
+         setfattr -n user.of.folder -v x d; touch -d '2001-02-03 04:05:06.789012345' sparse d/small d",
+    );
+    let portrait = |folder: &str| {
+        let list =
+            "find . -mindepth 1 -printf '%P %y %m %s %T@\\n' | sort; sha256sum sparse hole d/small; getfattr -dR .";
+        sh(&env, &format!("cd {folder}; {list}"))
+    };
+    let program = crate::support::programs().join("lrun");
+    let program = program.display();
+    let attributes = "--xattrs --xattrs-include=user.*";
+    let formats = [
+        "--format=gnu".to_owned(),
+        "--format=gnu --sparse".to_owned(),
+        format!("--format=pax {attributes} --sparse --sparse-version=0.0"),
+        format!("--format=pax {attributes} --sparse --sparse-version=0.1"),
+        format!("--format=pax {attributes} --sparse --sparse-version=1.0"),
+    ];
+    for (round, format) in formats.iter().enumerate() {
+        sh(
+            &env,
+            &format!(
+                "mkdir -p empty theirs{round} ours{round}; tar {format} -C from -cf {round}.tar .; \
+                 tar {attributes} -xpf {round}.tar -C theirs{round}; {program} cp empty box:/opt/{round}; \
+                 {program} cp - box:/opt/{round} < {round}.tar; \
+                 {program} cp box:/opt/{round}/. - | tar {attributes} -xpf - -C ours{round}"
+            ),
+        );
+        assert_eq!(portrait(&format!("ours{round}")), portrait(&format!("theirs{round}")), "{format}");
+    }
+    ok(&env, &["rm", "-f", "box"]);
+}

@@ -122,3 +122,35 @@ fn quoted(script: &str) -> String {
 
 /// Begins a Perl program: `try` makes a system call and tells its error's number, 0 for none.
 const PERL: &str = "sub try { my @a = @_; my $r = syscall(shift @a, @a); $r == -1 ? $! + 0 : 0 }";
+
+/// A claim that no test holds up is not made.
+#[test]
+fn each_threat_names_a_test_that_is_there() {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let threats = std::fs::read_to_string(repository.join("runner/THREATS.md")).unwrap();
+    let mut sources = String::new();
+    let mut folders = ["tests", "runner", "cli/src", "store"].map(|name| repository.join(name)).to_vec();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                sources.push_str(&std::fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+    let classes = threats.split("\n## ").next().unwrap();
+    let is_row = |line: &&str| line.starts_with("| ") && !line.starts_with("| class ");
+    let rows: Vec<&str> = classes.lines().filter(is_row).collect();
+    assert!(rows.len() > 40, "{}", rows.len());
+    for row in rows {
+        let tests = row.rsplit(" | ").next().unwrap();
+        let names: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
+        assert!(!names.is_empty(), "{row}");
+        for name in names {
+            let is_there = sources.contains(&format!("fn {name}(")) || sources.contains(&format!("\"{name}\""));
+            assert!(is_there, "there is no test {name}: {row}");
+        }
+    }
+}

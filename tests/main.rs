@@ -36,6 +36,7 @@ mod nested;
 mod networks;
 mod oci;
 mod own_copy;
+mod reach;
 mod root;
 mod secrets;
 mod virtual_machine;

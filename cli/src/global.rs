@@ -10,6 +10,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use lstore::Platform;
 
+use crate::rate::Rate;
+
 /// Options that may stand before or after a subcommand.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Global options")]
@@ -94,6 +96,10 @@ pub struct RegistryArguments {
     /// File with registry credentials [default: $REGISTRY_AUTH_FILE, else those of Podman, then Docker]
     #[arg(long, value_name = "FILE")]
     pub authfile: Option<PathBuf>,
+
+    /// Give up a source that sends fewer than BYTES a second over SECONDS; 0 waits [default: $LSTORE_MIN_RATE, else 1000:60]
+    #[arg(long, value_name = "BYTES[:SECONDS]")]
+    pub min_rate: Option<Rate>,
 }
 
 impl RegistryArguments {

@@ -17,6 +17,7 @@ pub mod bridge;
 pub mod capability;
 pub mod credentials;
 pub mod env;
+pub mod rate;
 pub mod volume;
 
 pub mod exit;

@@ -182,6 +182,8 @@ impl<W: Write> Archive<W> {
                 self.append(&stat, EntryType::Symlink, &whole, target.as_bytes(), &[], None)?;
             }
             FileType::Fifo => self.append(&stat, EntryType::Fifo, &whole, b"", &[], None)?,
+            // What hides a file in an overlay, and is no device of anybody's.
+            FileType::CharacterDevice if stat.st_rdev == 0 => drop(self.linked.remove(&key)),
             FileType::CharacterDevice => self.append(&stat, EntryType::Char, &whole, b"", &[], None)?,
             FileType::BlockDevice => self.append(&stat, EntryType::Block, &whole, b"", &[], None)?,
             // A socket, which a tar cannot hold.

@@ -446,7 +446,19 @@ fn remove_directory(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
 
 /// Makes what is not to be opened for good, such as a FIFO. Its mode is right from the start: by name it could be set only
 /// where a link is followed, which another may have put there by then.
-fn make_node(to: BorrowedFd<'_>, name: &OsStr, kind: FileType, mode: Mode, device: u64) -> rustix::io::Result<()> {
+///
+/// # Errors
+/// `EPERM` also for a character device 0:0: anybody may make one, and an overlay takes it for the absence of a file.
+pub(crate) fn make_node(
+    to: BorrowedFd<'_>,
+    name: &OsStr,
+    kind: FileType,
+    mode: Mode,
+    device: u64,
+) -> rustix::io::Result<()> {
+    if kind == FileType::CharacterDevice && device == 0 {
+        return Err(Errno::PERM);
+    }
     let usual = rustix::process::umask(Mode::empty());
     let made = mknodat(to, name, kind, mode, device);
     rustix::process::umask(usual);
@@ -469,7 +481,7 @@ fn in_the_way(name: &OsStr, what: &str) -> io::Error {
     io::Error::other(format!("{}: {what}", name.display()))
 }
 
-fn set_attribute(to: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> io::Result<()> {
+pub(crate) fn set_attribute(to: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> io::Result<()> {
     match fsetxattr(to, name, value, XattrFlags::empty()) {
         // Labels of a security module that is not here, or attributes that only the host's root may set.
         Ok(()) | Err(Errno::PERM | Errno::OPNOTSUPP | Errno::INVAL | Errno::ACCESS) => Ok(()),
@@ -496,6 +508,24 @@ mod tests {
 
     fn open(path: &Path) -> OwnedFd {
         File::open(path).unwrap().into()
+    }
+
+    #[test]
+    fn a_whiteout_in_the_shape_of_a_device_is_not_copied() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (from, to) = (scratch.path().join("from"), scratch.path().join("to"));
+        [&from, &to].map(|folder| fs::create_dir(folder).unwrap());
+        // Anybody may make one.
+        mknodat(open(&from), "w", FileType::CharacterDevice, Mode::RUSR, 0).unwrap();
+        fs::write(from.join("f"), "x").unwrap();
+        Copier::new(Owner::Kept, false, false).contents(open(&from), open(&to), true).unwrap();
+        assert_eq!(names(open(&to)).unwrap(), ["f"]);
+        let out = File::create(scratch.path().join("tar")).unwrap();
+        crate::archive::pack(open(&from).as_fd(), None, None, &out).unwrap();
+        let tar = File::open(scratch.path().join("tar")).unwrap();
+        crate::unpack::unpack(tar, &open(&to), Owner::Kept, false).unwrap();
+        let listed = fs::read(scratch.path().join("tar")).unwrap();
+        assert!(!listed.chunks(512).any(|block| block.starts_with(b"w\0")), "a tar has none either");
     }
 
     #[test]

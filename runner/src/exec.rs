@@ -143,20 +143,21 @@ pub fn exec(plan: &Plan, container: &FirstProcess, runtime: Option<&Path>) -> Re
         plan
     };
     let (parent, child) = Channel::pair().action("make a channel")?;
+    // One of its own for the fork: what the command's process says may come before the fork has told which that is.
+    let (hear, tell) = Channel::pair().action("make a channel")?;
     let signals = watch_signals()?;
     // systemd lets nobody into the group around its own.
     let group = if plan.spec.systemd { Some(Group::of(container.id)?) } else { plan.cgroup.clone() };
     let group = cgroup::descriptor(group.as_deref()).action("open the control group")?;
     let (cloned, is_outside) = fork_into(group.as_ref(), plan.spec.systemd, runtime)?;
     let Cloned::Parent { id: joiner, .. } = cloned else {
-        drop(parent);
         let group = group.filter(|_| is_outside);
-        let Err(failure) = join(plan, container, &target, group.as_ref(), &child);
-        child.fail(failure.stage, &failure.what, &failure.error);
+        let Err(failure) = join(plan, container, &target, group.as_ref(), (&tell, &child));
+        tell.fail(failure.stage, &failure.what, &failure.error);
         process::exit_now(1)
     };
-    drop((child, target));
-    let (id, pidfd) = sibling(&parent, joiner)?;
+    drop((child, tell, target));
+    let (id, pidfd) = sibling(&hear, joiner)?;
     let terminal = answer(&parent, plan, &mut |_| {}).inspect_err(|_| {
         // It has told why, and ends.
         let _ = process::wait_for(id);
@@ -218,13 +219,13 @@ fn join(
     container: &FirstProcess,
     target: &OwnedFd,
     group: Option<&OwnedFd>,
-    channel: &Channel,
+    (teller, channel): (&Channel, &Channel),
 ) -> Result<std::convert::Infallible, Failure> {
     if let Some(score) = plan.spec.oom_score {
         // Of the namespaces' own /proc there may be none.
         std::fs::write("/proc/self/oom_score_adj", score.to_string()).during(Stage::OomScore, score.to_string())?;
     }
-    let kept = [channel.as_fd(), target.as_fd()].into_iter().chain(group.map(AsFd::as_fd));
+    let kept = [teller.as_fd(), channel.as_fd(), target.as_fd()].into_iter().chain(group.map(AsFd::as_fd));
     let hidden = Hidden::with(kept, &plan.spec.preserved).during(Stage::Join, "")?;
     let own = plan.spec.namespaces;
     let mut namespaces = CloneFlags::CLONE_NEWNS;
@@ -252,10 +253,14 @@ fn join(
     container.join(&hidden, target, namespaces).during(Stage::Join, "")?;
     match clone3(nix::libc::CLONE_PARENT, None).during(Stage::Join, "")? {
         Cloned::Parent { pidfd, .. } => {
-            channel.give(pidfd).during(Stage::Join, "")?;
+            teller.give(pidfd).during(Stage::Join, "")?;
             process::exit_now(0)
         }
-        Cloned::Child => become_command(plan, channel),
+        Cloned::Child => {
+            let Err(failure) = become_command(plan, channel);
+            channel.fail(failure.stage, &failure.what, &failure.error);
+            process::exit_now(1)
+        }
     }
 }
 

@@ -94,26 +94,26 @@ pub(crate) fn first_process(
     plan: &Plan,
     flags: i32,
     group: Option<&OwnedFd>,
-    parent: &mut Option<Channel>,
     (child, kept): (&Channel, &[BorrowedFd<'_>]),
     become_container: impl FnOnce(&Found),
 ) -> Result<(i32, OwnedFd), Error> {
+    // One of its own for the fork: what the first process says may come before the fork has told which that is.
+    let (hear, tell) = Channel::pair().action("make a channel")?;
     let Cloned::Parent { id: joiner, .. } = clone3(0, cgroup::borrowed(group)).action("fork")? else {
-        // With the parent's end in its own hands the child would never hear that it has gone.
-        parent.take();
-        let kept = kept.iter().copied().chain([child.as_fd()]);
+        let kept = kept.iter().copied().chain([child.as_fd(), tell.as_fd()]);
         let hidden = Hidden::with(kept, &plan.spec.preserved).during(Stage::Join, "");
         match hidden.and_then(|hidden| join(plan, &hidden, flags)) {
             Ok((Cloned::Child, found)) => match introduce(plan, child) {
                 Ok(()) => become_container(&found),
                 Err(error) => child.fail(Stage::Join, "", &error),
             },
-            Ok((Cloned::Parent { pidfd, .. }, _)) => process::exit_now(i32::from(child.give(pidfd).is_err())),
-            Err(failure) => child.fail(failure.stage, &failure.what, &failure.error),
+            Ok((Cloned::Parent { pidfd, .. }, _)) => process::exit_now(i32::from(tell.give(pidfd).is_err())),
+            Err(failure) => tell.fail(failure.stage, &failure.what, &failure.error),
         }
         process::exit_now(1)
     };
-    sibling(parent.as_ref().ok_or(Error::Died)?, joiner)
+    drop(tell);
+    sibling(&hear, joiner)
 }
 
 fn join(plan: &Plan, hidden: &Hidden, flags: i32) -> Result<(Cloned, Found), Failure> {
@@ -146,12 +146,8 @@ fn join(plan: &Plan, hidden: &Hidden, flags: i32) -> Result<(Cloned, Found), Fai
     Ok((cloned, Found { groups, shared_memory }))
 }
 
-/// Tells the parent, once that asks, where the first process is: nobody can look into it.
+/// Tells the parent where the first process is: nobody can look into it.
 fn introduce(plan: &Plan, parent: &Channel) -> io::Result<()> {
-    // Before that, what comes over the channel is the joining fork's word.
-    if !parent.wait_for_release() {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
     if plan.user_namespace.is_some() {
         parent.give(File::open("/proc/self/ns/user")?)?;
     }

@@ -119,12 +119,11 @@ impl Launch<'_, '_> {
         // Before the clone, so that no signal is lost between it and the first wait; the child resets its own.
         let signals = watch_signals()?;
         let group = cgroup::descriptor(plan.cgroup.as_deref()).action("open the control group")?;
-        let mut parent = Some(parent);
         let rootfs = self.rootfs;
         let (id, pidfd) = if joins {
             let mut kept: Vec<_> = from_maker.iter().map(AsFd::as_fd).collect();
             kept.extend(trees.iter().flat_map(Trees::descriptors));
-            join::first_process(plan, namespaces(plan), group.as_ref(), &mut parent, (&child, &kept), |found| {
+            join::first_process(plan, namespaces(plan), group.as_ref(), (&child, &kept), |found| {
                 let network = from_maker.as_ref();
                 let (groups, shared_memory) = (found.groups.as_ref(), found.shared_memory.as_ref().map(AsFd::as_fd));
                 let trees = trees.as_ref();
@@ -151,7 +150,6 @@ impl Launch<'_, '_> {
             (id, pidfd)
         };
         drop((child, from_maker));
-        let parent = parent.ok_or(Error::Died)?;
         self.finish((&maps, trees), id, pidfd, signals, parent, to_child).inspect_err(|_| {
             // The channel is closed by now, and the child goes with it; its mounts are gone once it is.
             let _ = process::wait_for(id);
@@ -175,7 +173,6 @@ impl Launch<'_, '_> {
             let members = Members::of(plan, id, namespace.as_ref().map(AsFd::as_fd))?;
             (namespace, members)
         } else {
-            parent.release().action("ask the child where it is")?;
             let namespace = if plan.user_namespace.is_some() { Some(members::descriptor(&parent)?) } else { None };
             (namespace, Members::hear(plan, &parent)?)
         };

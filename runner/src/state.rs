@@ -316,11 +316,18 @@ impl Record {
 
     fn read(folder: &Path, name: &str) -> Result<Self, StateError> {
         for attempt in 0.. {
-            let text = std::fs::read(folder.join(STATE)).map_err(|source| match source.kind() {
-                io::ErrorKind::NotFound if !folder.exists() => StateError::NotFound(name.to_owned()),
-                io::ErrorKind::NotFound => StateError::InTheMaking(name.to_owned()),
-                _ => StateError::Read { name: name.to_owned(), source },
-            })?;
+            let text = match std::fs::read(folder.join(STATE)) {
+                // Its command may run already, and tell others so: the record comes right after.
+                Err(source) if source.kind() == io::ErrorKind::NotFound && attempt < PATIENCE && is_locked(folder) => {
+                    std::thread::sleep(Duration::from_millis(5));
+                    continue;
+                }
+                read => read.map_err(|source| match source.kind() {
+                    io::ErrorKind::NotFound if !folder.exists() => StateError::NotFound(name.to_owned()),
+                    io::ErrorKind::NotFound => StateError::InTheMaking(name.to_owned()),
+                    _ => StateError::Read { name: name.to_owned(), source },
+                })?,
+            };
             let record: Option<Self> = serde_json::from_slice(&text).ok().filter(|record: &Self| record.form == FORM);
             let mut record = record.ok_or_else(|| StateError::Form(name.to_owned()))?;
             record.take_changes(folder);

@@ -1,156 +1,176 @@
 //! A tar taken apart below a directory of a container: names in directories that were opened from there, none followed.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CString, OsStr};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Component, Path, PathBuf};
+use std::os::unix::ffi::OsStrExt;
 
+use lstore_tar::entry::{Entry, EntryKind, Metadata};
+use lstore_tar::member::Member;
+use lstore_tar::path::EntryPath;
+use lstore_tar::reader::Reader;
+use lstore_tar::sparse::SparseMap;
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, chownat, fchmod, fchown, futimens,
-    linkat, mkdirat, mknodat, openat, openat2, symlinkat, utimensat,
+    linkat, mkdirat, openat, openat2, symlinkat, utimensat,
 };
 use rustix::io::Errno;
-use tar::{Archive, Entry, EntryType, Header};
 
-use crate::copy::{Owner, clear_for_directory, make_way};
+use crate::copy::{Owner, clear_for_directory, make_node, make_way, set_attribute};
 
 /// Unpacks all that comes into a directory.
 pub(crate) fn unpack(archive: impl Read, into: &OwnedFd, owner: Owner, overwrite: bool) -> io::Result<()> {
-    let mut archive = Archive::new(archive);
-    let mut folders = Vec::new();
-    for entry in archive.entries()? {
-        let mut entry = entry?;
-        let path = inner(&entry.path()?)?;
-        let told = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-        let Some(name) = path.file_name() else { continue };
-        let parent = ensure(into, path.parent().unwrap_or(Path::new(""))).map_err(told)?;
-        if one(&mut entry, into, &parent, name, owner, overwrite).map_err(told)? {
-            folders.push((path.clone(), entry.header().clone()));
+    let mut archive = Reader::new(archive);
+    let mut folders: Vec<(EntryPath, Metadata)> = Vec::new();
+    while let Some(Member { entry, flag, sparse, .. }) = archive.advance().map_err(io::Error::other)? {
+        let Some(entry) = entry else {
+            // What is not known is not guessed at.
+            let kind = char::from(flag);
+            return Err(io::Error::other(format!("the archive has a member of an unknown kind, {kind:?}")));
+        };
+        let told = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", entry.path));
+        let Some((parent, name)) = entry.path.split_last() else { continue };
+        let parent = ensure(into, &parent).map_err(told)?;
+        let name = OsStr::from_bytes(name);
+        let place = New { parent: &parent, name, owner, overwrite };
+        place.make(&entry, sparse.as_ref(), &mut archive, into).map_err(told)?;
+        if entry.kind == EntryKind::Directory {
+            folders.push((entry.path, entry.metadata));
         }
     }
     // Inner ones first: what is put into a directory changes its time.
-    for (path, header) in folders.iter().rev() {
-        dress(ensure(into, path)?.as_fd(), header, owner)?;
+    for (path, metadata) in folders.iter().rev() {
+        dress(ensure(into, path)?.as_fd(), metadata, owner)?;
     }
     Ok(())
 }
 
-/// A path without what leads nowhere.
-///
-/// # Errors
-/// It leads out.
-fn inner(path: &Path) -> io::Result<PathBuf> {
-    let mut inner = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::Normal(name) => inner.push(name),
-            Component::CurDir | Component::RootDir => {}
-            Component::ParentDir | Component::Prefix(_) => {
-                return Err(io::Error::other(format!("{}: the archive names a place outside of it", path.display())));
-            }
-        }
-    }
-    Ok(inner)
-}
-
 /// Opens a directory below another; missing ones are made.
-fn ensure(base: &OwnedFd, path: &Path) -> io::Result<OwnedFd> {
+fn ensure(base: &OwnedFd, path: &EntryPath) -> io::Result<OwnedFd> {
     let mut folder = base.try_clone()?;
     for name in path.components() {
-        match mkdirat(&folder, name.as_os_str(), Mode::from_raw_mode(0o755)) {
+        match mkdirat(&folder, name, Mode::from_raw_mode(0o755)) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(error) => return Err(error.into()),
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        folder = openat(&folder, name.as_os_str(), flags, Mode::empty())?;
+        folder = openat(&folder, name, flags, Mode::empty())?;
     }
     Ok(folder)
 }
 
-/// Makes what an entry describes; whether it is a directory, which is dressed in the end.
-fn one(
-    entry: &mut Entry<'_, impl Read>,
-    base: &OwnedFd,
-    parent: &OwnedFd,
-    name: &OsStr,
+/// Where a member goes, and how.
+struct New<'a> {
+    parent: &'a OwnedFd,
+    name: &'a OsStr,
     owner: Owner,
     overwrite: bool,
-) -> io::Result<bool> {
-    let header = entry.header().clone();
-    let link = entry.link_name()?.map(|link| OsString::from(link.into_owned()));
-    let target = || link.clone().ok_or_else(|| io::Error::other("a link that leads nowhere"));
-    match header.entry_type() {
-        EntryType::Directory => {
-            if overwrite {
-                clear_for_directory(parent.as_fd(), name)?;
+}
+
+impl New<'_> {
+    /// Makes what an entry describes. A directory is only made: it is dressed in the end.
+    fn make(&self, entry: &Entry, sparse: Option<&SparseMap>, body: &mut impl Read, base: &OwnedFd) -> io::Result<()> {
+        let Self { parent, name, owner, overwrite } = *self;
+        let metadata = &entry.metadata;
+        match &entry.kind {
+            EntryKind::Directory => {
+                if overwrite {
+                    clear_for_directory(parent.as_fd(), name)?;
+                }
+                ensure(parent, &EntryPath::parse(name.as_bytes()).map_err(io::Error::other)?)?;
             }
-            ensure(parent, Path::new(name))?;
-            return Ok(true);
+            EntryKind::Regular { size } => {
+                make_way(parent.as_fd(), name, overwrite)?;
+                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let mut file = File::from(openat(parent, name, flags, Mode::RUSR | Mode::WUSR)?);
+                match sparse {
+                    None => copy(body, &mut file, *size)?,
+                    Some(map) => fill(body, &mut file, map)?,
+                }
+                dress(file.as_fd(), metadata, owner)?;
+            }
+            EntryKind::Symlink { target } => {
+                make_way(parent.as_fd(), name, overwrite)?;
+                symlinkat(target.as_slice(), parent, name)?;
+                self.dress_by_name(metadata)?;
+            }
+            EntryKind::Hardlink { target } => {
+                let first = target.split_last();
+                let (folder, first) = first.ok_or_else(|| io::Error::other("a link that leads nowhere"))?;
+                let folder = if folder.is_root() { b".".as_slice() } else { folder.as_bytes() };
+                let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                let folder = openat2(base, folder, flags, Mode::empty(), resolve)?;
+                make_way(parent.as_fd(), name, overwrite)?;
+                linkat(folder, first, parent, name, AtFlags::empty())?;
+            }
+            EntryKind::Fifo => {
+                make_way(parent.as_fd(), name, overwrite)?;
+                make_node(parent.as_fd(), name, FileType::Fifo, Mode::from_raw_mode(metadata.mode & 0o777), 0)?;
+                self.dress_by_name(metadata)?;
+            }
+            // Devices are the host's.
+            EntryKind::CharDevice { .. } | EntryKind::BlockDevice { .. } => {}
         }
-        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-            make_way(parent.as_fd(), name, overwrite)?;
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let mut file = File::from(openat(parent, name, flags, Mode::RUSR | Mode::WUSR)?);
-            io::copy(entry, &mut file)?;
-            dress(file.as_fd(), &header, owner)?;
-        }
-        EntryType::Symlink => {
-            make_way(parent.as_fd(), name, overwrite)?;
-            symlinkat(target()?, parent, name)?;
-            let (uid, gid) = ids(&header, owner)?;
-            chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
-            utimensat(parent, name, &times(&header)?, AtFlags::SYMLINK_NOFOLLOW)?;
-        }
-        EntryType::Link => {
-            let first = inner(Path::new(&target()?))?;
-            let (folder, first) = (first.parent().unwrap_or(Path::new("")), first.file_name().unwrap_or_default());
-            let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-            let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let folder = openat2(base, folder, flags, Mode::empty(), resolve)?;
-            make_way(parent.as_fd(), name, overwrite)?;
-            linkat(folder, first, parent, name, AtFlags::empty())?;
-        }
-        EntryType::Fifo => {
-            make_way(parent.as_fd(), name, overwrite)?;
-            let mode = Mode::from_raw_mode(header.mode()? & 0o777);
-            mknodat(parent, name, FileType::Fifo, mode, 0)?;
-            let (uid, gid) = ids(&header, owner)?;
-            chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
-        }
-        // Devices are the host's, and what is not known is not guessed at.
-        EntryType::Char | EntryType::Block | EntryType::XGlobalHeader => {}
-        kind => return Err(io::Error::other(format!("an entry of an unknown kind, {:?}", char::from(kind.as_byte())))),
+        Ok(())
     }
-    Ok(false)
+
+    /// Owner and time of what is not opened.
+    fn dress_by_name(&self, metadata: &Metadata) -> io::Result<()> {
+        let (uid, gid) = ids(metadata, self.owner);
+        chownat(self.parent, self.name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(utimensat(self.parent, self.name, &times(metadata), AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+}
+
+/// Copies the next `size` bytes.
+fn copy(body: &mut impl Read, file: &mut File, size: u64) -> io::Result<()> {
+    if io::copy(&mut body.take(size), file)? < size {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(())
+}
+
+/// Writes the data of a sparse file to where it belongs; all else stays a hole.
+fn fill(body: &mut impl Read, file: &mut File, map: &SparseMap) -> io::Result<()> {
+    file.set_len(map.size)?;
+    for &(offset, length) in &map.regions {
+        file.seek(SeekFrom::Start(offset))?;
+        copy(body, file, length)?;
+    }
+    Ok(())
 }
 
 /// The owner first, whose change clears what must come after.
-fn dress(file: BorrowedFd<'_>, header: &Header, owner: Owner) -> io::Result<()> {
-    let (uid, gid) = ids(header, owner)?;
+fn dress(file: BorrowedFd<'_>, metadata: &Metadata, owner: Owner) -> io::Result<()> {
+    let (uid, gid) = ids(metadata, owner);
     fchown(file, Some(uid), Some(gid))?;
-    fchmod(file, Mode::from_raw_mode(header.mode()? & 0o7777))?;
-    Ok(futimens(file, &times(header)?)?)
+    fchmod(file, Mode::from_raw_mode(metadata.mode))?;
+    for (name, value) in &metadata.xattrs {
+        set_attribute(file, &CString::new(name.as_slice())?, value)?;
+    }
+    Ok(futimens(file, &times(metadata))?)
 }
 
-fn ids(header: &Header, owner: Owner) -> io::Result<(Uid, Gid)> {
-    let number = |id: u64| u32::try_from(id).ok().filter(|id| *id != u32::MAX).ok_or(io::ErrorKind::InvalidData);
-    Ok(match owner {
-        Owner::Given(uid, gid) => (Uid::from_raw(uid), Gid::from_raw(gid)),
-        Owner::Kept => (Uid::from_raw(number(header.uid()?)?), Gid::from_raw(number(header.gid()?)?)),
-    })
+fn ids(metadata: &Metadata, owner: Owner) -> (Uid, Gid) {
+    let (uid, gid) = match owner {
+        Owner::Given(uid, gid) => (uid, gid),
+        Owner::Kept => (metadata.uid, metadata.gid),
+    };
+    (Uid::from_raw(uid), Gid::from_raw(gid))
 }
 
-fn times(header: &Header) -> io::Result<Timestamps> {
-    let seconds = i64::try_from(header.mtime()?).map_err(|_| io::ErrorKind::InvalidData)?;
-    let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
-    Ok(Timestamps { last_access: time, last_modification: time })
+fn times(metadata: &Metadata) -> Timestamps {
+    let time = Timespec { tv_sec: metadata.mtime.seconds, tv_nsec: metadata.mtime.nanoseconds.into() };
+    Timestamps { last_access: time, last_modification: time }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
+    use tar::{EntryType, Header};
 
     fn into(members: &[(&str, EntryType, &str, &[u8])], overwrite: bool, folder: &Path) -> io::Result<()> {
         let mut builder = tar::Builder::new(Vec::new());
@@ -185,6 +205,20 @@ mod tests {
                 .is_err()
         );
         assert!(into(&[("h", EntryType::Link, "l/f", b"")], false, &inside).is_err());
+        assert!(into(&[("h", EntryType::Link, "../out/f", b"")], false, &inside).is_err());
+        assert!(into(&[("l", EntryType::Directory, "", b"")], false, &inside).is_err(), "a link is no directory");
+        // A name that an extended header gives, and one that a sparse map's gives.
+        for record in ["19 path=../out/new\n", "30 GNU.sparse.name=../out/new\n"] {
+            let members = [("p", EntryType::XHeader, "", record.as_bytes()), ("n", EntryType::Regular, "", b"new")];
+            assert!(into(&members, false, &inside).unwrap_err().to_string().contains("leads upwards"), "{record}");
+        }
+        let odd = [("dev", EntryType::Char, "", b"".as_slice()), ("f", EntryType::Regular, "", b"")];
+        into(&odd, false, &inside).unwrap();
+        assert!(!inside.join("dev").exists(), "a device is left out");
+        assert!(
+            into(&[("odd", EntryType::new(b'Q'), "", b"")], false, &inside).unwrap_err().to_string().contains("'Q'")
+        );
+        assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 1);
         into(&[("/abs/f", EntryType::Regular, "", b"new"), ("l", EntryType::Regular, "", b"file")], false, &inside)
             .unwrap();
         assert_eq!(std::fs::read_to_string(outside.join("f")).unwrap(), "old");
@@ -202,5 +236,58 @@ mod tests {
         assert!(into(members, false, scratch.path()).is_err());
         into(members, true, scratch.path()).unwrap();
         assert!(scratch.path().join("d").is_file() && scratch.path().join("f").is_dir());
+    }
+
+    /// What an extraction must agree in: kind, mode, owner, size, time, attributes, content or target.
+    fn portrait(folder: &Path) -> String {
+        let script = "cd \"$0\"; find . -mindepth 1 -printf '%P %y %m %U:%G %T@ %l\\n' | sort; \
+            find . -type f -exec sha256sum {} + | sort -k2; getfattr -dR -e hex -m '^(user|security|trusted)\\.' . | sort";
+        let output = std::process::Command::new("bash").args(["-ec", script]).arg(folder).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    #[test]
+    fn every_format_of_gnu_tar_is_unpacked_as_by_gnu_tar() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let scratch = tempfile::tempdir().unwrap();
+        let from = scratch.path().join("from");
+        let script = "mkdir -p \"$0\"/d/e; cd \"$0\"; echo small > d/small; : > d/empty; ln d/small d/second; \
+            for at in 0 1 2 3 4 5 10; do printf data | dd of=sparse bs=1M seek=$at conv=notrunc status=none; done; \
+            truncate -s 16M sparse; truncate -s 3M hole; echo long > d/e/$(printf 'long%.0s' $(seq 40)); \
+            ln -s ../sparse d/link; ln -s $(printf 't%.0s' $(seq 150)) d/longlink; mkfifo -m 710 d/fifo; \
+            chown 1:2 d/small; chmod 6755 d/empty; chown 77777:88888 hole; chown -h 5:6 d/link; chmod 1770 d/e; \
+            setfattr -n user.of.file -v 'a value' d/small; setfattr -n user.of.folder -v x d/e; \
+            setfattr -n user.empty sparse; setfattr -n trusted.t -v 1 sparse; \
+            touch -hd '2001-02-03 04:05:06.789012345' d/small sparse d/link d/e; touch -d '1969-12-31 23:59:58.25' hole d";
+        let made = std::process::Command::new("bash").args(["-ec", script]).arg(&from).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let formats = [
+            "--format=gnu",
+            "--format=gnu --sparse",
+            "--format=pax --xattrs --xattrs-include=*",
+            "--format=pax --xattrs --xattrs-include=* --sparse --sparse-version=0.0",
+            "--format=pax --xattrs --xattrs-include=* --sparse --sparse-version=0.1",
+            "--format=pax --xattrs --xattrs-include=* --sparse --sparse-version=1.0",
+        ];
+        for (round, format) in formats.into_iter().enumerate() {
+            let mut pack = std::process::Command::new("tar");
+            let tar = pack.args(format.split(' ')).args(["-cf", "-", "-C"]).arg(&from).arg(".").output().unwrap();
+            assert!(tar.status.success(), "{format}: {}", String::from_utf8_lossy(&tar.stderr));
+            let folders = ["theirs", "ours"].map(|name| scratch.path().join(format!("{name}{round}")));
+            folders.iter().for_each(|folder| std::fs::create_dir(folder).unwrap());
+            std::fs::write(scratch.path().join("tar"), &tar.stdout).unwrap();
+            let options = ["--xattrs", "--xattrs-include=*", "-pxf"];
+            let mut theirs = std::process::Command::new("tar");
+            theirs.args(options).arg(scratch.path().join("tar")).arg("-C").arg(&folders[0]);
+            assert!(theirs.output().unwrap().status.success());
+            unpack(tar.stdout.as_slice(), &File::open(&folders[1]).unwrap().into(), Owner::Kept, false).unwrap();
+            let [theirs, ours] = folders.each_ref().map(|folder| portrait(folder));
+            assert!(theirs == ours, "{format}:\n{theirs}\n{ours}");
+            let blocks = std::os::unix::fs::MetadataExt::blocks(&std::fs::metadata(folders[1].join("sparse")).unwrap());
+            assert!(!format.contains("sparse") || blocks < 2048, "holes stay holes: {blocks} blocks");
+        }
     }
 }

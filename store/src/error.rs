@@ -100,6 +100,11 @@ pub enum Error {
     /// A checkout's target is not an empty directory.
     #[error("{} is not empty: a checkout needs a new or empty directory", .0.display())]
     TargetNotEmpty(PathBuf),
+    /// Set-id bits were to be kept by another than the host's root.
+    #[error(
+        "set-id bits can be kept by root alone: a program of yours that has one lends your rights to whoever can reach it"
+    )]
+    SetIdKept,
     /// The input of an import is none of the kinds that can be read.
     #[error("{what}: {reason}")]
     Import {

@@ -53,6 +53,10 @@ fn write_rootfs(tree: &Tree, pool: &Pool, out: &mut dyn Write) -> io::Result<()>
     let mut stack = vec![(Tree::ROOT, b"./".to_vec())];
     while let Some((id, path)) = stack.pop() {
         let inode = tree.inode(id);
+        // No device, but what the overlay file system hides a file with.
+        if inode.kind == (InodeKind::CharDevice { major: 0, minor: 0 }) {
+            continue;
+        }
         if let Some(first) = first_names.get(&id) {
             member(&mut builder, inode, &path, Some(first), pool)?;
             continue;

@@ -6,7 +6,7 @@ use crate::digest::Digest;
 use crate::error::{Context, Error, Result};
 use crate::index::Counter;
 use crate::index::layers::{Conflict, NewLayer, StoredLayer};
-use crate::layer::ingest::{Ingested, Limits, ingest};
+use crate::layer::ingest::{Ingested, ingest};
 use crate::layer::record;
 use crate::pool::Ingest;
 use crate::session::Session;
@@ -37,7 +37,7 @@ impl Store {
         let mut index = self.index()?;
         let mut pool_ingest = self.start_ingest()?;
         let mut staged = self.tmp.nameless().context("create a file in", self.path().join("tmp"))?;
-        let mut ingested = ingest(tar, &mut pool_ingest, &mut staged, &Limits::default())?;
+        let mut ingested = ingest(tar, &mut pool_ingest, &mut staged, &self.limits)?;
         if let Some(promised) = promise.diff_id
             && *promised != ingested.diff_id
         {

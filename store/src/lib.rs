@@ -43,7 +43,7 @@ pub mod export;
 pub mod pull;
 
 pub use append::Append;
-pub use checkout::{IdShift, Lost, Placement, Support};
+pub use checkout::{IdShift, Lost, Placement, SetId, Support};
 pub use digest::Digest;
 pub use error::{Error, Result};
 pub use events::{Event, Events, Silent};
@@ -52,6 +52,7 @@ pub use gc::{Collected, Collection};
 pub use image::{Image, Removed};
 pub use import::ImportConfig;
 pub use index::Durability;
+pub use layer::limits::Limits;
 pub use lease::Checkout;
 pub use manifest::Platform;
 pub use pull::{PullOptions, Pulled};

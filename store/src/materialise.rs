@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::checkout::{IdShift, Lost, Placement, Writer};
+use crate::checkout::set_id::take_off;
+use crate::checkout::{IdShift, Lost, Placement, SetId, Writer};
 use crate::digest::Digest;
 use crate::error::{Context, Error, Result};
 use crate::image::Image;
@@ -11,6 +12,7 @@ use crate::index::trees::StoredTree;
 use crate::lease::{Checkout, LEASE, ROOT};
 use crate::store::{Scratch, Store};
 use crate::sys::dir::Dir;
+use crate::sys::kernel::MappedIds;
 use crate::tree::Tree;
 
 /// How often a checkout that a collector is looking at is asked for again, and the pause between: a collector holds the
@@ -25,7 +27,7 @@ impl Store {
     /// [`Error::LayerMissing`], or what a damaged record says.
     pub fn tree(&self, diff_ids: &[Digest]) -> Result<Tree> {
         let mut index = self.read_index()?;
-        let mut tree = Tree::new();
+        let mut tree = Tree::within(self.limits.metadata);
         for diff_id in diff_ids {
             let layer = index.find_layer(diff_id, None)?.ok_or_else(|| Error::LayerMissing(*diff_id))?;
             tree.apply(self.record(layer.id)?.changes())?;
@@ -118,9 +120,15 @@ impl Store {
     /// Writes an image into a directory of the user's, which must be missing or empty, as a tree of its own.
     ///
     /// # Errors
-    /// [`Error::TargetNotEmpty`]; those of [`Store::checkout`]. After an error the directory is as it was.
-    pub fn checkout_into(&self, image: &Image, target: &Path, placement: Placement) -> Result<Lost> {
-        let tree = self.tree(&image.diff_ids)?;
+    /// [`Error::TargetNotEmpty`], [`Error::SetIdKept`]; those of [`Store::checkout`]. After an error the directory is as it was.
+    pub fn checkout_into(&self, image: &Image, target: &Path, placement: Placement, set_id: SetId) -> Result<Lost> {
+        let users = MappedIds::users().context("read", "/proc/self/uid_map")?;
+        let is_real_root = users.are_hosts() && rustix::process::geteuid().is_root();
+        if set_id == SetId::Kept && !is_real_root {
+            return Err(Error::SetIdKept);
+        }
+        let mut tree = self.tree(&image.diff_ids)?;
+        let lent = if set_id == SetId::Off { take_off(&mut tree, &users) } else { 0 };
         let existed = target.exists();
         if !existed {
             std::fs::create_dir(target).context("create", target)?;
@@ -143,6 +151,8 @@ impl Store {
                 let _ = std::fs::remove_dir(target);
             }
         }
-        result
+        let mut lost = result?;
+        lost.lent += lent;
+        Ok(lost)
     }
 }

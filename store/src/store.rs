@@ -20,6 +20,7 @@ use crate::checkout::{Owners, Placement, Support};
 use crate::connection::{Connection, Idle};
 use crate::error::{Context, Error, Result};
 use crate::index::{Counter, Durability, Index};
+use crate::layer::limits::Limits;
 use crate::layer::record::RecordReader;
 use crate::pool::{Packs, Pool};
 use crate::session::Session;
@@ -43,6 +44,7 @@ pub struct Store {
     pub(crate) tmp: Dir,
     pub(crate) boot: String,
     durability: Durability,
+    pub(crate) limits: Limits,
     pub(crate) idle: Idle,
 }
 
@@ -104,9 +106,16 @@ impl Store {
             tmp: sub("tmp")?,
             boot: kernel::boot_id().context("read", "/proc/sys/kernel/random/boot_id")?,
             durability,
+            limits: Limits::default(),
             idle: Idle::default(),
             path: path.to_path_buf(),
         })
+    }
+
+    /// The same store, whose layers may be so much.
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
     }
 
     /// Where it is.

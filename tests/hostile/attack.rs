@@ -1,4 +1,4 @@
-//! What the attacks on joining processes stand on: a container in which `attacker.c` races, and what it got.
+//! What the attacks on joining processes stand on: a container in which the attacker of `attacker/` races, and what it got.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
@@ -8,12 +8,13 @@ use std::process::{Child, Command, Output};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::background::eventually;
 use crate::support::{Env, all, has, programs, run, said};
 
 /// Full power to trace within the container's user namespace.
 pub const TRACER: &[&str] = &["--cap-add", "SYS_PTRACE"];
 /// Seconds after which an attacker ends by itself, whatever becomes of the test.
-const LIMIT: &str = "120";
+const LIMIT: &str = "900";
 /// What is in a file of the host's for as long as nobody has written to it.
 const ALIVE: &str = "alive\n";
 
@@ -27,9 +28,11 @@ pub fn attacker() -> Result<&'static Path, String> {
     static MADE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let make = || {
         has("cc")?;
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/hostile/attacker.c");
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/hostile/attacker");
         let program = programs().join("attacker");
-        run(Command::new("cc").args(["-static", "-O2", "-Wall", "-Werror", "-o"]).arg(&program).arg(source))?;
+        let mut compiler = Command::new("cc");
+        compiler.args(["-static", "-O2", "-Wall", "-Wextra", "-Werror", "-o"]).arg(&program);
+        run(compiler.args(["main.c", "race.c", "look.c", "seize.c"].map(|name| sources.join(name))))?;
         std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).map_err(|error| error.to_string())?;
         Ok(program)
     };
@@ -95,6 +98,9 @@ impl Arena {
             process.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
             panic!("the attacker did not begin: {line}{errors}");
         }
+        // Its command may be faster than the record that it runs.
+        let is_running = || self.env.lrun(&["inspect", "--format", "{{.State.Status}}", &name]).stdout == b"running\n";
+        eventually("the container", is_running);
         Attack { arena: self, name, process, output }
     }
 }
@@ -115,6 +121,11 @@ impl Drop for Attack<'_> {
 }
 
 impl Attack<'_> {
+    /// The container's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Has `join` done `count` times, with the container's name, and tells what the attacker got.
     pub fn during(mut self, count: u64, what: &str, mut join: impl FnMut(&str) -> Output) -> Gains {
         let mut failure = None;
@@ -143,10 +154,14 @@ impl Attack<'_> {
         }
     }
 
-    /// As [`Self::during`], with commands that join.
+    /// As [`Self::during`], with commands that join, of a caller that has a folder open and does not say so.
     pub fn during_exec(self, count: u64, flags: &[&str]) -> Gains {
         let (arena, what) = (self.arena, format!("exec {}", flags.join(" ")));
-        self.during(count, &what, |name| arena.env.lrun(&[&["exec"], flags, &[name, "/attacker", "exit"]].concat()))
+        self.during(count, what.trim_end(), |name| {
+            let mut command = arena.env.command("sh");
+            command.args(["-c", "exec 7< . && exec lrun exec \"$@\"", "sh"]).args(flags);
+            command.args([name, "/attacker", "exit"]).output().unwrap()
+        })
     }
 }
 

@@ -332,3 +332,28 @@ fn row_26_nothing_of_the_image_is_run_or_loaded_outside() {
     }
     assert_eq!(std::fs::read_dir(&canary).unwrap().count(), 0);
 }
+
+/// A set-id file in a store would lend its owner's identity to every other user.
+#[test]
+fn nobody_else_reaches_into_a_store() {
+    let prison = need!("store", Prison::open());
+    let names = ["", "objects", "trees", "containers", "index.db"];
+    let paths: Vec<String> = names.iter().map(|name| prison.env.store.join(name).display().to_string()).collect();
+    let list = |who: &str| {
+        let mut command = std::process::Command::new("setpriv");
+        command.args([&format!("--reuid={who}"), &format!("--regid={who}"), "--clear-groups", "ls", "-d"]);
+        // Each by itself: `.` at its end takes leave to enter it.
+        let inner = paths.iter().map(|path| format!("{}/.", path.trim_end_matches("/index.db")));
+        command.args(inner).output().unwrap()
+    };
+    let owner = prison.env.user.clone().unwrap().uid.to_string();
+    assert!(list(&owner).status.success(), "{}", all(&list(&owner)));
+    let told = said_nothing(&list("65533"));
+    assert_eq!(told.matches("Permission denied").count(), paths.len(), "{told}");
+}
+
+/// What a command complained of, which printed nothing else.
+fn said_nothing(output: &std::process::Output) -> String {
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}

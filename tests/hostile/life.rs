@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use super::Prison;
@@ -175,5 +176,31 @@ fn row_23_abstract_sockets_of_the_host_are_elsewhere() {
     assert_eq!(prison.tell(&["--network", "host"], &connect), "reached");
     if std::env::var_os("container").is_some() {
         skip("row 23 (host)", "the host is itself a container");
+    }
+}
+
+/// Process 1 has made a user namespace that denies a choice of groups. Before the mend, who joined it kept the caller's.
+#[test]
+fn groups_of_the_caller_do_not_come_along_whatever_user_namespace_is_joined() {
+    let prison = need!("groups", Prison::open());
+    let user = prison.env.user.clone().unwrap();
+    let name = format!("groups-{}", std::process::id());
+    let lrun = |words: &[&str]| {
+        let mut command = prison.env.command("setpriv");
+        let ids = [format!("--reuid={}", user.uid), format!("--regid={}", user.gid), "--groups=60001".to_owned()];
+        command.uid(0).gid(0).args(ids).arg("lrun").args(words);
+        said(&command.output().unwrap())
+    };
+    for holder in [&[][..], &["--no-holder"]] {
+        let flags = [&["run", "-d", "--name", &name, "--security-opt", "seccomp=unconfined"], holder].concat();
+        lrun(&[&flags[..], &[&prison.image, "unshare", "-r", "sh", "-c", "echo ready; sleep 60"]].concat());
+        // It has come there when it says so.
+        assert!((0..500).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            all(&prison.env.lrun(&["logs", &name])).contains("ready")
+        }));
+        let told = lrun(&["exec", &name, "sh", "-c", "grep Groups /proc/self/status; cat /proc/self/setgroups"]);
+        lrun(&["rm", "-f", "-t", "0", &name]);
+        assert_eq!(told.replace([' ', '\t'], ""), "Groups:\ndeny\n", "{holder:?}");
     }
 }

@@ -82,7 +82,8 @@ fn s8_nothing_of_the_caller_is_shown_by_what_stays_beside_a_container_as_root() 
 }
 
 /// Whoever is in the container, of whatever user, could read what a command that joins was called with: the command line of a
-/// process is anybody's to read, and until it executes the command that was the caller's.
+/// process is anybody's to read, and until it executes the command that was the caller's. 129 of 200 commands and 171 of 200
+/// containers that joined showed it.
 #[test]
 fn s8_who_joins_shows_nothing_of_the_caller_inside() {
     for arena in [need!("s8", Arena::of_user()), need!("s8", Arena::of_root())] {

@@ -5,6 +5,7 @@ pub mod listing;
 pub mod loop_device;
 pub mod registry;
 pub mod server;
+pub mod site;
 
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;

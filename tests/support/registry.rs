@@ -140,7 +140,7 @@ impl Drop for Registry {
 }
 
 /// Makes an authority, `ca.pem`, and what it vouches for: `cert.pem` with `key.pem`.
-fn certify(folder: &Path) -> Result<(), String> {
+pub fn certify(folder: &Path) -> Result<(), String> {
     super::has("openssl")?;
     std::fs::write(folder.join("names"), "subjectAltName=IP:127.0.0.1\n").map_err(|error| error.to_string())?;
     let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";

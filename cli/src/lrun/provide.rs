@@ -103,6 +103,9 @@ fn pull(global: &Global, arguments: &RunArguments, path: &Path, name: &str) -> R
     if let Some(file) = &arguments.registry.authfile {
         words.push(format!("--authfile={}", file.display()));
     }
+    if let Some(rate) = arguments.registry.min_rate {
+        words.push(format!("--min-rate={rate}"));
+    }
     words.extend(["--".to_owned(), name.to_owned()]);
     lstore_command(global, path, &words.iter().map(String::as_str).collect::<Vec<_>>())
 }

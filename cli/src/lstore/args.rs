@@ -29,6 +29,8 @@ Examples:
 Environment:
   LSTORE_ROOT, XDG_DATA_HOME              where the store is
   REGISTRY_AUTH_FILE, DOCKER_CONFIG       where credentials are
+  HTTPS_PROXY, NO_PROXY and their kin     through whom registries are reached
+  LSTORE_MIN_RATE                         how slowly an image may come
   NO_COLOR                                no colours";
 
 /// Container images, every file content kept once

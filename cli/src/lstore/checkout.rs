@@ -1,6 +1,6 @@
 //! `lstore checkout`.
 
-use lstore::{Placement, Store};
+use lstore::{Placement, SetId, Store};
 
 use super::args::CheckoutArguments;
 use super::context::Context;
@@ -12,7 +12,8 @@ pub(super) fn run(context: &Context, arguments: &CheckoutArguments) -> Result<Ex
     let image = store.image(&arguments.image)?;
     let placement = if arguments.hardlink { Placement::Hardlink } else { independent(context, &store)? };
     let target = std::path::absolute(&arguments.directory)?;
-    let lost = store.checkout_into(&image, &target, placement)?;
+    let set_id = if arguments.set_id { SetId::Kept } else { SetId::Off };
+    let lost = store.checkout_into(&image, &target, placement, set_id)?;
     context.tell_lost(&lost);
     Ok(Exit::SUCCESS)
 }

@@ -46,9 +46,10 @@ impl Context {
     /// Opens the store, making it where it is missing.
     ///
     /// # Errors
-    /// Those of [`Store::open`].
+    /// Those of [`Store::open`]; limits that are none.
     pub fn store(&self, durability: Durability) -> Result<Store, Failure> {
-        Ok(Store::open(&self.root, durability)?)
+        let limits = self.environment.limits()?;
+        Ok(Store::open(&self.root, durability)?.with_limits(limits))
     }
 
     /// Opens the store for a command that changes it without need of a sync.

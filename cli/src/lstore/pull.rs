@@ -43,9 +43,15 @@ fn pull(
 ) -> Result<Pulled, Failure> {
     install_tls();
     let files = context.environment.credential_files(registry.authfile.as_deref());
+    let rate = match registry.min_rate {
+        Some(rate) => rate,
+        None => context.environment.minimum_rate()?,
+    };
     let remote = RemoteOptions {
         insecure: !registry.tls_verify,
-        credentials: Box::new(move |host| credentials::look_up(&files, host)),
+        credentials: Arc::new(move |reference| Ok(credentials::look_up(&files, reference)?)),
+        proxies: context.environment.proxies()?,
+        minimum_rate: rate.0,
     };
     let remote = Arc::new(Remote::new(reference, remote));
     let options = options(registry.platform().as_deref(), Some(placement), vec![reference.to_string()])?;

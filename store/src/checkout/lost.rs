@@ -11,8 +11,15 @@ pub struct Lost {
     pub owners: u64,
     /// Set-user-id and set-group-id bits left off because the file's owner could not be set.
     pub setid: u64,
+    /// Files without their set-id bits, or for real root without their capabilities, since they would have lent the caller's
+    /// rights to whoever can reach them.
+    #[serde(default)]
+    pub lent: u64,
     /// Devices, which only real root can make.
     pub devices: u64,
+    /// Character devices 0:0, which are no devices but the overlay file system's mark for a file that is absent.
+    #[serde(default)]
+    pub whiteouts: u64,
     /// Extended attributes that the kernel refused.
     pub xattrs: u64,
 }
@@ -21,7 +28,9 @@ impl AddAssign for Lost {
     fn add_assign(&mut self, other: Self) {
         self.owners += other.owners;
         self.setid += other.setid;
+        self.lent += other.lent;
         self.devices += other.devices;
+        self.whiteouts += other.whiteouts;
         self.xattrs += other.xattrs;
     }
 }
@@ -41,7 +50,13 @@ impl Lost {
                 "files belong to you instead of their owners: add a range for you to /etc/subuid and /etc/subgid",
             ),
             say(self.setid, "files lost their setuid or setgid bit, as their owners could not be set"),
+            say(
+                self.lent,
+                "programs lost their setuid or setgid bit or capabilities, as they would have lent your rights to whoever can \
+                 reach them (root can keep them by --set-id)",
+            ),
             say(self.devices, "device files were left out: only root can make them"),
+            say(self.whiteouts, "character devices 0:0 were left out: to the overlay file system they hide files"),
             say(self.xattrs, "extended attributes were refused by the kernel"),
         ]
         .into_iter()

@@ -210,13 +210,8 @@ impl<'t> Hand<'t> {
                 dir.set_mtime(name, metadata.mtime.seconds, metadata.mtime.nanoseconds)?;
             }
             InodeKind::Fifo => special(dir, name, FileType::Fifo, (0, 0), inode, owner, mode)?,
-            // A character device 0:0 would be a whiteout to the overlay that the tree is a layer of.
-            InodeKind::CharDevice { major: 0, minor: 0 } => {
-                return {
-                    let _: () = lost.devices += 1;
-                    Ok(())
-                };
-            }
+            // It would be a whiteout to the overlay that the tree is a layer of.
+            InodeKind::CharDevice { major: 0, minor: 0 } => lost.whiteouts += 1,
             InodeKind::CharDevice { major, minor } => {
                 let made = special(dir, name, FileType::CharacterDevice, (*major, *minor), inode, owner, mode);
                 return device(made, lost);

@@ -4,14 +4,15 @@ use std::io::{self, Read, Write};
 use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::thread;
 
-use super::LayerError;
 use super::entry::EntryKind;
 use super::header::BLOCK;
+use super::limits::{Counted, Limits};
 use super::member::{self, Blocks};
-use super::pax::Extensions;
+use super::pax::Globals;
 use super::record::RecordWriter;
 use super::sparse::Expanded;
 use super::whiteout::{Meaning, meaning};
+use super::{LayerError, TarError};
 use crate::digest::{Digest, Hasher};
 use crate::pool::{Ingest, ObjectId};
 use crate::sys::read::fill;
@@ -33,22 +34,6 @@ pub trait ContentSink {
 impl ContentSink for Ingest {
     fn put(&mut self, content: &mut dyn Read) -> io::Result<(ObjectId, u64)> {
         Self::put(self, content)
-    }
-}
-
-/// How much a layer may be.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Members.
-    pub members: u64,
-    /// Bytes of the tar.
-    pub bytes: u64,
-}
-
-impl Default for Limits {
-    /// Ten million members, 1 TiB: beyond any image that is known, and below what fills a disk unseen.
-    fn default() -> Self {
-        Self { members: 10_000_000, bytes: 1 << 40 }
     }
 }
 
@@ -118,13 +103,10 @@ fn members(
     objects: &mut Vec<ObjectId>,
     limits: &Limits,
 ) -> Result<(), LayerError> {
-    let mut global = Extensions::default();
-    let mut count = 0;
-    while let Some(member) = member::next(stream, &mut global)? {
-        count += 1;
-        if count > limits.members {
-            return Err(LayerError::Limit { what: "members", limit: limits.members });
-        }
+    let mut globals = Globals::default();
+    let mut counted = Counted::new(limits);
+    while let Some(member) = member::next(stream, &mut globals)? {
+        counted.add(&member, stream.offset.saturating_add(member.body))?;
         let padding = member.body.next_multiple_of(BLOCK as u64) - member.body;
         let size = match &member.entry {
             Some(entry) if meaning(&entry.path)? == Meaning::Plain => match entry.kind {
@@ -138,12 +120,17 @@ fn members(
             continue;
         }
         let mut body = Body { stream: &mut *stream, left: member.body };
-        let (object, stored) = match &member.sparse {
-            None => sink.put(&mut body)?,
-            Some(map) => sink.put(&mut Expanded::new(&mut body, map))?,
+        let put = match &member.sparse {
+            None => sink.put(&mut body),
+            Some(map) => {
+                let path = member.entry.as_ref().map_or(&[][..], |entry| entry.path.as_bytes());
+                let before = counted.logical() - size;
+                sink.put(&mut Bounded { file: Expanded::new(&mut body, map), given: before, path, limits })
+            }
         };
+        let (object, stored) = put.map_err(from_io)?;
         if body.left > 0 || stored != size {
-            return Err(LayerError::Truncated("a file"));
+            return Err(TarError::Truncated("a file").into());
         }
         match &member.sparse {
             None => stream.record.object(object, 0, size)?,
@@ -215,7 +202,7 @@ impl<'a> Stream<'a> {
         while count > 0 {
             let available = self.available()?;
             if available.is_empty() {
-                return Err(LayerError::Truncated("a member"));
+                return Err(TarError::Truncated("a member").into());
             }
             let step = available.len().min(usize::try_from(count).unwrap_or(usize::MAX));
             let end = self.position + step;
@@ -239,12 +226,14 @@ impl<'a> Stream<'a> {
 }
 
 impl Blocks for Stream<'_> {
+    type Error = LayerError;
+
     fn fill(&mut self, buffer: &mut [u8]) -> Result<bool, LayerError> {
         let mut filled = 0;
         while filled < buffer.len() {
             let available = self.available()?;
             if available.is_empty() {
-                return if filled == 0 { Ok(false) } else { Err(LayerError::Truncated("a header")) };
+                return if filled == 0 { Ok(false) } else { Err(TarError::Truncated("a header").into()) };
             }
             let step = available.len().min(buffer.len() - filled);
             buffer[filled..filled + step].copy_from_slice(&available[..step]);
@@ -275,16 +264,37 @@ impl Read for Body<'_, '_> {
         let available = self.stream.available().map_err(into_io)?;
         let step = available.len().min(wanted);
         if step == 0 {
-            return Err(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                "the layer ends in the middle of a file: it was cut short",
-            ));
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, TarError::Truncated("a file")));
         }
         buffer[..step].copy_from_slice(&available[..step]);
         self.stream.take(step).map_err(into_io)?;
         self.left -= step as u64;
         Ok(step)
     }
+}
+
+/// A sparse file that is read no further than the tar, as far as that has come, makes room for. What the header says of data
+/// to come is not believed: holes before it would be hashed first.
+struct Bounded<'b, 's, 'a> {
+    file: Expanded<'b, &'b mut Body<'s, 'a>>,
+    /// Bytes of all files of the layer so far.
+    given: u64,
+    path: &'b [u8],
+    limits: &'b Limits,
+}
+
+impl Read for Bounded<'_, '_, '_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        self.given += count as u64;
+        let known = self.file.data().stream.offset;
+        self.limits.check_logical(self.path, self.given, known).map_err(into_io)?;
+        Ok(count)
+    }
+}
+
+fn from_io(error: io::Error) -> LayerError {
+    error.downcast().unwrap_or_else(LayerError::Io)
 }
 
 fn into_io(error: LayerError) -> io::Error {

@@ -7,17 +7,13 @@
 
 mod error;
 
-pub mod entry;
-pub mod header;
 pub mod ingest;
-pub mod member;
-pub mod path;
-pub mod pax;
+pub mod limits;
 pub mod record;
-pub mod sparse;
 pub mod whiteout;
 
 pub use error::LayerError;
+pub use lstore_tar::{TarError, entry, header, member, path, pax, sparse};
 
 #[cfg(test)]
 mod tests;

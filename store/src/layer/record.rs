@@ -15,12 +15,12 @@
 
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 
-use super::LayerError;
 use super::entry::EntryKind;
 use super::header::BLOCK;
 use super::member::{self, Blocks, Member};
-use super::pax::Extensions;
+use super::pax::Globals;
 use super::whiteout::{Change, Meaning, meaning};
+use super::{LayerError, TarError};
 use crate::pool::{ObjectId, Pool};
 
 /// First bytes of a record, version included.
@@ -117,7 +117,7 @@ impl<R: Read> RecordReader<R> {
 
     /// The changes of the layer, in order.
     pub fn changes(self) -> Changes<R> {
-        Changes { record: self, global: Extensions::default(), done: false }
+        Changes { record: self, globals: Globals::default(), done: false }
     }
 
     fn number(&mut self) -> Result<u64, LayerError> {
@@ -173,7 +173,7 @@ impl<R: Read> RecordReader<R> {
     fn skip(&mut self, mut count: u64) -> Result<(), LayerError> {
         while count > 0 {
             if !self.at_inline()? {
-                return Err(LayerError::Truncated("a member"));
+                return Err(TarError::Truncated("a member").into());
             }
             let available = self.input.fill_buf()?.len() as u64;
             let step = count.min(self.inline).min(available);
@@ -215,11 +215,13 @@ impl<R: Read> RecordReader<R> {
 }
 
 impl<R: Read> Blocks for RecordReader<R> {
+    type Error = LayerError;
+
     fn fill(&mut self, buffer: &mut [u8]) -> Result<bool, LayerError> {
         let mut filled = 0;
         while filled < buffer.len() {
             if !self.at_inline()? {
-                return if filled == 0 { Ok(false) } else { Err(LayerError::Truncated("a header")) };
+                return if filled == 0 { Ok(false) } else { Err(TarError::Truncated("a header").into()) };
             }
             let step = usize::try_from(self.inline).unwrap_or(usize::MAX).min(buffer.len() - filled);
             self.input.read_exact(&mut buffer[filled..filled + step])?;
@@ -238,14 +240,14 @@ impl<R: Read> Blocks for RecordReader<R> {
 /// Iterates over a record's changes, contents unread.
 pub struct Changes<R: Read> {
     record: RecordReader<R>,
-    global: Extensions,
+    globals: Globals,
     done: bool,
 }
 
 impl<R: Read> Changes<R> {
     fn advance(&mut self) -> Result<Option<Change>, LayerError> {
         loop {
-            let Some(Member { entry, body, .. }) = member::next(&mut self.record, &mut self.global)? else {
+            let Some(Member { entry, body, .. }) = member::next(&mut self.record, &mut self.globals)? else {
                 return Ok(None);
             };
             let has_content =

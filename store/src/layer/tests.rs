@@ -6,7 +6,8 @@ use std::process::Command;
 
 use super::LayerError;
 use super::entry::{Entry, EntryKind};
-use super::ingest::{Ingested, Limits, ingest};
+use super::ingest::{Ingested, ingest};
+use super::limits::Limits;
 use super::record::{RecordReader, write_tar};
 use super::whiteout::Change;
 use crate::digest::Digest;
@@ -29,10 +30,14 @@ impl Fixture {
     }
 
     fn ingest(&self, tar: &[u8]) -> Result<(Ingested, Vec<u8>, Ingest), LayerError> {
+        self.ingest_within(tar, &Limits::default())
+    }
+
+    fn ingest_within(&self, tar: &[u8], limits: &Limits) -> Result<(Ingested, Vec<u8>, Ingest), LayerError> {
         let index = Index::open(&self.scratch.path().join("index.db"), Durability::Consistent).unwrap();
         let mut sink = Ingest::start(&self.pool, index, rand_number(&self.pool)).unwrap();
         let mut record = Vec::new();
-        let ingested = ingest(&mut &*tar, &mut sink, &mut record, &Limits::default())?;
+        let ingested = ingest(&mut &*tar, &mut sink, &mut record, limits)?;
         Ok((ingested, record, sink))
     }
 
@@ -208,6 +213,135 @@ fn hostile_layers_are_refused_with_the_reason() {
         assert!(said.contains(reason), "{reason}: {said}");
         assert!(!said.contains('\n') && fixture.pool.dir().entries().unwrap().is_empty(), "{reason} left something");
     }
+}
+
+/// A member of an extended header with a flag of choice.
+fn header(flag: u8, records: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut bytes = pax(records);
+    let mut header = tar::Header::from_byte_slice(&bytes[..512]).clone();
+    header.as_old_mut().linkflag = [flag];
+    header.set_cksum();
+    bytes[..512].copy_from_slice(header.as_bytes());
+    bytes
+}
+
+#[test]
+fn headers_before_one_member_are_bounded_in_number_and_in_sum() {
+    let file = || member("f", b'0', "", b"x");
+    let large = vec![b'v'; 600_000];
+    let sum = [pax(&[("comment", &large)]), pax(&[("comment", &large)]), file(), end()].concat();
+    let said = Fixture::new().refuses(&sum);
+    assert!(said.contains("1048576") && said.contains("headers"), "{said}");
+    let many = [pax(&[("comment", b"x")]).repeat(17), file(), end()].concat();
+    let said = Fixture::new().refuses(&many);
+    assert!(said.contains("16") && said.contains("headers"), "{said}");
+    let names = [member("././@LongLink", b'L', "", b"long\0").repeat(17), file(), end()].concat();
+    assert!(Fixture::new().refuses(&names).contains("headers"));
+    // For each member anew, and what is for all of them once.
+    let fair = [pax(&[("comment", &large)]), file(), pax(&[("comment", &large)]), member("g", b'0', "", b"x"), end()];
+    assert_eq!(Fixture::new().round_trip(&fair.concat()).len(), 2);
+    let global = [header(b'g', &[("comment", &large)]), file(), end()].concat();
+    let said = Fixture::new().refuses(&global);
+    assert!(said.contains("global") && said.contains("65536"), "{said}");
+    let attribute = [header(b'g', &[("SCHILY.xattr.user.a", b"v")]), file(), end()].concat();
+    assert!(Fixture::new().refuses(&attribute).contains("SCHILY.xattr.user.a"));
+}
+
+#[test]
+fn the_last_of_two_extended_headers_is_the_one_that_counts() {
+    let tar = [
+        header(b'g', &[("mtime", b"7")]),
+        pax(&[("path", b"first"), ("uid", b"5")]),
+        pax(&[("gid", b"6")]),
+        member("own", b'0', "", b"x"),
+        end(),
+    ];
+    let changes = Fixture::new().round_trip(&tar.concat());
+    let entry = added(&changes)[0];
+    let (uid, gid, seconds) = (entry.metadata.uid, entry.metadata.gid, entry.metadata.mtime.seconds);
+    assert_eq!((entry.path.as_bytes(), uid, gid, seconds), (b"own".as_slice(), 0, 6, 7));
+    // A key without a value takes back what the global header says.
+    let tar = [header(b'g', &[("mtime", b"7")]), pax(&[("mtime", b"")]), member("own", b'0', "", b"x"), end()];
+    assert_eq!(added(&Fixture::new().round_trip(&tar.concat()))[0].metadata.mtime.seconds, 0);
+}
+
+#[test]
+fn a_link_is_no_longer_than_the_kernel_takes() {
+    let link = |length: usize| [pax(&[("linkpath", &vec![b'x'; length])]), member("l", b'2', "", b""), end()].concat();
+    assert_eq!(Fixture::new().round_trip(&link(4095)).len(), 1);
+    let said = Fixture::new().refuses(&link(4096));
+    assert!(said.contains("l: ") && said.contains("4095"), "{said}");
+}
+
+/// A device with its numbers, which may be too large for their fields and are base-256 then.
+fn device(name: &str, flag: u8, major: u32, minor: u32) -> Vec<u8> {
+    let mut bytes = member(name, flag, "", b"");
+    for (field, number) in [(329, major), (337, minor)] {
+        bytes[field..field + 8].fill(0);
+        bytes[field] = 0x80;
+        bytes[field + 4..field + 8].copy_from_slice(&number.to_be_bytes());
+    }
+    let mut header = tar::Header::from_byte_slice(&bytes[..512]).clone();
+    header.set_cksum();
+    header.as_bytes().to_vec()
+}
+
+#[test]
+fn devices_beyond_the_kernels_numbers_are_refused() {
+    let kinds = [EntryKind::CharDevice { major: 4095, minor: 0xf_ffff }];
+    let changes = Fixture::new().round_trip(&[device("d", b'3', 4095, 0xf_ffff), end()].concat());
+    assert_eq!(added(&changes)[0].kind, kinds[0]);
+    for (major, minor) in [(4104, 0), (4096, 0), (0, 1 << 20), (u32::MAX, 0), (8, u32::MAX)] {
+        for flag in [b'3', b'4'] {
+            let said = Fixture::new().refuses(&[device("dev/odd", flag, major, minor), end()].concat());
+            assert!(said.contains("dev/odd") && said.contains(&format!("{major}:{minor}")), "{said}");
+        }
+    }
+}
+
+/// A sparse file of GNU's format 1.0 that is all hole.
+fn hole(name: &str, size: u64) -> Vec<u8> {
+    let mut map = b"0\n".to_vec();
+    map.resize(512, 0);
+    let size = size.to_string();
+    let records: [(&str, &[u8]); 4] = [
+        ("GNU.sparse.major", b"1"),
+        ("GNU.sparse.minor", b"0"),
+        ("GNU.sparse.name", name.as_bytes()),
+        ("GNU.sparse.realsize", size.as_bytes()),
+    ];
+    [pax(&records), member("made-up", b'0', "", &map)].concat()
+}
+
+#[test]
+fn holes_are_bounded_for_all_members_together() {
+    let said = Fixture::new().refuses(&[hole("a", 5 << 30), end()].concat());
+    assert!(said.contains("a: ") && said.contains("holes") && said.contains("5368709120"), "{said}");
+    let limits = Limits { logical: 1 << 20, ..Limits::default() };
+    // Each for itself is accepted.
+    let tar = [hole("a", 700_000), hole("b", 700_000), end()].concat();
+    let said = Fixture::new().ingest_within(&tar, &limits).map(|_| ()).unwrap_err().to_string();
+    assert!(said.contains("b: ") && said.contains("1400000"), "{said}");
+    // Data that a header promises behind a hole makes no room for the hole.
+    let promise: [(&str, &[u8]); 2] = [("GNU.sparse.size", b"67108864"), ("GNU.sparse.map", b"62914560,4194304")];
+    let mut promised = [pax(&promise), member("p", b'0', "", &vec![1; 4 << 20])].concat();
+    promised.truncate(4096);
+    let said = Fixture::new().ingest_within(&promised, &limits).map(|_| ()).unwrap_err().to_string();
+    assert!(said.starts_with("p: ") && said.contains("holes"), "{said}");
+    // What the tar itself holds makes more room.
+    let data = member("data", b'0', "", &vec![1; 200_000]);
+    let tar = [data, hole("a", 2 << 20), end()].concat();
+    assert!(Fixture::new().ingest_within(&tar, &limits).is_ok());
+}
+
+#[test]
+fn names_and_attributes_are_bounded_for_all_members_together() {
+    let attribute = pax(&[("SCHILY.xattr.user.a", &[b'v'; 4000])]);
+    let tar = [attribute, member("f", b'0', "", b"")].concat().repeat(10);
+    let limits = Limits { metadata: 30_000, ..Limits::default() };
+    let said = Fixture::new().ingest_within(&tar, &limits).map(|_| ()).unwrap_err().to_string();
+    assert!(said.contains("30000 bytes of names and metadata"), "{said}");
+    Fixture::new().ingest_within(&tar, &Limits { metadata: 60_000, ..limits }).unwrap();
 }
 
 #[test]

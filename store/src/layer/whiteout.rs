@@ -1,10 +1,10 @@
 //! Whiteouts: names by which a layer removes what lower layers have (OCI image specification, "Whiteouts").
 
-use super::LayerError;
+use super::TarError;
 use super::entry::Entry;
-use super::error::escape;
 use super::path::EntryPath;
 use crate::pool::ObjectId;
+use lstore_tar::escape;
 
 const PREFIX: &[u8] = b".wh.";
 /// Names with this prefix are for the layer format's own use; all but the opaque mark are left-overs of aufs.
@@ -38,10 +38,10 @@ pub enum Meaning {
 /// Reads the meaning of a path's last component.
 ///
 /// # Errors
-/// [`LayerError::Path`] for a whiteout of nothing, of "." or of "..", and for names below a whiteout.
-pub fn meaning(path: &EntryPath) -> Result<Meaning, LayerError> {
+/// [`TarError::Path`] for a whiteout of nothing, of "." or of "..", and for names below a whiteout.
+pub fn meaning(path: &EntryPath) -> Result<Meaning, TarError> {
     let Some((parent, name)) = path.split_last() else { return Ok(Meaning::Plain) };
-    let refuse = |reason| LayerError::Path { path: escape(path.as_bytes()), reason };
+    let refuse = |reason| TarError::Path { path: escape(path.as_bytes()), reason };
     if parent.components().any(|component| component.starts_with(META_PREFIX)) {
         return Ok(Meaning::Ignored);
     }

@@ -1,10 +1,11 @@
 //! Who asks, and where that may be told.
 
-use std::net::IpAddr;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use reqwest::Url;
+use url::Url;
+use url::form_urlencoded::Serializer;
+
+use super::reach::{Place, refusal};
 
 /// Credentials for one registry.
 #[derive(Clone, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub enum Credentials {
     },
     /// A registry token, sent as it is.
     Bearer(String),
+    /// An identity token, which a token server trades for a registry token. Nobody else ever gets it.
+    Identity(String),
 }
 
 impl std::fmt::Debug for Credentials {
@@ -29,6 +32,7 @@ impl std::fmt::Debug for Credentials {
             Self::Anonymous => "Anonymous",
             Self::Basic { .. } => "Basic(…)",
             Self::Bearer(_) => "Bearer(…)",
+            Self::Identity(_) => "Identity(…)",
         })
     }
 }
@@ -97,58 +101,36 @@ pub(super) fn basic(username: &str, password: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{username}:{password}")))
 }
 
+/// What a token server is told so that it trades an identity token for one of the registry (RFC 6749, section 6, as
+/// distribution's "OAuth2 Token Authentication" has it).
+pub(super) fn refresh(identity: &str, service: Option<&str>, scope: &str) -> String {
+    let mut form = Serializer::new(String::new());
+    form.append_pair("grant_type", "refresh_token").append_pair("refresh_token", identity);
+    form.append_pair("client_id", "lstore").append_pair("scope", scope);
+    if let Some(service) = service {
+        form.append_pair("service", service);
+    }
+    form.finish()
+}
+
 /// The token server of a challenge, if a registry may send its clients there: over TLS where the registry is reached
 /// over TLS itself, and never into the machine or its surroundings from outside of them, nor to a link-local address.
 ///
 /// The host is judged as the URL parser understands it, by which the request goes out: `https://2130706433/` is loopback.
+/// Where a name leads shows only when it is looked up, and is judged there.
 pub(super) fn token_server(realm: &str, registry: &str, registry_is_plain: bool) -> Option<Url> {
     let url = Url::parse(realm).ok()?;
     let registry = Url::parse(&format!("https://{registry}")).ok()?;
     let (host, own) = (url.host_str()?, registry.host_str()?);
+    let (place, own_place) = (Place::of_host(host), Place::of_host(own));
     let is_safe = match url.scheme() {
         "https" => true,
-        "http" => registry_is_plain && (host == own || is_near(host)),
+        "http" => registry_is_plain && (host == own || place != Place::World),
         _ => false,
     };
     let is_clean = url.username().is_empty() && url.password().is_none();
-    let is_reachable = host == own || !is_near(host) || (is_near(own) && !is_link_local(host));
-    (is_safe && is_clean && is_reachable).then_some(url)
-}
-
-/// Whether a host, with or without a port, is this machine.
-pub(super) fn is_loopback(host: &str) -> bool {
-    let url = Url::parse(&format!("https://{host}"));
-    url.ok().and_then(|url| url.host_str().map(is_this_machine)).unwrap_or(false)
-}
-
-fn is_this_machine(host: &str) -> bool {
-    let name = host.trim_end_matches('.');
-    name == "localhost" || name.ends_with(".localhost") || address(host).is_some_and(|address| address.is_loopback())
-}
-
-/// Whether a host is this machine, or an address that has no meaning outside of its network.
-fn is_near(host: &str) -> bool {
-    is_link_local(host)
-        || match address(host) {
-            Some(IpAddr::V4(four)) => four.is_loopback() || four.is_private() || four.is_unspecified(),
-            Some(IpAddr::V6(six)) => six.is_loopback() || six.is_unspecified() || six.is_unique_local(),
-            None => is_this_machine(host),
-        }
-}
-
-/// Link-local addresses are where clouds tell machines their secrets.
-fn is_link_local(host: &str) -> bool {
-    match address(host) {
-        Some(IpAddr::V4(four)) => four.is_link_local(),
-        Some(IpAddr::V6(six)) => six.is_unicast_link_local(),
-        None => false,
-    }
-}
-
-/// The address that a host of a URL is, an IPv4 one in the clothes of IPv6 as itself.
-fn address(host: &str) -> Option<IpAddr> {
-    let address: IpAddr = host.trim_start_matches('[').trim_end_matches(']').parse().ok()?;
-    Some(address.to_canonical())
+    let is_reachable = host == own || place == Place::World || own_place != Place::World;
+    (is_safe && is_clean && is_reachable && refusal(place, own_place).is_none()).then_some(url)
 }
 
 #[cfg(test)]
@@ -205,17 +187,20 @@ mod tests {
         assert!(trusted("http://localhost:5001/token", "127.0.0.1:5000", true));
         assert!(trusted("https://10.0.0.2/token", "10.0.0.1:5000", false));
         assert!(!trusted("http://169.254.169.254/", "10.0.0.1:5000", true));
+        assert!(!trusted("https://127.0.0.1/token", "10.0.0.1:5000", false));
         assert!(!trusted("http://registry.example.com/token", "registry.example.com", false));
         assert!(!trusted("http://elsewhere.example.com/token", "registry.example.com", true));
     }
 
     #[test]
-    fn loopback_has_many_names() {
-        for host in ["localhost", "localhost:5000", "127.0.0.2:5000", "[::1]:5000", "a.localhost"] {
-            assert!(is_loopback(host), "{host}");
-        }
-        for host in ["localhost.example.com", "128.0.0.1", "example.com:127"] {
-            assert!(!is_loopback(host), "{host}");
-        }
+    fn an_identity_token_is_traded_in_a_form() {
+        let form = refresh("a+b/c=&d", Some("reg istry"), "repository:org/app:pull");
+        assert!(
+            form.starts_with("grant_type=refresh_token&refresh_token=a%2Bb%2Fc%3D%26d&client_id=lstore&"),
+            "{form}"
+        );
+        assert!(form.ends_with("&scope=repository%3Aorg%2Fapp%3Apull&service=reg+istry"), "{form}");
+        assert!(!refresh("x", None, "y").contains("service"));
+        assert_eq!(format!("{:?}", Credentials::Identity("x".to_owned())), "Identity(…)");
     }
 }

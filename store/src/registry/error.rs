@@ -68,6 +68,22 @@ pub enum RegistryError {
         /// Where it sends them.
         realm: String,
     },
+    /// A redirect that is not followed.
+    #[error("the registry {host} redirects {problem}; refused")]
+    Redirect {
+        /// Host and port.
+        host: String,
+        /// Where to, and why that will not do.
+        problem: String,
+    },
+    /// The login that is kept for the registry cannot be had.
+    #[error("the credentials for the registry {host}: {source}")]
+    Credentials {
+        /// Host and port.
+        host: String,
+        /// What went wrong.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// Bytes of another digest than asked for.
     #[error("{wanted}: the source sent a manifest of digest {found}; it was tampered with, or the source is broken")]
     WrongManifest {

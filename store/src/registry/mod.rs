@@ -5,6 +5,7 @@ pub mod auth;
 mod confined;
 mod error;
 pub mod layout;
+mod reach;
 pub mod remote;
 mod tar_index;
 
@@ -14,7 +15,7 @@ pub use archive::{Archive, Kind};
 pub use auth::Credentials;
 pub use error::RegistryError;
 pub use layout::Layout;
-pub use remote::{Remote, RemoteOptions};
+pub use remote::{Exceptions, LookUp, MinimumRate, Proxies, Proxy, ProxyError, Remote, RemoteOptions};
 
 use crate::blob::BlobStream;
 use crate::digest::Digest;

@@ -9,17 +9,22 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use futures_util::{StreamExt, TryStreamExt};
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE};
-use reqwest::header::{HeaderName, WWW_AUTHENTICATE};
-use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use futures_util::StreamExt;
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, HeaderName, HeaderValue, RANGE};
+use reqwest::{Response, StatusCode};
 use tokio::sync::Mutex;
+use url::Url;
 
 use self::clients::Clients;
-use super::auth::{self, Challenge, Credentials};
+pub use self::pace::MinimumRate;
+use self::pace::paced;
+pub use self::proxies::{Exceptions, Proxies, Proxy, ProxyError};
+use self::redirects::Answer;
+use super::auth::Credentials;
+use super::reach::Place;
 use super::{RawManifest, Registry, RegistryError};
 use crate::blob::BlobStream;
 use crate::digest::Digest;
@@ -32,22 +37,42 @@ const DOCKER_HUB: &str = "registry-1.docker.io";
 const CONNECT: Duration = Duration::from_secs(20);
 /// A transfer that brings no byte for so long is broken.
 const SILENCE: Duration = Duration::from_mins(1);
-/// Redirects that are followed for one request.
-const REDIRECTS: usize = 5;
-/// Largest answer of a token server, in bytes.
-const MAX_TOKEN: usize = 1 << 20;
+
+/// Looks the credentials for a reference up. It may take its time, such as to ask a helper program: it is called on a
+/// thread of its own, and only when the registry wants to know who asks.
+pub type LookUp =
+    Arc<dyn Fn(&Reference) -> Result<Credentials, Box<dyn std::error::Error + Send + Sync>> + Send + Sync>;
 
 /// How to reach registries.
+#[derive(Clone)]
 pub struct RemoteOptions {
     /// No certificate is verified, and a registry that speaks no TLS is spoken to in plain HTTP.
     pub insecure: bool,
-    /// Credentials by registry host.
-    pub credentials: Box<dyn Fn(&str) -> Credentials + Send + Sync>,
+    /// Who asks.
+    pub credentials: LookUp,
+    /// Through whom.
+    pub proxies: Proxies,
+    /// How slowly the content may come; `None` for any rate, though a minute's silence is the end in any case.
+    pub minimum_rate: Option<MinimumRate>,
+}
+
+impl Default for RemoteOptions {
+    /// Certificates are verified, nobody logs in, no proxy is asked, and the rate is the usual one.
+    fn default() -> Self {
+        Self {
+            insecure: false,
+            credentials: Arc::new(|_| Ok(Credentials::Anonymous)),
+            proxies: Proxies::default(),
+            minimum_rate: Some(MinimumRate::default()),
+        }
+    }
 }
 
 impl fmt::Debug for RemoteOptions {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("RemoteOptions").field("insecure", &self.insecure).finish_non_exhaustive()
+        let mut told = formatter.debug_struct("RemoteOptions");
+        told.field("insecure", &self.insecure).field("proxies", &self.proxies);
+        told.field("minimum_rate", &self.minimum_rate).finish_non_exhaustive()
     }
 }
 
@@ -60,8 +85,8 @@ enum Scheme {
 
 impl Scheme {
     /// What to try, in order. This machine's own registries rarely speak TLS; others are asked for it first.
-    fn candidates(host: &str, insecure: bool) -> &'static [Self] {
-        match (auth::is_loopback(host), insecure) {
+    fn candidates(place: Place, insecure: bool) -> &'static [Self] {
+        match (place == Place::Loopback, insecure) {
             (true, _) => &[Self::Http, Self::Https],
             (false, true) => &[Self::Https, Self::Http],
             (false, false) => &[Self::Https],
@@ -76,6 +101,19 @@ impl Scheme {
     }
 }
 
+/// A request for content, save for whom it is sent to.
+#[derive(Clone, Copy)]
+struct Request<'a> {
+    headers: &'a [(HeaderName, String)],
+    login: Option<&'a HeaderValue>,
+}
+
+impl Request<'_> {
+    fn without_login(self) -> Self {
+        Self { login: None, ..self }
+    }
+}
+
 /// A registry.
 pub struct Remote {
     clients: Clients,
@@ -83,6 +121,8 @@ pub struct Remote {
     name: String,
     /// As it is reached.
     host: String,
+    /// Where that is.
+    place: Place,
     schemes: &'static [Scheme],
     /// The one of them by which it answered.
     spoken: OnceLock<Scheme>,
@@ -103,9 +143,10 @@ impl Remote {
     pub fn new(reference: &Reference, options: RemoteOptions) -> Self {
         let name = reference.registry.clone();
         let host = if name == "docker.io" { DOCKER_HUB.to_owned() } else { name.clone() };
-        let schemes = Scheme::candidates(&host, options.insecure);
-        let clients = Clients::new(options.insecure);
-        Self { clients, name, host, schemes, spoken: OnceLock::new(), options, authorizations: Mutex::default() }
+        let place = Place::of_registry(&host);
+        let schemes = Scheme::candidates(place, options.insecure);
+        let (spoken, authorizations) = (OnceLock::new(), Mutex::default());
+        Self { clients: Clients::new(place), name, host, place, schemes, spoken, options, authorizations }
     }
 
     /// Asks for something of the repository, after a login where one is wanted.
@@ -115,40 +156,43 @@ impl Remote {
         path: &str,
         headers: &[(HeaderName, String)],
     ) -> Result<Response, RegistryError> {
-        let request = |scheme: Scheme, authorization: Option<&HeaderValue>, client: &Client| {
-            let url = format!("{}://{}/v2/{}/{path}", scheme.name(), self.host, reference.repository);
-            let request = headers.iter().fold(client.get(url), |request, (name, value)| request.header(name, value));
-            authorization.into_iter().fold(request, |request, value| request.header(AUTHORIZATION, value))
-        };
         let known = self.authorizations.lock().await.get(&reference.repository).cloned();
-        let (scheme, answer) = self.first_answer(|scheme, client| request(scheme, known.as_ref(), client)).await?;
-        if answer.status() != StatusCode::UNAUTHORIZED {
+        let request = Request { headers, login: known.as_ref() };
+        let path = format!("/v2/{}/{path}", reference.repository);
+        let (url, first) = self.first_answer(&path, request).await?;
+        let answer = self.follow(first, url.clone(), request).await?;
+        if answer.response.status() != StatusCode::UNAUTHORIZED || !answer.is_own {
             return self.judge(answer, reference);
         }
         // A token may have expired since it was given.
-        let authorization = self.authorize(reference, answer.headers(), known.as_ref()).await?;
-        let answer = self.send(scheme, |client| request(scheme, Some(&authorization), client)).await?;
-        self.judge(answer, reference)
+        let login = self.authorize(reference, answer.response.headers(), known.as_ref()).await?;
+        let request = Request { headers, login: Some(&login) };
+        let first = self.send(&url, true, request).await?;
+        self.judge(self.follow(first, url, request).await?, reference)
     }
 
-    /// Sends a request by the scheme that the registry speaks, which the first answer of all tells.
-    async fn first_answer(
-        &self,
-        request: impl Fn(Scheme, &Client) -> RequestBuilder,
-    ) -> Result<(Scheme, Response), RegistryError> {
+    /// Sends a request to the registry by the scheme that it speaks, which the first answer of all tells.
+    async fn first_answer(&self, path: &str, request: Request<'_>) -> Result<(Url, Response), RegistryError> {
+        let url = |scheme: Scheme| {
+            let url = Url::parse(&format!("{}://{}{path}", scheme.name(), self.host));
+            url.map_err(|error| unreachable(&self.name, &error))
+        };
         if let Some(&scheme) = self.spoken.get() {
-            return Ok((scheme, self.send(scheme, |client| request(scheme, client)).await?));
+            let url = url(scheme)?;
+            let answer = self.send(&url, true, request).await?;
+            return Ok((url, answer));
         }
         let mut failure = None;
         let mut is_refused = false;
         for &scheme in self.schemes {
-            match self.send(scheme, |client| request(scheme, client)).await {
+            let url = url(scheme)?;
+            match self.send(&url, true, request).await {
                 // What servers of TLS say to who speaks none.
                 Ok(answer) if scheme == Scheme::Http && answer.status() == StatusCode::BAD_REQUEST => is_refused = true,
                 Ok(answer) => {
                     // Another request may have been first to set it, with the same answer.
                     let _ = self.spoken.set(scheme);
-                    return Ok((scheme, answer));
+                    return Ok((url, answer));
                 }
                 Err(error) => failure = failure.or(Some(error)),
             }
@@ -159,83 +203,30 @@ impl Remote {
                 RegistryError::Unreachable { host, cause }
             }
             Some(error) => error,
-            None => self.unreachable(&std::io::Error::other("it answers with status 400")),
+            None => unreachable(&self.name, &std::io::Error::other("it answers with status 400")),
         })
     }
 
-    async fn send(
-        &self,
-        scheme: Scheme,
-        request: impl Fn(&Client) -> RequestBuilder,
-    ) -> Result<Response, RegistryError> {
-        self.clients.send(scheme, request).await.map_err(|error| self.unreachable(&error))
-    }
-
-    /// Answers the challenge of a 401, unless another request of the repository just did.
-    async fn authorize(
-        &self,
-        reference: &Reference,
-        headers: &HeaderMap,
-        refused: Option<&HeaderValue>,
-    ) -> Result<HeaderValue, RegistryError> {
-        let unauthorized = || RegistryError::Unauthorized { reference: reference.to_string(), host: self.name.clone() };
-        let mut authorizations = self.authorizations.lock().await;
-        if let Some(newer) = authorizations.get(&reference.repository).filter(|newer| Some(*newer) != refused) {
-            return Ok(newer.clone());
+    /// Sends a request for content, and waits for the head of the answer.
+    async fn send(&self, url: &Url, is_own: bool, request: Request<'_>) -> Result<Response, RegistryError> {
+        let host = if is_own { &self.name } else { url.authority() };
+        let failed = |error: reqwest::Error| unreachable(host, &error);
+        let mut sent = self.clients.client(url, is_own, &self.options).map_err(failed)?.get(url.clone());
+        for (name, value) in request.headers {
+            sent = sent.header(name, value);
         }
-        let texts = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
-        let challenges: Vec<Challenge> = texts.flat_map(auth::challenges).collect();
-        let with = |scheme: &str| challenges.iter().find(|challenge| challenge.scheme == scheme);
-        let credentials = (self.options.credentials)(&self.name);
-        let text = match (with("bearer"), &credentials) {
-            (Some(_), Credentials::Bearer(token)) => format!("Bearer {token}"),
-            (Some(challenge), _) => format!("Bearer {}", self.token(reference, challenge, &credentials).await?),
-            (None, Credentials::Basic { username, password }) if with("basic").is_some() => {
-                auth::basic(username, password)
-            }
-            _ => return Err(unauthorized()),
-        };
-        let mut value = HeaderValue::try_from(text).map_err(|_| unauthorized())?;
-        value.set_sensitive(true);
-        authorizations.insert(reference.repository.clone(), value.clone());
-        Ok(value)
-    }
-
-    /// Gets a token for reading the repository (distribution's "Token Authentication Specification").
-    async fn token(
-        &self,
-        reference: &Reference,
-        challenge: &Challenge,
-        credentials: &Credentials,
-    ) -> Result<String, RegistryError> {
-        let realm = challenge.parameter("realm").unwrap_or_default();
-        let Some(mut url) = auth::token_server(realm, &self.host, self.spoken.get() == Some(&Scheme::Http)) else {
-            let realm = realm.chars().filter(|letter| !letter.is_control()).take(200).collect();
-            return Err(RegistryError::Realm { host: self.name.clone(), realm });
-        };
-        if let Some(service) = challenge.parameter("service") {
-            url.query_pairs_mut().append_pair("service", service);
+        if let Some(login) = request.login {
+            sent = sent.header(AUTHORIZATION, login);
         }
-        url.query_pairs_mut().append_pair("scope", &format!("repository:{}:pull", reference.repository));
-        let mut request = self.clients.login().map_err(|error| self.unreachable(&error))?.get(url);
-        if let Credentials::Basic { username, password } = credentials {
-            request = request.header(AUTHORIZATION, auth::basic(username, password));
-        }
-        let answer = self.judge(request.send().await.map_err(|error| self.unreachable(&error))?, reference)?;
-        let bytes = self.body(answer, MAX_TOKEN).await?;
-        let token = bytes.and_then(|bytes| serde_json::from_slice::<Token>(&bytes).ok());
-        token.and_then(|token| token.token.or(token.access_token)).ok_or_else(|| RegistryError::Answer {
-            reference: reference.to_string(),
-            host: self.name.clone(),
-            answer: "a login with something that is no token".to_owned(),
-        })
+        sent.send().await.map_err(failed)
     }
 
     /// Reads an answer whole; `None` if it has more than `limit` bytes.
-    async fn body(&self, mut answer: Response, limit: usize) -> Result<Option<Vec<u8>>, RegistryError> {
+    async fn body(&self, answer: Response, limit: usize) -> Result<Option<Vec<u8>>, RegistryError> {
+        let mut body = paced(answer.bytes_stream(), self.options.minimum_rate);
         let mut bytes = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(|error| self.unreachable(&error))? {
-            bytes.extend_from_slice(&chunk);
+        while let Some(chunk) = body.next().await {
+            bytes.extend_from_slice(&chunk.map_err(|error| unreachable(&self.name, &error))?);
             if bytes.len() > limit {
                 return Ok(None);
             }
@@ -270,10 +261,14 @@ impl Remote {
     }
 
     /// Lets a good answer through.
-    fn judge(&self, answer: Response, reference: &Reference) -> Result<Response, RegistryError> {
+    fn judge(&self, answer: Answer, reference: &Reference) -> Result<Response, RegistryError> {
         let (reference, host) = (reference.to_string(), self.name.clone());
-        Err(match answer.status() {
-            status if status.is_success() => return Ok(answer),
+        Err(match answer.response.status() {
+            status if status.is_success() => return Ok(answer.response),
+            StatusCode::UNAUTHORIZED if !answer.is_own => {
+                let at = answer.url.authority();
+                RegistryError::Redirect { host, problem: format!("to {at}, which wants a login (401)") }
+            }
             StatusCode::UNAUTHORIZED => RegistryError::Unauthorized { reference, host },
             StatusCode::FORBIDDEN => RegistryError::Denied { reference, host },
             StatusCode::NOT_FOUND => RegistryError::NotFound { reference, host },
@@ -281,17 +276,10 @@ impl Remote {
             status => RegistryError::Answer { reference, host, answer: format!("with status {}", status.as_u16()) },
         })
     }
-
-    fn unreachable(&self, error: &dyn std::error::Error) -> RegistryError {
-        RegistryError::Unreachable { host: self.name.clone(), cause: innermost(error) }
-    }
 }
 
-/// What a token server answers; either name is in use.
-#[derive(serde::Deserialize)]
-struct Token {
-    token: Option<String>,
-    access_token: Option<String>,
+fn unreachable(host: &str, error: &dyn std::error::Error) -> RegistryError {
+    RegistryError::Unreachable { host: host.to_owned(), cause: innermost(error) }
 }
 
 impl Registry for Remote {
@@ -319,8 +307,7 @@ impl Registry for Remote {
             }
             _ => 0,
         };
-        let bytes = answer.bytes_stream().map_err(|error| std::io::Error::other(innermost(&error)));
-        Ok(BlobStream::new(begins_at, bytes.boxed()))
+        Ok(BlobStream::new(begins_at, paced(answer.bytes_stream(), self.options.minimum_rate)))
     }
 }
 
@@ -338,5 +325,10 @@ fn innermost(error: &dyn std::error::Error) -> String {
 }
 
 mod clients;
+mod login;
+mod names;
+mod pace;
+mod proxies;
+mod redirects;
 #[cfg(test)]
 mod tests;

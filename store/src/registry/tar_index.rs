@@ -8,8 +8,8 @@ use std::io::{self, BufReader, Seek, SeekFrom};
 use crate::layer::entry::EntryKind;
 use crate::layer::header::BLOCK;
 use crate::layer::member::{self, Blocks};
-use crate::layer::pax::Extensions;
-use crate::layer::{LayerError, path::EntryPath};
+use crate::layer::pax::Globals;
+use crate::layer::{LayerError, TarError, path::EntryPath};
 
 /// Most members of an image archive: layers, manifests and links between them.
 const MOST_MEMBERS: usize = 100_000;
@@ -35,8 +35,8 @@ impl TarIndex {
         let mut blocks = FileBlocks { input: BufReader::new(file.try_clone()?), offset: 0 };
         blocks.input.seek(SeekFrom::Start(0))?;
         let mut members = HashMap::new();
-        let mut global = Extensions::default();
-        while let Some(member) = member::next(&mut blocks, &mut global)? {
+        let mut globals = Globals::default();
+        while let Some(member) = member::next(&mut blocks, &mut globals)? {
             let begin = blocks.offset;
             let length = member.body.next_multiple_of(BLOCK as u64);
             blocks.input.seek_relative(i64::try_from(length).map_err(io::Error::other)?)?;
@@ -53,7 +53,7 @@ impl TarIndex {
             };
             members.insert(entry.path.as_bytes().to_vec(), place);
             if members.len() > MOST_MEMBERS {
-                return Err(LayerError::Limit { what: "members of an image archive", limit: MOST_MEMBERS as u64 });
+                return Err(TarError::Limit { what: "members of an image archive", limit: MOST_MEMBERS as u64 }.into());
             }
         }
         Ok(Self { file, members })
@@ -112,13 +112,15 @@ struct FileBlocks {
 }
 
 impl Blocks for FileBlocks {
+    type Error = LayerError;
+
     fn fill(&mut self, buffer: &mut [u8]) -> Result<bool, LayerError> {
         let filled = crate::sys::read::fill(&mut self.input, buffer)?;
         self.offset += filled as u64;
         match filled {
             0 => Ok(false),
             filled if filled == buffer.len() => Ok(true),
-            _ => Err(LayerError::Truncated("a header")),
+            _ => Err(TarError::Truncated("a header").into()),
         }
     }
 

@@ -12,6 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use lstore_tar::member::{MOST_MAJOR, MOST_MINOR};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RawDir, Stat, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
@@ -150,8 +151,16 @@ impl Dir {
     }
 
     /// Makes a FIFO or a device.
-    pub fn make_node(&self, name: &[u8], kind: FileType, mode: u32, device: (u32, u32)) -> io::Result<()> {
-        let device = rustix::fs::makedev(device.0, device.1);
+    ///
+    /// # Errors
+    /// Numbers that would be cut to those of another device, and a character device 0:0, which an overlay takes for the
+    /// absence of a file; those of `mknod(2)`.
+    pub fn make_node(&self, name: &[u8], kind: FileType, mode: u32, (major, minor): (u32, u32)) -> io::Result<()> {
+        let is_whiteout = kind == FileType::CharacterDevice && (major, minor) == (0, 0);
+        if is_whiteout || major > MOST_MAJOR || minor > MOST_MINOR {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{major}:{minor} is no device")));
+        }
+        let device = rustix::fs::makedev(major, minor);
         Ok(rustix::fs::mknodat(&self.0, single(name)?, kind, Mode::from_raw_mode(mode), device)?)
     }
 

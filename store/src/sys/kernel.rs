@@ -9,7 +9,11 @@ pub fn boot_id() -> io::Result<String> {
 
 /// Ids that exist in this process's user namespace, from `/proc/self/uid_map` (`user_namespaces(7)`).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MappedIds(Vec<(u32, u32)>);
+pub struct MappedIds {
+    /// First id and number of each extent.
+    extents: Vec<(u32, u32)>,
+    are_hosts: bool,
+}
 
 impl MappedIds {
     /// User ids.
@@ -22,24 +26,30 @@ impl MappedIds {
         Ok(Self::parse(&std::fs::read_to_string("/proc/self/gid_map")?))
     }
 
-    fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         let number = |field: Option<&str>| field.and_then(|text| text.parse::<u32>().ok());
         let extents = text.lines().filter_map(|line| {
             let mut fields = line.split_ascii_whitespace();
             let (inside, _outside, count) = (number(fields.next())?, fields.next()?, number(fields.next())?);
             Some((inside, count))
         });
-        Self(extents.collect())
+        let whole = text.split_ascii_whitespace().eq(["0", "0", "4294967295"]);
+        Self { extents: extents.collect(), are_hosts: whole }
+    }
+
+    /// Whether this is no namespace of ours, but the one with all of the host's ids.
+    pub(crate) fn are_hosts(&self) -> bool {
+        self.are_hosts
     }
 
     /// Whether the id can own a file here.
     pub fn contains(&self, id: u32) -> bool {
-        self.0.iter().any(|&(first, count)| id >= first && id - first < count)
+        self.extents.iter().any(|&(first, count)| id >= first && id - first < count)
     }
 
     /// How many ids there are.
     pub fn count(&self) -> u64 {
-        self.0.iter().map(|&(_, count)| u64::from(count)).sum()
+        self.extents.iter().map(|&(_, count)| u64::from(count)).sum()
     }
 }
 

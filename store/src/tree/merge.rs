@@ -9,12 +9,18 @@ use std::collections::VecDeque;
 use super::{Inode, InodeId, InodeKind, Names, Tree};
 use crate::layer::LayerError;
 use crate::layer::entry::{Entry, EntryKind, Metadata};
+use crate::layer::limits::{MEMBER_BYTES, metadata_bytes};
 use crate::layer::path::EntryPath;
 use crate::layer::whiteout::Change;
 use crate::pool::ObjectId;
 
 /// Symbolic links that one path may lead through, as `path_resolution(7)` has it.
 const MOST_LINKS: usize = 40;
+/// Steps that the paths of one layer may take within the targets of symbolic links, all together: a short link can stand
+/// for two thousand components, and be gone through forty times for each of a million members.
+const MOST_LINK_STEPS: u64 = 64 << 20;
+/// Entries that are held together, some 4 MiB: large enough that their memory goes back to the system while the tree grows.
+const CHUNK: usize = 1 << 15;
 /// Most inodes of a tree.
 const MOST_INODES: usize = u32::MAX as usize;
 
@@ -40,6 +46,17 @@ pub enum MergeError {
         /// What is wrong with that.
         reason: &'static str,
     },
+    /// Paths that take too many steps within symbolic links.
+    #[error("{path}: the paths of the layer lead through more than {limit} components of symbolic links")]
+    Steps {
+        /// The one that is too much.
+        path: EntryPath,
+        /// How many are accepted.
+        limit: u64,
+    },
+    /// More metadata than is kept in memory.
+    #[error("the layers of the image exceed the limit of {0} bytes of names and metadata; LSTORE_LIMITS can raise it")]
+    Metadata(u64),
     /// More inodes than can be numbered.
     #[error("the image has more than {MOST_INODES} files")]
     TooMany,
@@ -57,12 +74,38 @@ impl Tree {
     /// # Errors
     /// [`MergeError`]; the tree is then of no further use.
     pub fn apply(&mut self, changes: impl IntoIterator<Item = Result<Change, LayerError>>) -> Result<(), MergeError> {
-        let mut added = Vec::new();
+        self.apply_in(changes, MOST_LINK_STEPS)
+    }
+
+    fn apply_in(
+        &mut self,
+        changes: impl IntoIterator<Item = Result<Change, LayerError>>,
+        most_link_steps: u64,
+    ) -> Result<(), MergeError> {
+        let mut added: Vec<Vec<(Entry, Option<ObjectId>)>> = Vec::new();
         let mut hidden = Vec::new();
+        (self.link_steps, self.most_link_steps) = (0, most_link_steps);
         for change in changes {
             match change? {
-                Change::Add(entry, object) => added.push((entry, object)),
-                other => hidden.push(other),
+                Change::Add(entry, object) => {
+                    self.count(metadata_bytes(&entry))?;
+                    match added.last_mut().filter(|chunk| chunk.len() < CHUNK) {
+                        Some(chunk) => chunk.push((entry, object)),
+                        None => {
+                            let mut chunk = Vec::with_capacity(if added.is_empty() { 0 } else { CHUNK });
+                            chunk.push((entry, object));
+                            added.push(chunk);
+                        }
+                    }
+                }
+                Change::Whiteout(path) => {
+                    self.count(MEMBER_BYTES + path.as_bytes().len() as u64)?;
+                    hidden.push(Change::Whiteout(path));
+                }
+                Change::Opaque(path) => {
+                    self.count(MEMBER_BYTES + path.as_bytes().len() as u64)?;
+                    hidden.push(Change::Opaque(path));
+                }
             }
         }
         for change in hidden {
@@ -72,10 +115,15 @@ impl Tree {
                 Change::Add(..) => {}
             }
         }
-        for (entry, object) in added {
+        for (entry, object) in added.into_iter().flatten() {
             self.add(entry, object)?;
         }
         Ok(())
+    }
+
+    fn count(&mut self, bytes: u64) -> Result<(), MergeError> {
+        self.metadata_bytes += bytes;
+        if self.metadata_bytes > self.most_metadata { Err(MergeError::Metadata(self.most_metadata)) } else { Ok(()) }
     }
 
     fn hide(&mut self, path: &EntryPath) -> Result<(), MergeError> {
@@ -163,6 +211,12 @@ impl Tree {
         let mut trail = vec![Self::ROOT];
         let mut links = 0;
         while let Some(component) = left.pop_front() {
+            if links > 0 {
+                self.link_steps += 1;
+                if self.link_steps > self.most_link_steps {
+                    return Err(MergeError::Steps { path: path.clone(), limit: self.most_link_steps });
+                }
+            }
             let here = *trail.last().unwrap_or(&Self::ROOT);
             match &*component {
                 b"" | b"." => continue,
@@ -179,6 +233,7 @@ impl Tree {
                 if !create {
                     return Ok(None);
                 }
+                self.count(MEMBER_BYTES + step.name.len() as u64)?;
                 let id = self
                     .new_inode(Metadata { mode: 0o755, ..Metadata::default() }, InodeKind::Directory(Names::new()))?;
                 self.attach(&step, id);
@@ -252,127 +307,4 @@ impl Tree {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::layer::whiteout::{Meaning, meaning};
-
-    fn path(text: &str) -> EntryPath {
-        EntryPath::parse(text.as_bytes()).unwrap()
-    }
-
-    fn entry(text: &str, kind: EntryKind) -> Result<Change, LayerError> {
-        let path = path(text);
-        Ok(match meaning(&path)? {
-            Meaning::Whiteout(path) => Change::Whiteout(path),
-            Meaning::Opaque(path) => Change::Opaque(path),
-            _ => {
-                let object = matches!(kind, EntryKind::Regular { .. }).then_some(ObjectId(text.len() as u64));
-                Change::Add(Entry { path, kind, metadata: Metadata::default() }, object)
-            }
-        })
-    }
-
-    fn file(text: &str) -> Result<Change, LayerError> {
-        entry(text, EntryKind::Regular { size: 1 })
-    }
-
-    fn dir(text: &str) -> Result<Change, LayerError> {
-        entry(text, EntryKind::Directory)
-    }
-
-    fn link(text: &str, target: &str) -> Result<Change, LayerError> {
-        entry(text, EntryKind::Symlink { target: target.into() })
-    }
-
-    fn hard(text: &str, target: &str) -> Result<Change, LayerError> {
-        entry(text, EntryKind::Hardlink { target: path(target) })
-    }
-
-    /// All paths of a tree.
-    fn paths(tree: &Tree) -> Vec<String> {
-        let mut paths = Vec::new();
-        let mut stack = vec![(Tree::ROOT, String::new())];
-        while let Some((id, prefix)) = stack.pop() {
-            for (name, child) in tree.children(id) {
-                let path = format!("{prefix}{}", name.escape_ascii());
-                stack.push((child, format!("{path}/")));
-                paths.push(path);
-            }
-        }
-        paths.sort();
-        paths
-    }
-
-    fn merged(layers: Vec<Vec<Result<Change, LayerError>>>) -> Result<Tree, MergeError> {
-        let mut tree = Tree::new();
-        for layer in layers {
-            tree.apply(layer)?;
-        }
-        Ok(tree)
-    }
-
-    #[test]
-    fn whiteouts_hide_lower_layers_only_whatever_the_order() {
-        for upper in [vec![file("d/.wh.a"), file("d/a")], vec![file("d/a"), file("d/.wh.a")]] {
-            let tree = merged(vec![vec![file("d/a"), file("d/b")], upper]).unwrap();
-            assert_eq!(paths(&tree), ["d", "d/a", "d/b"]);
-        }
-        let tree = merged(vec![vec![file("d/a"), file("d/b")], vec![file("d/new"), file("d/.wh..wh..opq")]]).unwrap();
-        assert_eq!(paths(&tree), ["d", "d/new"]);
-    }
-
-    #[test]
-    fn a_whiteout_of_a_link_spares_its_target() {
-        let tree = merged(vec![vec![file("t"), link("l", "t")], vec![file(".wh.l")]]).unwrap();
-        assert_eq!(paths(&tree), ["t"]);
-    }
-
-    #[test]
-    fn entries_land_behind_directory_links_as_merged_usr_needs() {
-        let tree = merged(vec![vec![dir("usr/lib"), link("lib", "usr/lib")], vec![file("lib/x")]]).unwrap();
-        assert_eq!(paths(&tree), ["lib", "usr", "usr/lib", "usr/lib/x"]);
-    }
-
-    #[test]
-    fn links_that_lead_out_stay_inside() {
-        let tree =
-            merged(vec![vec![link("d", "/etc"), link("e", "../../../etc")], vec![file("d/passwd"), file("e/group")]]);
-        assert_eq!(paths(&tree.unwrap()), ["d", "e", "etc", "etc/group", "etc/passwd"]);
-    }
-
-    #[test]
-    fn link_loops_end_in_an_error() {
-        let result = merged(vec![vec![link("a", "b"), link("b", "a"), file("a/x")]]);
-        assert!(matches!(result, Err(MergeError::Loop(_))));
-    }
-
-    #[test]
-    fn a_directory_replaces_a_link_and_a_file_replaces_a_directory() {
-        let tree = merged(vec![vec![dir("t"), file("t/x"), link("l", "t")], vec![dir("l")]]).unwrap();
-        assert_eq!(paths(&tree), ["l", "t", "t/x"]);
-        let tree = merged(vec![vec![dir("t"), file("t/x")], vec![file("t")]]).unwrap();
-        assert_eq!(paths(&tree), ["t"]);
-        assert_eq!(tree.inodes().count(), 2);
-    }
-
-    #[test]
-    fn hard_links_share_an_inode_until_a_name_is_replaced() {
-        let tree = merged(vec![vec![file("a"), hard("b", "/a")], vec![hard("c", "a")], vec![file("a")]]).unwrap();
-        let links: Vec<u32> = tree.children(Tree::ROOT).map(|(_, id)| tree.inode(id).links).collect();
-        assert_eq!((paths(&tree), links), (vec!["a".into(), "b".into(), "c".into()], vec![1, 2, 2]));
-    }
-
-    #[test]
-    fn hard_links_to_nothing_to_directories_and_to_themselves_are_refused() {
-        for layer in [vec![hard("b", "a"), file("a")], vec![dir("a"), hard("b", "a")], vec![file("a"), hard("a", "a")]]
-        {
-            assert!(matches!(merged(vec![layer]), Err(MergeError::Hardlink { .. })));
-        }
-    }
-
-    #[test]
-    fn missing_parents_are_made_and_files_are_no_parents() {
-        assert_eq!(paths(&merged(vec![vec![file("a/b/c")]]).unwrap()), ["a", "a/b", "a/b/c"]);
-        assert!(matches!(merged(vec![vec![file("a"), file("a/b")]]), Err(MergeError::NotDirectory(_))));
-    }
-}
+mod tests;

@@ -8,6 +8,7 @@ pub use merge::MergeError;
 
 use crate::checkout::IdShift;
 use crate::layer::entry::Metadata;
+use crate::layer::limits::Limits;
 use crate::pool::ObjectId;
 
 /// Number of an inode within its tree.
@@ -64,6 +65,12 @@ pub struct Inode {
 #[derive(Debug, Clone)]
 pub struct Tree {
     inodes: Vec<Inode>,
+    /// Bytes of metadata that the layers brought, as [`Limits`] counts them, and how many they may.
+    metadata_bytes: u64,
+    most_metadata: u64,
+    /// Steps within symbolic links that the paths of the layer which is being applied took, and how many they may.
+    link_steps: u64,
+    most_link_steps: u64,
 }
 
 impl Default for Tree {
@@ -78,8 +85,14 @@ impl Tree {
 
     /// A tree of nothing but its root, 0755 and root's.
     pub fn new() -> Self {
+        Self::within(Limits::default().metadata)
+    }
+
+    /// The same, to which layers may bring so many bytes of metadata, see [`Limits`].
+    pub fn within(most_metadata: u64) -> Self {
         let metadata = Metadata { mode: 0o755, ..Metadata::default() };
-        Self { inodes: vec![Inode { metadata, kind: InodeKind::Directory(Names::new()), links: 1 }] }
+        let inodes = vec![Inode { metadata, kind: InodeKind::Directory(Names::new()), links: 1 }];
+        Self { inodes, metadata_bytes: 0, most_metadata, link_steps: 0, most_link_steps: 0 }
     }
 
     /// Moves all owners.
@@ -87,6 +100,11 @@ impl Tree {
         for inode in &mut self.inodes {
             shift.apply(&mut inode.metadata);
         }
+    }
+
+    /// All inodes that have a name, to change them.
+    pub(crate) fn inodes_mut(&mut self) -> impl Iterator<Item = &mut Inode> {
+        self.inodes.iter_mut().filter(|inode| inode.links > 0)
     }
 
     /// An inode. The id must be one of this tree.

@@ -112,6 +112,7 @@ impl Default for RunArguments {
                 variant: None,
                 tls_verify: true,
                 authfile: None,
+                min_rate: None,
             },
             refused: RefusedArguments,
             words: Vec::new(),

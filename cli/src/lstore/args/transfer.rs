@@ -97,6 +97,9 @@ pub struct CheckoutArguments {
     /// Link the files of the pool instead of copying them; the directory must not be changed
     #[arg(long, conflicts_with = "placement")]
     pub hardlink: bool,
+    /// Keep setuid and setgid bits and capabilities of programs, for root alone: whoever can reach them has their rights
+    #[arg(long)]
+    pub set_id: bool,
     /// Name or id of the image
     #[arg(value_name = "IMAGE")]
     pub image: String,

@@ -161,3 +161,33 @@ fn an_error_in_one_thread_ends_all_and_names_the_file() {
         assert!(error.contains("checkout:/d") && error.contains("/f"), "{error}");
     }
 }
+
+#[test]
+fn a_whiteout_in_the_shape_of_a_device_is_made_nowhere() {
+    let scratch = tempfile::tempdir().unwrap();
+    let base = Dir::open(scratch.path()).unwrap();
+    let path = scratch.path().join("index.db");
+    let mut index = Index::open(&path, Durability::Consistent).unwrap();
+    let packs = Packs::new(base.ensure_dir(b"packs", 0o700).unwrap(), path);
+    let pool = Pool::new(base.ensure_dir(b"objects", 0o700).unwrap(), packs);
+    let mut tree = Tree::new();
+    let add = |path: &str, kind| {
+        let path = EntryPath::parse(path.as_bytes()).unwrap();
+        Ok(Change::Add(Entry { path, kind, metadata: metadata(0o600, 1) }, None))
+    };
+    let target = EntryPath::parse(b"w").unwrap();
+    let device = EntryKind::CharDevice { major: 0, minor: 0 };
+    tree.apply([add("w", device), add("v", EntryKind::Hardlink { target })]).unwrap();
+    let root = base.ensure_dir(b"root", 0o700).unwrap();
+    let writer = Writer::new(&pool, None, Placement::Copy, Owners::Caller);
+    let lost = writer.write(&tree, &mut index, &root).unwrap();
+    assert_eq!((lost.whiteouts, lost.devices), (2, 0));
+    assert!(root.entries().unwrap().is_empty());
+    for (numbers, kind) in [
+        ((0, 0), FileType::CharacterDevice),
+        ((4104, 0), FileType::CharacterDevice),
+        ((8, 1 << 20), FileType::BlockDevice),
+    ] {
+        assert_eq!(root.make_node(b"n", kind, 0o600, numbers).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
+}

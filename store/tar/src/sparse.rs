@@ -2,8 +2,8 @@
 
 use std::io::{self, Read};
 
-use super::LayerError;
-use super::error::escape;
+use crate::TarError;
+use crate::error::escape;
 
 /// Most data regions that one file may have.
 const MOST_REGIONS: usize = 1 << 20;
@@ -23,14 +23,14 @@ impl SparseMap {
     /// Checks a map: in order, without overlap, within the file, and holding exactly the `stored` bytes of the body.
     ///
     /// # Errors
-    /// [`LayerError::Sparse`], [`LayerError::Limit`].
-    pub fn new(regions: Vec<(u64, u64)>, size: u64, stored: u64, path: &[u8]) -> Result<Self, LayerError> {
-        let bad = || LayerError::Sparse { path: escape(path) };
+    /// [`TarError::Sparse`], [`TarError::Limit`].
+    pub fn new(regions: Vec<(u64, u64)>, size: u64, stored: u64, path: &[u8]) -> Result<Self, TarError> {
+        let bad = || TarError::Sparse { path: escape(path) };
         if regions.len() > MOST_REGIONS {
-            return Err(LayerError::Limit { what: "regions of a sparse file", limit: MOST_REGIONS as u64 });
+            return Err(TarError::Limit { what: "regions of a sparse file", limit: MOST_REGIONS as u64 });
         }
         if size > LARGEST {
-            return Err(LayerError::Limit { what: "bytes of a sparse file", limit: LARGEST });
+            return Err(TarError::Limit { what: "bytes of a sparse file", limit: LARGEST });
         }
         let (mut end, mut data) = (0, 0);
         for &(offset, length) in &regions {
@@ -48,9 +48,9 @@ impl SparseMap {
 }
 
 /// Pairs of a list "offset, length, offset, length …".
-pub fn pair_up(numbers: &[u64], path: &[u8]) -> Result<Vec<(u64, u64)>, LayerError> {
+pub fn pair_up(numbers: &[u64], path: &[u8]) -> Result<Vec<(u64, u64)>, TarError> {
     if !numbers.len().is_multiple_of(2) {
-        return Err(LayerError::Sparse { path: escape(path) });
+        return Err(TarError::Sparse { path: escape(path) });
     }
     Ok(numbers.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect())
 }
@@ -68,6 +68,11 @@ impl<'a, R: Read> Expanded<'a, R> {
     /// `data` gives the bytes of the regions, one after another.
     pub fn new(data: R, map: &'a SparseMap) -> Self {
         Self { data, map, region: 0, position: 0 }
+    }
+
+    /// Where the data comes from.
+    pub fn data(&self) -> &R {
+        &self.data
     }
 }
 

@@ -1,7 +1,7 @@
 //! One 512-byte header block: V7, ustar and GNU (POSIX.1-2017, `pax`, "ustar Interchange Format"; GNU tar manual, "Basic Tar Format").
 
-use super::LayerError;
-use super::error::escape;
+use crate::TarError;
+use crate::error::escape;
 
 /// Offset and length of each data region of a sparse file.
 pub type Regions = Vec<(u64, u64)>;
@@ -17,8 +17,8 @@ impl<'a> Header<'a> {
     /// Reads a block; `offset` is its place in the stream. `None`: it is all zeros.
     ///
     /// # Errors
-    /// [`LayerError::Checksum`]. Both the unsigned sum and the signed one of old tars are accepted.
-    pub fn parse(block: &'a [u8; BLOCK], offset: u64) -> Result<Option<Self>, LayerError> {
+    /// [`TarError::Checksum`]. Both the unsigned sum and the signed one of old tars are accepted.
+    pub fn parse(block: &'a [u8; BLOCK], offset: u64) -> Result<Option<Self>, TarError> {
         if block.iter().all(|&byte| byte == 0) {
             return Ok(None);
         }
@@ -33,7 +33,7 @@ impl<'a> Header<'a> {
         if stated == Some(unsigned) || stated == Some(signed) {
             Ok(Some(header))
         } else {
-            Err(LayerError::Checksum(offset))
+            Err(TarError::Checksum(offset))
         }
     }
 
@@ -55,32 +55,32 @@ impl<'a> Header<'a> {
     }
 
     /// Bytes of body that follow, as this header has it.
-    pub fn size(&self) -> Result<u64, LayerError> {
+    pub fn size(&self) -> Result<u64, TarError> {
         self.number(124..136, "size")
     }
 
     /// Permission bits.
-    pub fn mode(&self) -> Result<u32, LayerError> {
+    pub fn mode(&self) -> Result<u32, TarError> {
         Ok((self.number(100..108, "mode")? & 0o7777) as u32)
     }
 
     /// Owner.
-    pub fn uid(&self) -> Result<u64, LayerError> {
+    pub fn uid(&self) -> Result<u64, TarError> {
         self.number(108..116, "uid")
     }
 
     /// Group.
-    pub fn gid(&self) -> Result<u64, LayerError> {
+    pub fn gid(&self) -> Result<u64, TarError> {
         self.number(116..124, "gid")
     }
 
     /// Modification time, seconds since 1970; base-256 ones may be negative.
-    pub fn mtime(&self) -> Result<i64, LayerError> {
+    pub fn mtime(&self) -> Result<i64, TarError> {
         signed(&self.0[136..148]).ok_or_else(|| self.bad("mtime"))
     }
 
     /// Device numbers, major and minor.
-    pub fn device(&self) -> Result<(u32, u32), LayerError> {
+    pub fn device(&self) -> Result<(u32, u32), TarError> {
         let number = |range, field| {
             let number = self.number(range, field)?;
             u32::try_from(number).map_err(|_| self.bad(field))
@@ -89,7 +89,7 @@ impl<'a> Header<'a> {
     }
 
     /// Old GNU sparse format: the four pairs of offset and length in the header, the real size, and whether more follow.
-    pub fn gnu_sparse(&self) -> Result<(Regions, u64, bool), LayerError> {
+    pub fn gnu_sparse(&self) -> Result<(Regions, u64, bool), TarError> {
         let pairs = sparse_pairs(&self.0[386..482]).ok_or_else(|| self.bad("sparse map"))?;
         Ok((pairs, self.number(483..495, "real size")?, self.0[482] != 0))
     }
@@ -98,13 +98,13 @@ impl<'a> Header<'a> {
         &self.0[257..263] == b"ustar\0"
     }
 
-    fn number(self, range: std::ops::Range<usize>, field: &'static str) -> Result<u64, LayerError> {
+    fn number(self, range: std::ops::Range<usize>, field: &'static str) -> Result<u64, TarError> {
         let number = signed(&self.0[range]).ok_or_else(|| self.bad(field))?;
         u64::try_from(number).map_err(|_| self.bad(field))
     }
 
-    fn bad(self, field: &'static str) -> LayerError {
-        LayerError::Number { path: escape(&self.name()), field }
+    fn bad(self, field: &'static str) -> TarError {
+        TarError::Number { path: escape(&self.name()), field }
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::LayerError;
-use super::error::escape;
+use crate::TarError;
+use crate::error::escape;
 
 /// Longest path that is accepted, in bytes.
 const LONGEST: usize = 16 * 1024;
@@ -19,9 +19,9 @@ impl EntryPath {
     /// Normalises a name from an archive: "./a", "/a", "a//b/" lose what is superfluous.
     ///
     /// # Errors
-    /// [`LayerError::Path`] for "..", NUL, and what is too long.
-    pub fn parse(name: &[u8]) -> Result<Self, LayerError> {
-        let refuse = |reason| LayerError::Path { path: escape(&name[..name.len().min(256)]), reason };
+    /// [`TarError::Path`] for "..", NUL, and what is too long.
+    pub fn parse(name: &[u8]) -> Result<Self, TarError> {
+        let refuse = |reason| TarError::Path { path: escape(&name[..name.len().min(256)]), reason };
         if name.len() > LONGEST {
             return Err(refuse("the path is too long"));
         }
@@ -72,7 +72,7 @@ impl EntryPath {
     }
 
     /// This path with a further component, which must be a valid one.
-    pub fn join(&self, component: &[u8]) -> Result<Self, LayerError> {
+    pub fn join(&self, component: &[u8]) -> Result<Self, TarError> {
         Self::parse(&[&self.0, component].join(&b'/'))
     }
 }

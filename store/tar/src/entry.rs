@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::path::EntryPath;
+use crate::path::EntryPath;
 
 /// A point in time, as `timespec(3type)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
