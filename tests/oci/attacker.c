@@ -6,11 +6,14 @@
  *   attacker race FILE    process 1
  *   attacker nothing      the command that joins
  *   attacker wait         a command that stays
+ *   attacker nested       process 1, which goes into a user namespace of its own that denies the choice of groups
+ *   attacker groups       tells how many further groups it has
  */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -119,8 +122,22 @@ static int exists(int id)
     return kill(id, 0) == 0 || errno == EPERM;
 }
 
+static int put(const char *path, const char *text)
+{
+    int file = open(path, O_WRONLY | O_CLOEXEC);
+    return file < 0 || write(file, text, strlen(text)) < 0 || close(file);
+}
+
 int main(int argc, char **argv)
 {
+    if (argc == 2 && !strcmp(argv[1], "groups"))
+        return printf("%d\n", getgroups(0, NULL)) < 0;
+    if (argc == 2 && !strcmp(argv[1], "nested")) {
+        if (unshare(CLONE_NEWUSER) || put("/proc/self/setgroups", "deny") || put("/proc/self/uid_map", "0 0 1")
+            || put("/proc/self/gid_map", "0 0 1") || puts("nested") < 0 || fflush(stdout))
+            return 1;
+        pause();
+    }
     if (argc == 2 && !strcmp(argv[1], "wait"))
         pause();
     if (argc < 3 || strcmp(argv[1], "race"))

@@ -58,6 +58,27 @@ impl Bundle {
         Ok(path)
     }
 
+    /// A program that root begins with, with the variables of whoever the bundle is for.
+    pub(super) fn by_root(&self, program: &str) -> Command {
+        let home = self.env.user.as_ref().map_or(Path::new("/root"), |user| &user.home);
+        let mut command = Command::new(program);
+        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", home).env("S", &self.folder);
+        command.env("XDG_RUNTIME_DIR", self.env.scratch.join("run")).current_dir(&self.folder);
+        command
+    }
+
+    /// The words that make root's command one of whoever the bundle is for, with further groups.
+    pub(super) fn whose(&self, groups: &str, words: &[&str]) -> Vec<String> {
+        let mut whose = vec!["setpriv".to_owned(), groups.to_owned()];
+        if let Some(user) = &self.env.user {
+            whose.extend([format!("--reuid={}", user.uid), format!("--regid={}", user.gid)]);
+        }
+        let lrun = programs().join("lrun").display().to_string();
+        whose.extend([lrun, "oci".to_owned(), "--root".to_owned(), self.folder.join("state").display().to_string()]);
+        whose.extend(words.iter().map(ToString::to_string));
+        whose
+    }
+
     /// A mount of the bundle's, besides those that it has.
     pub(super) fn mount(&mut self, mount: serde_json::Value) {
         if let Some(mounts) = self.config["mounts"].as_array_mut() {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::Bundle;
 use super::bare::PROGRAM;
 use crate::need;
-use crate::support::{all, programs};
+use crate::support::all;
 
 /// What files that are to be left alone hold.
 const UNTOUCHED: &str = "untouched";
@@ -54,16 +54,9 @@ impl Bundle {
 
     /// As [`Self::oci`], on a machine that looks as if it had security modules.
     fn with_modules(&self, words: &[&str]) -> Output {
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "--propagation", "private", "sh", "-c", MODULES, "sh"]).env_clear();
-        if let Some(user) = &self.env.user {
-            let ids = [format!("--reuid={}", user.uid), format!("--regid={}", user.gid)];
-            command.arg("setpriv").args(ids).arg("--clear-groups");
-        }
-        let home = self.env.user.as_ref().map_or(Path::new("/root"), |user| &user.home);
-        command.arg(programs().join("lrun")).args(["oci", "--root"]).arg(self.folder.join("state")).args(words);
-        command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", home).env("S", &self.folder);
-        command.env("XDG_RUNTIME_DIR", self.env.scratch.join("run")).current_dir(&self.folder);
+        let mut command = self.by_root("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-c", MODULES, "sh"]);
+        command.args(self.whose("--clear-groups", words));
         self.output(command)
     }
 }

@@ -146,9 +146,10 @@ fn become_container(orders: &mut Orders<'_>, way: &Way<'_>) -> Result<Command, F
         Procfs::set_score(orders.process.oom_score_adj)?;
     }
     // Before the root changes, and what is mounted in it.
-    let label = match orders.confinement.has_label() {
-        true => orders.confinement.open_label(&Procfs::here().during(Stage::Label, "")?)?,
-        false => None,
+    let label = if orders.confinement.has_label() {
+        orders.confinement.open_label(&Procfs::here().during(Stage::Label, "")?)?
+    } else {
+        None
     };
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).during(Stage::Identity, "")?;
     if orders.channel.is_abandoned() {
