@@ -351,7 +351,8 @@ fn review(arena: &Arena, flags: &[&str]) {
         ("export", 10, vec!["export", "-o", "/dev/null", &name]),
         ("top", 10, vec!["top", &name]),
         ("logs", 5, vec!["logs", &name]),
-        ("pause", 5, vec!["pause", &name]),
+        ("pause", 1, vec!["pause", &name]),
+        ("unpause", 1, vec!["unpause", &name]),
     ];
     for (work, times, words) in &works {
         scene.watch(work, *times, |scene| {
