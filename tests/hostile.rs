@@ -1,5 +1,8 @@
 //! Twenty-six ways in which containers have got out, or at each other, tried from inside: each row of the list is a test
 //! that begins with its number, and none may succeed. `runner/THREATS.md` says what stops them.
+//!
+//! And nine ways to reach the runner's own processes, from inside or beside a container (`s1` to `s9`): by a program that lies
+//! in wait for them, and by looking at each of them in /proc.
 
 mod attack;
 mod files;

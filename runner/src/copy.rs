@@ -514,7 +514,8 @@ mod tests {
     fn a_whiteout_in_the_shape_of_a_device_is_not_copied() {
         let scratch = tempfile::tempdir().unwrap();
         let (from, to) = (scratch.path().join("from"), scratch.path().join("to"));
-        [&from, &to].map(|folder| fs::create_dir(folder).unwrap());
+        fs::create_dir(&from).unwrap();
+        fs::create_dir(&to).unwrap();
         // Anybody may make one.
         mknodat(open(&from), "w", FileType::CharacterDevice, Mode::RUSR, 0).unwrap();
         fs::write(from.join("f"), "x").unwrap();

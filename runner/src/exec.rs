@@ -135,7 +135,12 @@ pub fn exec(plan: &Plan, container: &FirstProcess, runtime: Option<&Path>) -> Re
     let plan = if plan.host.is_root {
         let has_own = !container.shares_ids().action("look up the container's user namespace")?;
         if has_own {
-            streams::give(&Maps::of_process(container.id).action("read the container's ids")?);
+            let maps = Maps::of_process(container.id).action("read the container's ids")?;
+            if has_ended(target.as_fd()) {
+                // The number may have been another's by then.
+                return Err(Error::NotRunning);
+            }
+            streams::give(&maps);
         }
         found = Plan { user_namespace: has_own.then_some(Shape::Auto), ..plan.clone() };
         &found

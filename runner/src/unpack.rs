@@ -277,7 +277,9 @@ mod tests {
             let tar = pack.args(format.split(' ')).args(["-cf", "-", "-C"]).arg(&from).arg(".").output().unwrap();
             assert!(tar.status.success(), "{format}: {}", String::from_utf8_lossy(&tar.stderr));
             let folders = ["theirs", "ours"].map(|name| scratch.path().join(format!("{name}{round}")));
-            folders.iter().for_each(|folder| std::fs::create_dir(folder).unwrap());
+            for folder in &folders {
+                std::fs::create_dir(folder).unwrap();
+            }
             std::fs::write(scratch.path().join("tar"), &tar.stdout).unwrap();
             let options = ["--xattrs", "--xattrs-include=*", "-pxf"];
             let mut theirs = std::process::Command::new("tar");

@@ -2,9 +2,11 @@
 //! whether it may be looked into, what it holds.
 //!
 //! All is done by a copy of the program that no other test runs, so that its processes are told from others' by their file.
-//! They are looked at as fast as this goes, over and over, for as long as the work takes. `--nocapture` shows the table.
+//! They are looked at as fast as this goes, over and over, for as long as the work takes. The tables are added to the file that
+//! `LSTORE_TEST_TABLE` names.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -72,6 +74,7 @@ struct Scene<'a> {
     arena: &'a Arena,
     program: PathBuf,
     name: String,
+    flags: String,
     /// The host's number of its first process.
     first: String,
     /// Processes that are there for as long as it is.
@@ -126,6 +129,7 @@ impl<'a> Scene<'a> {
             arena,
             program,
             name,
+            flags: flags.join(" "),
             first: String::new(),
             lasting: Vec::new(),
             between: Vec::new(),
@@ -133,7 +137,8 @@ impl<'a> Scene<'a> {
         };
         let flags = [&["--name", "box"], flags].concat();
         said(&scene.command(&[&["run", "-d"], &arena.words(&flags, &["stay", "120"])[2..]].concat()).output().unwrap());
-        scene.first = said(&arena.env.lrun(&["inspect", "--format", "{{.State.Pid}}", "box"])).trim().to_owned();
+        let id = said(&arena.env.lrun(&["inspect", "--format", "{{.State.Pid}}", "box"]));
+        id.trim().clone_into(&mut scene.first);
         scene
     }
 
@@ -285,7 +290,11 @@ impl<'a> Scene<'a> {
 
     /// What of ours stands in a container's namespaces hides, and has nothing of the host; what stays beside it stays outside.
     fn assert_hidden(&self) {
-        println!("{}", self.table());
+        if let Some(path) = std::env::var_os("LSTORE_TEST_TABLE") {
+            let mut file = std::fs::File::options().create(true).append(true).open(path).unwrap();
+            let caller = if self.arena.env.user.is_some() { "user" } else { "root" };
+            write!(file, "{caller} {}\n\n{}\n", self.flags, self.table()).unwrap();
+        }
         let is_within = |seen: &Seen| [seen.user, seen.pid, seen.mount].contains(&"container");
         let told = |wrong: &dyn Fn(&Seen, Held) -> bool| {
             let wrong = self.seen.iter().filter(|(seen, held)| wrong(seen, **held));
@@ -342,7 +351,8 @@ fn review(arena: &Arena, flags: &[&str]) {
         ("export", 10, vec!["export", "-o", "/dev/null", &name]),
         ("top", 10, vec!["top", &name]),
         ("logs", 5, vec!["logs", &name]),
-        ("pause", 5, vec!["pause", &name]),
+        ("pause", 1, vec!["pause", &name]),
+        ("unpause", 1, vec!["unpause", &name]),
     ];
     for (work, times, words) in &works {
         scene.watch(work, *times, |scene| {

@@ -63,7 +63,7 @@ fn s8(arena: &Arena) {
     // While the caller's own command is there, which says what it says.
     let words = arena.words(&["--name", "box", "-e", &token], &["stay", "60"]);
     let mut caller = arena.env.command("lrun").args(&words).env("SECRET", &secret).spawn().unwrap();
-    let is_running = || said(&arena.env.lrun(&["ps", "-q"])) != "";
+    let is_running = || !said(&arena.env.lrun(&["ps", "-q"])).is_empty();
     eventually("the container", is_running);
     all.extend(told("run", caller.id()));
     said(&arena.env.lrun(&["stop", "-t", "1", "box"]));

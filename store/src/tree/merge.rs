@@ -89,13 +89,11 @@ impl Tree {
             match change? {
                 Change::Add(entry, object) => {
                     self.count(metadata_bytes(&entry))?;
-                    match added.last_mut().filter(|chunk| chunk.len() < CHUNK) {
-                        Some(chunk) => chunk.push((entry, object)),
-                        None => {
-                            let mut chunk = Vec::with_capacity(if added.is_empty() { 0 } else { CHUNK });
-                            chunk.push((entry, object));
-                            added.push(chunk);
-                        }
+                    if added.last().is_none_or(|chunk| chunk.len() == CHUNK) {
+                        added.push(Vec::with_capacity(if added.is_empty() { 0 } else { CHUNK }));
+                    }
+                    if let Some(chunk) = added.last_mut() {
+                        chunk.push((entry, object));
                     }
                 }
                 Change::Whiteout(path) => {

@@ -55,7 +55,7 @@ impl Globals {
     ///
     /// # Errors
     /// Broken records; extended attributes and sparse maps, which would be copied for each member; more than
-    /// [`MOST_GLOBAL`] bytes that are in force at once.
+    /// 64 KiB that are in force at once.
     pub fn extend(&mut self, body: &[u8], offset: u64) -> Result<(), TarError> {
         let values = Arc::make_mut(&mut self.0);
         for (key, value) in records(body, offset)? {

@@ -83,7 +83,8 @@ int race(double seconds)
     if (proc < 0 || loads < 0)
         return 1;
     own = getpid();
-    is_apart = own == 1 || others[0] == 1;
+    /* There is an init at most before it. */
+    is_apart = own <= 2 || others[0] == 1;
     read_own_mounts();
     puts("ready");
     fflush(stdout);
