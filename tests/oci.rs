@@ -65,9 +65,8 @@ impl Bundle {
     /// Made by `lrun oci spec`, without a terminal, with the ids of the user's range.
     fn new(is_root: bool) -> Result<Self, String> {
         let checkout = Checkout::of(is_root)?;
-        let mut bundle = Self::empty(is_root)?;
+        let mut bundle = Self { _checkout: Some(checkout.clone()), ..Self::empty(is_root)? };
         bundle.config["root"]["path"] = json!(checkout.env.scratch.join("rootfs"));
-        bundle._checkout = Some(checkout);
         Ok(bundle)
     }
 

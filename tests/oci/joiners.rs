@@ -14,7 +14,7 @@ use crate::support::{all, said};
 /// How often a container is joined.
 const JOINS: usize = 200;
 /// How long all of it may take.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_mins(4);
 
 /// A container whose process 1 lies in wait, with the power to trace whoever is in its user namespace.
 struct Trap {
