@@ -191,8 +191,7 @@ fn fork_into(group: Option<&OwnedFd>, is_foreign: bool, runtime: Option<&Path>) 
 }
 
 /// Goes into a group that root inside owns, among its ids.
-fn enter_group(hidden: &Hidden, target: &OwnedFd, group: &OwnedFd) -> io::Result<()> {
-    hidden.enter(target, CloneFlags::CLONE_NEWUSER)?;
+fn enter_group(group: &OwnedFd) -> io::Result<()> {
     let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC;
     let procs = rustix::fs::openat(group, "cgroup.procs", flags, rustix::fs::Mode::empty())?;
     // 0 is who writes.
@@ -243,13 +242,17 @@ fn join(
         namespaces |= CloneFlags::from_bits_retain(nix::libc::CLONE_NEWTIME);
     }
     if plan.user_namespace.is_some() {
-        if !plan.spec.keeps_groups {
-            let outermost = container.user_namespace(target).and_then(|own| hidden.drop_groups_before(own));
-            outermost.during(Stage::Identity, "")?;
-        }
-        match group {
-            Some(group) => enter_group(&hidden, target, group).during(Stage::Join, "")?,
-            None => namespaces |= CloneFlags::CLONE_NEWUSER,
+        let is_there = !plan.spec.keeps_groups && {
+            let dropped = container.user_namespace(target).and_then(|own| hidden.drop_groups_before(own));
+            dropped.during(Stage::Identity, "")?
+        };
+        if let Some(group) = group {
+            if !is_there {
+                container.join(&hidden, target, CloneFlags::CLONE_NEWUSER).during(Stage::Join, "")?;
+            }
+            enter_group(group).during(Stage::Join, "")?;
+        } else if !is_there {
+            namespaces |= CloneFlags::CLONE_NEWUSER;
         }
     }
     if plan.spec.network != Network::Host {

@@ -199,9 +199,15 @@ fn groups_of_the_caller_do_not_come_along_whatever_user_namespace_is_joined() {
             std::thread::sleep(std::time::Duration::from_millis(10));
             all(&prison.env.lrun(&["logs", &name])).contains("ready")
         }));
-        let told = lrun(&["exec", &name, "sh", "-c", "grep Groups /proc/self/status; cat /proc/self/setgroups"]);
+        let look = ["exec", &name, "sh", "-c", "grep Groups /proc/self/status; cat /proc/self/setgroups"];
+        let told = lrun(&look);
         lrun(&["rm", "-f", "-t", "0", &name]);
         assert_eq!(told.replace([' ', '\t'], ""), "Groups:\ndeny\n", "{holder:?}");
+        // And where process 1 has stayed, the groups are those of the container.
+        lrun(&[&["run", "-d", "--name", &name], holder, &[&prison.image, "sleep", "60"]].concat());
+        let told = lrun(&look);
+        lrun(&["rm", "-f", "-t", "0", &name]);
+        assert_eq!(told.replace([' ', '\t'], ""), "Groups:0\nallow\n", "{holder:?}");
     }
 }
 

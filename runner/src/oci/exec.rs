@@ -28,7 +28,7 @@ use crate::enter::{self, Hidden};
 use crate::error::{Action, Error, Stage};
 use crate::launch::watch_signals;
 use crate::sys::clone::Cloned;
-use crate::sys::{namespace, process};
+use crate::sys::process;
 use crate::target::Root;
 use crate::{pty, userns};
 
@@ -133,12 +133,8 @@ pub fn exec(container: &Found, wish: &Wish<'_>, warn: &mut dyn FnMut(&str)) -> R
         keep_to(&last).during(Stage::Schedule, "")?;
         let mut kinds = own;
         if has_user_namespace {
-            hidden.drop_groups_before(&users).during(Stage::Identity, "")?;
-            // Which may have led there: the kernel lets nobody in twice.
-            let here = File::open("/proc/self/ns/user").and_then(|here| namespace::is_same(&here, &users));
-            if here.during(Stage::Join, "")? {
-                kinds &= !libc::CLONE_NEWUSER;
-            }
+            let is_there = hidden.drop_groups_before(&users).during(Stage::Identity, "")?;
+            kinds &= if is_there { !libc::CLONE_NEWUSER } else { kinds };
         }
         hidden.enter(&target, CloneFlags::from_bits_retain(kinds)).during(Stage::Join, "")?;
         if has_user_namespace {
