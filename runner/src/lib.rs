@@ -49,6 +49,7 @@ mod child;
 mod command;
 mod compare;
 mod copy;
+mod free_ids;
 mod guard;
 mod identity;
 mod idmapped;
