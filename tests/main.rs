@@ -24,6 +24,7 @@ mod exit_codes;
 mod files;
 mod flags;
 mod health;
+mod holder;
 mod hostile;
 mod image_mounts;
 mod layers;
@@ -38,6 +39,8 @@ mod oci;
 mod own_copy;
 mod root;
 mod secrets;
+mod streams;
+mod titles;
 mod virtual_machine;
 mod volumes;
 

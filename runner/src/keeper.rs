@@ -27,8 +27,8 @@ use crate::channel::Channel;
 use crate::error::Stage;
 use crate::launch::poll;
 use crate::refusal;
-use crate::sys::network;
 use crate::sys::process::{self, Fork};
+use crate::sys::{network, title};
 use crate::uplink::{Prepared, Running, Wish};
 use crate::userns::become_root;
 
@@ -98,6 +98,7 @@ impl Keeper {
 }
 
 fn keep(orders: Orders<'_>, end: PipeReader, plug: Option<PipeWriter>) {
+    title::set("keeper");
     // A session of its own: what kills the caller by process group must not kill this too.
     let _ = nix::unistd::setsid();
     // The caller's pipes must end with the caller; a machine without /dev/null has started no container.
