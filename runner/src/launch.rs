@@ -23,7 +23,7 @@ use crate::refusal;
 use crate::root_ids;
 use crate::rootfs::Rootfs;
 use crate::spec::Network;
-use crate::streams;
+use crate::streams::{self, Apart, Relays};
 use crate::sys::clone::{Cloned, clone3};
 use crate::sys::process;
 use crate::uplink::Wish;
@@ -57,7 +57,7 @@ fn start<'a>(
     warn: &mut dyn FnMut(&str),
 ) -> Result<Container, Error> {
     let try_with = |plan: &Plan, aftermath: &mut Option<Aftermath<'a>>, warn: &mut dyn FnMut(&str)| {
-        Launch { plan, rootfs, uplink: None, aftermath, warn }.run()
+        Launch { plan, rootfs, uplink: None, relays: Relays::default(), aftermath, warn }.run()
     };
     if !plan.host.is_root || plan.user_namespace.is_none() {
         return try_with(plan, aftermath, warn);
@@ -92,6 +92,7 @@ struct Launch<'a, 'b> {
     plan: &'a Plan,
     rootfs: &'a Rootfs,
     uplink: Option<Wish<'a>>,
+    relays: Relays,
     aftermath: &'a mut Option<Aftermath<'b>>,
     warn: &'a mut dyn FnMut(&str),
 }
@@ -116,9 +117,11 @@ impl Launch<'_, '_> {
         let group = cgroup::descriptor(plan.cgroup.as_deref()).action("open the control group")?;
         let (mut parent, mut to_child) = (Some(parent), to_child);
         let rootfs = self.rootfs;
+        let mut apart = begin_apart(plan)?;
         let (id, pidfd) = if joins {
             join::first_process(plan, namespaces(plan), group.as_ref(), &mut parent, &child, |found| {
                 to_child.take();
+                apart.leave();
                 let network = from_keeper.as_ref();
                 let (groups, shared_memory) = (found.groups.as_ref(), found.shared_memory.as_ref().map(AsFd::as_fd));
                 let trees = trees.as_ref();
@@ -138,6 +141,7 @@ impl Launch<'_, '_> {
             let Cloned::Parent { id, pidfd } = cloned else {
                 // With an end of the parent's or the keeper's in its own hands, it would never hear that they have gone.
                 drop((parent, to_child, group));
+                apart.leave();
                 let groups = maps.groups();
                 let (groups, network, trees) = (groups.as_ref(), from_keeper.as_ref(), trees.as_ref());
                 child::run(&Orders { plan, rootfs, trees, channel: &child, network, groups, shared_memory: None })
@@ -145,6 +149,7 @@ impl Launch<'_, '_> {
             (id, pidfd)
         };
         drop((child, from_keeper));
+        self.relays = apart.end().action("put the terminals back")?;
         let parent = parent.ok_or(Error::Died)?;
         self.finish((&maps, trees), id, pidfd, signals, parent, to_child).inspect_err(|_| {
             // The channel is closed by now, and the child goes with it; its mounts are gone once it is.
@@ -187,6 +192,7 @@ impl Launch<'_, '_> {
             };
             trees.map(namespace.as_fd(), maps)?;
             streams::give(maps);
+            self.relays.give(maps);
         }
         drop(trees);
         parent.release().action("release the child")?;
@@ -205,6 +211,7 @@ impl Launch<'_, '_> {
         let terminal = answer(&parent, plan, self.warn)?;
         drop(parent);
         let container = Container::new(id, pidfd, signals, terminal, plan.spec.interactive, Some(keeper));
+        let container = container.relaying(std::mem::take(&mut self.relays));
         Ok(container.in_group(plan.cgroup.clone().map(Group::at)))
     }
 }
@@ -217,6 +224,14 @@ pub(crate) fn watch_signals() -> Result<SignalFd, Error> {
     }
     mask.thread_block().action("block signals")?;
     SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).action("watch signals")
+}
+
+/// Pipes in place of the caller's terminals, for a command that has none of its own.
+pub(crate) fn begin_apart(plan: &Plan) -> Result<Apart, Error> {
+    if plan.spec.terminal {
+        return Ok(Apart::default());
+    }
+    Apart::begin(plan.spec.interactive).action("make pipes in place of the terminal")
 }
 
 /// Waits until the command runs.

@@ -31,6 +31,7 @@ use crate::idmap::Shape;
 use crate::launch::watch_signals;
 use crate::logs::stamp;
 use crate::spec::{Namespaces as Own, Network, Spec};
+use crate::streams::Apart;
 use crate::sys::clone::Cloned;
 use crate::sys::process;
 use crate::sysctl;
@@ -158,8 +159,13 @@ pub fn create(containers: &Containers, wish: &Wish<'_>) -> Result<Created, Error
     // Before the clone, so that no signal is lost; the child resets its own.
     let signals = watch_signals()?;
     let (parent, to_parent) = Channel::pair().action("make a channel")?;
+    // Nobody stays to relay for a container that is left to others: it has the caller's streams as they are.
+    let is_apart = !wish.leaves && !process.terminal;
+    let apart = if is_apart { Apart::begin(true) } else { Ok(Apart::default()) };
+    let mut apart = apart.action("make pipes in place of the terminal")?;
     let Cloned::Parent { id, pidfd } = namespaces.enter()? else {
         drop((parent, console));
+        apart.leave();
         child::run(Orders {
             config: &config,
             process,
@@ -181,6 +187,7 @@ pub fn create(containers: &Containers, wish: &Wish<'_>) -> Result<Created, Error
         })
     };
     drop((to_parent, listener, trees));
+    let relays = apart.end().action("put the terminals back")?;
     making.process = Some((id, pidfd));
     record.process = FirstProcess::of(id).action("look up the container's process")?;
     record.mounts = mounts_of(id).action("look up the mount namespace")?;
@@ -203,7 +210,7 @@ pub fn create(containers: &Containers, wish: &Wish<'_>) -> Result<Created, Error
     record.is_made = true;
     record.write(&making.folder)?;
     let pidfd = making.finish().ok_or(Error::Died)?;
-    Ok(Created { running: Running::new(id, pidfd, terminal, signals), warnings: confinement.warnings })
+    Ok(Created { running: Running::new(id, pidfd, terminal, signals).relaying(relays), warnings: confinement.warnings })
 }
 
 /// From the release of the child to where it waits: its terminal, the caller's hooks.
