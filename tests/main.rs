@@ -21,6 +21,7 @@ mod dedup;
 mod differences;
 mod distrobox;
 mod exit_codes;
+mod families;
 mod files;
 mod flags;
 mod health;

@@ -19,7 +19,7 @@ use crate::support::Env;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A terminal, as a person has one: an end to type at and to read, and the end that programs have.
-struct Terminal {
+pub struct Terminal {
     outer: File,
     inner: OwnedFd,
     seen: Vec<u8>,
@@ -27,15 +27,15 @@ struct Terminal {
 
 /// Which standard streams of a command are the terminal; the others are as the command says.
 #[derive(Clone, Copy)]
-struct At {
+pub struct At {
     output: bool,
     errors: bool,
 }
 
-const ALL: At = At { output: true, errors: true };
+pub const ALL: At = At { output: true, errors: true };
 
 impl Terminal {
-    fn new(env: &Env) -> Self {
+    pub fn new(env: &Env) -> Self {
         let outer = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&outer).unwrap();
         unlockpt(&outer).unwrap();
@@ -86,12 +86,12 @@ impl Terminal {
         String::from_utf8_lossy(&self.seen).replace('\r', "")
     }
 
-    fn kind(&mut self, text: &str) {
+    pub fn kind(&mut self, text: &str) {
         self.outer.write_all(text.as_bytes()).unwrap();
     }
 
     /// Runs a command to its end; how it ended, and all that it wrote.
-    fn run(&mut self, command: Command, at: At) -> (Option<i32>, String) {
+    pub fn run(&mut self, command: Command, at: At) -> (Option<i32>, String) {
         let mut process = self.start(command, at);
         let status = self.end(&mut process);
         (status.code(), self.text())
@@ -118,7 +118,7 @@ fn lrun(env: &Env, words: &[&str]) -> Command {
 }
 
 /// Whether each standard stream is a terminal, by a program of the image.
-const WHICH: &str = "for n in 0 1 2; do test -t $n && echo $n is a terminal; done; true";
+pub const WHICH: &str = "for n in 0 1 2; do test -t $n && echo $n is a terminal; done; true";
 /// Tries to read from and to change what standard output is.
 const GREEDY: &str = "echo ready; stty -echo <&1 2>/dev/null && echo changed; stty -echo </proc/self/fd/1 2>/dev/null && echo changed; \
     timeout 2 head -n 1 <&1 >/f 2>/dev/null; timeout 2 head -n 1 </proc/self/fd/2 >>/f 2>/dev/null; test -s /f && echo stolen; echo over";

@@ -31,6 +31,8 @@ const PID_FS: i64 = 0x5049_4446;
 const TMP_FS: i64 = 0x0102_1994;
 /// Longer than any record: a line of ranges for users, and one for groups.
 const LONGEST: u64 = 64 * 1024;
+/// As long as most are, and as the maps of a namespace.
+const USUAL: usize = 1024;
 /// How long another start may take to make a holder before this one does without.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// What a holder's record says.
@@ -161,7 +163,8 @@ fn checked(file: File) -> io::Result<(File, Metadata)> {
 }
 
 fn text(file: &File) -> io::Result<String> {
-    let mut text = String::new();
+    // With room for what there usually is: one read for it, and one for the end.
+    let mut text = String::with_capacity(USUAL);
     file.take(LONGEST).read_to_string(&mut text)?;
     Ok(text)
 }
