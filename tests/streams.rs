@@ -16,7 +16,7 @@ use crate::need;
 use crate::support::Env;
 
 /// Longer than anything here takes on a machine with much else to do.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A terminal, as a person has one: an end to type at and to read, and the end that programs have.
 pub struct Terminal {
@@ -68,7 +68,7 @@ impl Terminal {
             let left = deadline.saturating_duration_since(Instant::now());
             let left = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
             let is_ready = poll(&mut [PollFd::new(&self.outer, PollFlags::IN)], Some(&left)).unwrap() > 0;
-            let mut buffer = [0; 65536];
+            let mut buffer = [0; 8192];
             match if is_ready { self.outer.read(&mut buffer) } else { Ok(0) } {
                 Ok(count @ 1..) => self.seen.extend_from_slice(&buffer[..count]),
                 _ => return done(&self.seen),
@@ -115,6 +115,10 @@ fn lrun(env: &Env, words: &[&str]) -> Command {
     let mut command = env.command("setsid");
     command.args(["--ctty", "lrun"]).args(words);
     command
+}
+
+fn lines(numbers: std::ops::RangeInclusive<u32>, line: impl Fn(u32) -> String) -> String {
+    numbers.map(line).collect::<Vec<_>>().concat()
 }
 
 /// Whether each standard stream is a terminal, by a program of the image.
@@ -178,7 +182,7 @@ fn much_output_arrives_whole_and_in_order_also_at_a_slow_terminal() {
     assert!(env.lrun(&["run", "-d", "--name", "box", &image, "sleep", "1000"]).status.success());
     // Ten megabytes of lines that differ.
     let script = "seq 1000000 2142857; exit 5";
-    let wanted: String = (1_000_000..=2_142_857).map(|number| format!("{number}\n")).collect();
+    let wanted = lines(1_000_000..=2_142_857, |number| format!("{number}\n"));
     for way in [&["run", "--rm", &image][..], &["exec", "box"]] {
         let mut terminal = Terminal::new(&env);
         let mut process = terminal.start(lrun(&env, &[way, &["sh", "-c", script]].concat()), ALL);
@@ -193,7 +197,7 @@ fn much_output_arrives_whole_and_in_order_also_at_a_slow_terminal() {
     let mut terminal = Terminal::new(&env);
     let script = "for i in $(seq 300); do echo out $i; echo err $i >&2; done";
     let (_, told) = terminal.run(lrun(&env, &["run", "--rm", &image, "sh", "-c", script]), ALL);
-    let wanted: String = (1..=300).map(|number| format!("out {number}\nerr {number}\n")).collect();
+    let wanted = lines(1..=300, |number| format!("out {number}\nerr {number}\n"));
     assert_eq!(told, wanted);
     assert!(env.lrun(&["rm", "-f", "box"]).status.success());
 }
@@ -325,7 +329,7 @@ fn a_terminal_that_cannot_be_opened_again_is_passed_on_all_the_same() {
     rustix::fs::fchown(&terminal.inner, Some(rustix::fs::Uid::ROOT), None).unwrap();
     let script = format!("{WHICH}; seq 1 20000; exit 8");
     let (code, told) = terminal.run(lrun(&env, &["run", "--rm", &image, "sh", "-c", &script]), ALL);
-    let wanted: String = (1..=20000).map(|number| format!("{number}\n")).collect();
+    let wanted = lines(1..=20000, |number| format!("{number}\n"));
     assert_eq!(code, Some(8));
     assert!(told == wanted, "{} bytes for {}", told.len(), wanted.len());
 }
