@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, Weak};
 use serde_json::{Value, json};
 
 use crate::need;
+use crate::streams::{ALL, Terminal, WHICH};
 use crate::support::{Env, all, image, programs, run, said};
 
 mod bare;
@@ -415,4 +416,20 @@ fn a_device_that_root_makes_in_a_container_opens_nothing() {
          for d in /tmp /dev /root; do mknod $d/made c 1 5 && head -c 1 $d/made 2>&1; done | grep -c 'Permission denied'",
     );
     assert_eq!(told, "640 7 8\n 00 00 00\n1\n3\n");
+}
+
+#[test]
+fn in_the_foreground_a_bundle_has_pipes_in_place_of_the_callers_terminal() {
+    for_both("pipes_in_place_of_the_callers_terminal", |mut bundle| {
+        bundle.shell(&format!("{WHICH}; echo out; echo err >&2; read -r line; echo got $line; exit 3"));
+        bundle.write();
+        let mut terminal = Terminal::new(&bundle.env);
+        terminal.kind("a line\n");
+        let state = bundle.folder.join("state").display().to_string();
+        let mut command = bundle.env.command("setsid");
+        command.args(["--ctty", "lrun", "oci", "--root", &state, "run", "box"]);
+        // The line is echoed by the terminal as it is typed.
+        let (code, told) = terminal.run(command, ALL);
+        assert_eq!((code, &*told), (Some(3), "a line\nout\nerr\ngot a line\n"));
+    });
 }

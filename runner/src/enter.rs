@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use nix::sched::CloneFlags;
 use rustix::process::{DumpableBehavior, PidfdFlags, getpid, pidfd_open, set_dumpable_behavior};
 
-use crate::sys::{namespace, process};
+use crate::sys::{namespace, process, title};
 
 /// A process that is fit to join a container: no process in there can look into it, and it has no descriptors but those that
 /// it was left.
@@ -29,6 +29,8 @@ impl Hidden {
     /// Those of `prctl(2)`.
     pub(crate) fn with<'a>(kept: impl Iterator<Item = BorrowedFd<'a>>, inherited: &[RawFd]) -> io::Result<Self> {
         hide()?;
+        // Inside, everybody may read a command line.
+        title::set("join");
         process::close_all_but_numbers(kept.map(|fd| fd.as_raw_fd()).chain(inherited.iter().copied()));
         Ok(Self(()))
     }

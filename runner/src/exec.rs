@@ -20,7 +20,7 @@ use crate::container::Container;
 use crate::enter::{self, Hidden};
 use crate::error::{Action, Error, Stage};
 use crate::idmap::Shape;
-use crate::launch::{answer, watch_signals};
+use crate::launch::{answer, begin_apart, watch_signals};
 use crate::plan::Plan;
 use crate::spec::Network;
 use crate::streams;
@@ -130,6 +130,7 @@ fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
 /// [`Error::NotRunning`]; [`Error::NotFound`] and [`Error::NotExecutable`] of the command; those of joining.
 pub fn exec(plan: &Plan, container: &FirstProcess, runtime: Option<&Path>) -> Result<Container, Error> {
     let target = container.open().ok_or(Error::NotRunning)?;
+    let mut apart = begin_apart(plan)?;
     // What real root's container was to have need not be what it could have, and it may have joined another's.
     let found;
     let plan = if plan.host.is_root {
@@ -156,18 +157,20 @@ pub fn exec(plan: &Plan, container: &FirstProcess, runtime: Option<&Path>) -> Re
     let group = cgroup::descriptor(group.as_deref()).action("open the control group")?;
     let (cloned, is_outside) = fork_into(group.as_ref(), plan.spec.systemd, runtime)?;
     let Cloned::Parent { id: joiner, .. } = cloned else {
+        apart.leave();
         let group = group.filter(|_| is_outside);
         let Err(failure) = join(plan, container, &target, group.as_ref(), (&tell, &child));
         tell.fail(failure.stage, &failure.what, &failure.error);
         process::exit_now(1)
     };
     drop((child, tell, target));
+    let relays = apart.end().action("put the terminals back")?;
     let (id, pidfd) = sibling(&hear, joiner)?;
     let terminal = answer(&parent, plan, &mut |_| {}).inspect_err(|_| {
         // It has told why, and ends.
         let _ = process::wait_for(id);
     })?;
-    Ok(Container::new(id, pidfd, signals, terminal, plan.spec.interactive, None))
+    Ok(Container::new(id, pidfd, signals, terminal, plan.spec.interactive, None).relaying(relays))
 }
 
 /// Makes the process that joins, in the container's control group if that has one; or outside of it, if that `is_foreign`, of

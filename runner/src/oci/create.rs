@@ -31,6 +31,7 @@ use crate::idmap::Shape;
 use crate::launch::watch_signals;
 use crate::logs::stamp;
 use crate::spec::{Namespaces as Own, Network, Spec};
+use crate::streams::Apart;
 use crate::sys::clone::Cloned;
 use crate::sys::process;
 use crate::sysctl;
@@ -158,13 +159,17 @@ pub fn create(containers: &Containers, wish: &Wish<'_>) -> Result<Created, Error
     // Before the clone, so that no signal is lost; the child resets its own.
     let signals = watch_signals()?;
     let (parent, to_parent) = Channel::pair().action("make a channel")?;
+    // Nobody stays to relay for a container that is left to others: it has the caller's streams as they are.
+    let is_apart = !wish.leaves && !process.terminal;
+    let apart = if is_apart { Apart::begin(true) } else { Ok(Apart::default()) };
+    let apart = apart.action("make pipes in place of the terminal")?;
     let mut kept = vec![to_parent.as_fd(), listener.as_fd()];
     kept.extend(trees.iter().flat_map(child::Trees::descriptors));
     let inherited: Vec<_> = (3..3 + wish.preserved).collect();
     let baggage = Baggage { kept: &kept, inherited: &inherited, score: process.oom_score_adj };
     let Cloned::Parent { id, pidfd } = namespaces.enter(&baggage)? else {
         // Not dropped: they are closed already where this process has joined, and `run` closes them else.
-        std::mem::forget((parent, console));
+        std::mem::forget((parent, console, apart));
         child::run(Orders {
             config: &config,
             process,
@@ -186,6 +191,7 @@ pub fn create(containers: &Containers, wish: &Wish<'_>) -> Result<Created, Error
         })
     };
     drop((to_parent, listener, trees));
+    let relays = apart.end().action("put the terminals back")?;
     making.process = Some((id, pidfd));
     record.process = FirstProcess::of(id).action("look up the container's process")?;
     record.mounts = introduced(&parent)?;
@@ -208,7 +214,7 @@ pub fn create(containers: &Containers, wish: &Wish<'_>) -> Result<Created, Error
     record.is_made = true;
     record.write(&making.folder)?;
     let pidfd = making.finish().ok_or(Error::Died)?;
-    Ok(Created { running: Running::new(id, pidfd, terminal, signals), warnings: confinement.warnings })
+    Ok(Created { running: Running::new(id, pidfd, terminal, signals).relaying(relays), warnings: confinement.warnings })
 }
 
 /// The name of the child's mount namespace, of which it sends the descriptor: nobody may be able to look into it.

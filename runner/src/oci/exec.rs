@@ -27,6 +27,7 @@ use crate::container::{Container, ExitStatus};
 use crate::enter::{self, Hidden};
 use crate::error::{Action, Error, Stage};
 use crate::launch::watch_signals;
+use crate::streams::Relays;
 use crate::sys::clone::Cloned;
 use crate::sys::process;
 use crate::target::Root;
@@ -68,11 +69,17 @@ pub struct Running {
     pidfd: OwnedFd,
     terminal: Option<OwnedFd>,
     signals: SignalFd,
+    relays: Relays,
 }
 
 impl Running {
     pub(super) fn new(id: i32, pidfd: OwnedFd, terminal: Option<OwnedFd>, signals: SignalFd) -> Self {
-        Self { id, pidfd, terminal, signals }
+        Self { id, pidfd, terminal, signals, relays: Relays::default() }
+    }
+
+    /// The same, with pipes of its own in place of the caller's terminals.
+    pub(super) fn relaying(self, relays: Relays) -> Self {
+        Self { relays, ..self }
     }
 
     /// Passes signals and the terminal through until it ends.
@@ -80,7 +87,7 @@ impl Running {
     /// # Errors
     /// Those of the kernel.
     pub fn wait(self) -> Result<ExitStatus, Error> {
-        Container::new(self.id, self.pidfd, self.signals, self.terminal, true, None).wait()
+        Container::new(self.id, self.pidfd, self.signals, self.terminal, true, None).relaying(self.relays).wait()
     }
 }
 
