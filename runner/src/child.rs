@@ -143,6 +143,10 @@ fn become_container(orders: &Orders<'_>) -> Result<std::convert::Infallible, Fai
 
     let workdir = root.ensure(&spec.cwd, Kind::Directory).during(Stage::Workdir, &spec.cwd)?;
     drop(masks);
+    if !channel.wait_for_release() {
+        // Nobody keeps the container from outliving the program that answers for it.
+        process::exit_now(1);
+    }
     run_command(plan, channel, root, workdir, terminal, may_set_groups)
 }
 

@@ -230,6 +230,9 @@ impl Launch<'_, '_> {
             maker.reap().action("wait for the maker of the network")?;
         }
         let keeper = Keeper::start(orders).action("start the container's keeper")?;
+        // The command must not begin before: what it may undo by a change of ids, the keeper makes up for. A child that has failed
+        // meanwhile waits for nothing, and has told why.
+        let _ = parent.release();
         drop(to_child);
         let terminal = answer(&parent, plan, self.warn)?;
         drop(parent);
