@@ -35,6 +35,7 @@ mod namespaces;
 mod nested;
 mod networks;
 mod oci;
+mod openings;
 mod own_copy;
 mod reach;
 mod root;

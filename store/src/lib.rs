@@ -24,6 +24,7 @@ pub mod tree;
 
 mod append;
 mod connection;
+mod foreign;
 mod freeze;
 mod fsck;
 mod gc;
@@ -31,7 +32,9 @@ mod image;
 mod import;
 mod ingest;
 mod lease;
+mod marker;
 mod materialise;
+mod names;
 mod session;
 mod start;
 mod store;

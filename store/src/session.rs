@@ -5,6 +5,7 @@ use std::io;
 
 use crate::error::{Context, Error, Result};
 use crate::index::{Counter, Index};
+use crate::names;
 use crate::sys::dir::Dir;
 use crate::sys::flock;
 
@@ -48,7 +49,7 @@ impl Drop for Session {
 pub(crate) fn living(sessions: &Dir) -> Result<Vec<u64>> {
     let mut living = Vec::new();
     for (name, _) in sessions.entries().context("list", "sessions")? {
-        let Some(number) = std::str::from_utf8(&name).ok().and_then(|name| name.parse().ok()) else { continue };
+        let Some(number) = names::number(&name, 10) else { continue };
         let lock = match sessions.open_file(&name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             other => other.context("open session", number_path(number))?,

@@ -22,6 +22,12 @@ use crate::error::{Error, Result};
 const SCHEMA: i64 = 2;
 /// `PRAGMA application_id`: "lsto".
 const APPLICATION: i64 = 0x6c73_746f;
+/// Bytes of the header of an SQLite file.
+pub(crate) const HEADER: usize = 100;
+/// Its first bytes.
+const MAGIC: &[u8] = b"SQLite format 3\0";
+/// Where in it the application id is, big endian.
+const APPLICATION_AT: usize = 68;
 /// The first SQLite whose WAL reset cannot lose commits of concurrent processes.
 const SAFE_SQLITE: i32 = 3_051_003;
 /// How long a statement waits for another process's transaction.
@@ -30,6 +36,25 @@ const BUSY: Duration = Duration::from_mins(1);
 /// Version of the SQLite that is built in.
 pub fn sqlite_version() -> &'static str {
     rusqlite::version()
+}
+
+/// Whether a file that begins so is one of SQLite's.
+pub(crate) fn is_header(bytes: &[u8]) -> bool {
+    bytes.starts_with(MAGIC)
+}
+
+/// Whether it is also an index, by its application id.
+pub(crate) fn is_header_of_ours(bytes: &[u8]) -> bool {
+    let id = bytes.get(APPLICATION_AT..).and_then(|bytes| bytes.first_chunk::<4>());
+    is_header(bytes) && id.is_some_and(|id| i64::from(u32::from_be_bytes(*id)) == APPLICATION)
+}
+
+/// Whether a file of SQLite's is an index, as its log has it. One that cannot be read is none.
+pub(crate) fn is_ours(path: &Path) -> bool {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let id = Connection::open_with_flags(path, flags)
+        .and_then(|connection| connection.pragma_query_value(None, "application_id", |row| row.get::<_, i64>(0)));
+    id.is_ok_and(|id| id == APPLICATION)
 }
 
 /// An open index. Each thread has its own.
@@ -138,14 +163,9 @@ impl Index {
 
     /// Next value of a counter; no value is ever handed out twice.
     pub fn next(&mut self, counter: Counter) -> Result<u64> {
-        let name = match counter {
-            Counter::Ingest => "ingest",
-            Counter::Session => "session",
-            Counter::Tree => "tree",
-        };
         self.write(|index| {
             let sql = "UPDATE counter SET value = value + 1 WHERE name = ?1 RETURNING value";
-            Ok(index.prepare_cached(sql)?.query_row([name], |row| row.get(0))?)
+            Ok(index.prepare_cached(sql)?.query_row([counter.name()], |row| row.get(0))?)
         })
     }
 
@@ -166,6 +186,16 @@ pub enum Counter {
     Session,
     /// One checkout.
     Tree,
+}
+
+impl Counter {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ingest => "ingest",
+            Self::Session => "session",
+            Self::Tree => "tree",
+        }
+    }
 }
 
 #[cfg(test)]
