@@ -7,7 +7,8 @@ use std::process::Command;
 
 use crate::containers::debian;
 use crate::need;
-use crate::support::image::{file, layer};
+use crate::support::image::{Image, Packing, file, layer};
+use crate::support::registry::Registry;
 use crate::support::{Env, all, run, said};
 
 /// A store as `lstore` 0.1 made it before there were markers, with one image, `old:1`.
@@ -298,6 +299,59 @@ fn a_store_whose_maker_was_killed_is_made_by_the_next() {
                 break;
             }
         }
+    }
+}
+
+#[test]
+fn an_index_that_is_older_than_the_files_stands_in_nobodys_way() {
+    let registry = need!("an_older_index", Registry::start());
+    let env = need!("an_older_index", Env::new());
+    env.ok(&["import", "-q", &tar(&env, "first.tar", b"first"), "first:1"]);
+    // Put back from a copy, as by a backup.
+    let index = env.store.join("index.db");
+    let copy = std::fs::read(&index).unwrap();
+    assert!(!env.store.join("index.db-wal").exists());
+    for number in 0..20 {
+        let name = format!("{number}.tar");
+        env.ok(&["import", "-q", &tar(&env, &name, name.as_bytes()), &format!("x:{number}")]);
+    }
+    // Also what has a record but no objects of its own, packs, and sessions of processes that were killed.
+    env.ok(&["import", "-q", "3.tar", "again:1"]);
+    for number in 1..60 {
+        put(&env, &env.store, &format!("sessions/{number}"));
+        put(&env, &env.store, &format!("packs/{number}"));
+    }
+    std::fs::write(&index, copy).unwrap();
+    let image = Image::new(&[layer(&[file("pulled", b"pulled")]), layer(&[file("more", b"more")])], Packing::Gzip);
+    let name = registry.push(&image, "older:1");
+    env.ok(&["pull", "-q", &name]);
+    env.ok(&["import", "-q", &tar(&env, "last.tar", b"last"), "last:1"]);
+    env.ok(&["prepare", "last:1"]);
+    for name in [&name, "first:1", "last:1"] {
+        env.ok(&["export", "-o", "out.tar", name]);
+    }
+    env.ok(&["fsck"]);
+    env.ok(&["gc", "--cold"]);
+    for name in [&name, "first:1", "last:1"] {
+        env.ok(&["export", "-o", "out.tar", name]);
+    }
+    env.assert_no_trace();
+}
+
+#[test]
+fn two_stores_name_their_contents_apart() {
+    let one = need!("two_stores", Env::new());
+    let other = need!("two_stores", Env::new());
+    let names = |env: &Env| {
+        env.ok(&["import", "-q", &tar(env, "a.tar", b"hello"), "x:1"]);
+        let folders = std::fs::read_dir(env.store.join("objects")).unwrap();
+        folders.map(|folder| folder.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
+    };
+    let (ones, others) = (names(&one), names(&other));
+    assert!(ones.iter().all(|name| !others.contains(name)), "{ones:?} {others:?}");
+    for name in ones.iter().chain(&others) {
+        let redirect = format!("/{name}/ffffff");
+        assert!(name.ends_with("000001") && redirect.len() <= 18, "{redirect}");
     }
 }
 

@@ -4,7 +4,6 @@ use std::io::{Read, Write};
 
 use crate::digest::Digest;
 use crate::error::{Context, Error, Result};
-use crate::index::Counter;
 use crate::index::layers::{Conflict, NewLayer, StoredLayer};
 use crate::layer::ingest::{Ingested, ingest};
 use crate::layer::record;
@@ -76,7 +75,7 @@ impl Store {
 
     fn start_ingest(&self) -> Result<Ingest> {
         loop {
-            let number = self.index()?.next(Counter::Ingest)?;
+            let number = self.next_ingest()?;
             match Ingest::start(&self.pool, self.open_index()?, number) {
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 other => return other.context("create a folder in", self.path().join("objects")),

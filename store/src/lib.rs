@@ -35,6 +35,7 @@ mod lease;
 mod marker;
 mod materialise;
 mod names;
+mod numbers;
 mod session;
 mod start;
 mod store;

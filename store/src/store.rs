@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use crate::checkout::{Owners, Placement, Support};
 use crate::connection::{Connection, Idle};
 use crate::error::{Context, Error, Result};
-use crate::index::{Counter, Durability, Index};
+use crate::index::{Durability, Index};
 use crate::layer::limits::Limits;
 use crate::layer::record::RecordReader;
 use crate::marker::{self, Folder};
@@ -292,10 +292,10 @@ pub(crate) struct Scratch {
 impl Scratch {
     pub(crate) fn new(store: &Store) -> Result<Self> {
         loop {
-            let number = store.index()?.next(Counter::Tree)?;
+            let number = store.next_tree()?;
             let name = number.to_string().into_bytes();
             let path = || store.path.join("tmp");
-            let dir = match store.tmp.ensure_dir(&name, 0o700) {
+            let dir = match store.tmp.make_dir(&name, 0o700).and_then(|()| store.tmp.open_dir(&name)) {
                 // A collector took the folder for a left-over in the instant before it was opened.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
                 other => other.context("create", path())?,
