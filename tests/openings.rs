@@ -380,3 +380,25 @@ fn a_store_below_a_symbolic_link_is_a_store_like_any() {
     std::os::unix::fs::symlink(env.scratch.join("elsewhere.db"), &index).unwrap();
     assert!(!env.lstore(&["gc"]).status.success());
 }
+
+#[test]
+fn a_store_on_nfs_says_that_one_machine_alone_may_use_it() {
+    let env = need!("a_store_on_nfs", Env::new());
+    need!("a_store_on_nfs", crate::support::has("strace"));
+    env.ok(&["import", "-q", &tar(&env, "a.tar", b"hello"), "x:1"]);
+    assert_eq!(env.json(&["info", "--format", "json"])["SharedFileSystem"], serde_json::Value::Null);
+    // The kernel's answer to statfs, with NFS's magic number in it: an NFS needs a server.
+    let on_nfs = |words: &[&str]| {
+        let mut traced = env.command("strace");
+        traced.args(["-qq", "-o", "/dev/null", "-e", "trace=fstatfs"]);
+        traced.args(["-e", "inject=fstatfs:poke_exit=@arg2=6969000000000000", "lstore"]);
+        traced.args(words).output().unwrap()
+    };
+    let told = on_nfs(&["images"]);
+    let warning = "lstore: warning: the store is on NFS: only one machine may use it";
+    assert!(told.status.success() && String::from_utf8_lossy(&told.stderr).contains(warning), "{}", all(&told));
+    assert!(on_nfs(&["-q", "images"]).stderr.is_empty());
+    assert!(said(&on_nfs(&["-q", "info"])).contains("only one machine may use it"));
+    let json: serde_json::Value = serde_json::from_str(&said(&on_nfs(&["-q", "info", "--format", "json"]))).unwrap();
+    assert!(json["SharedFileSystem"].as_str().unwrap().contains("NFS"), "{json}");
+}

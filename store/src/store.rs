@@ -26,6 +26,7 @@ use crate::marker::{self, Folder};
 use crate::pool::{Packs, Pool};
 use crate::session::Session;
 use crate::sys::dir::Dir;
+use crate::sys::filesystem;
 use crate::sys::flock::NamedLock;
 use crate::sys::kernel;
 
@@ -160,6 +161,15 @@ impl Store {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The name of the store's file system, if it is one that several machines can have mounted: NFS and the like. One
+    /// machine alone may use such a store, as locks on folders, and the index's shared memory, hold on the own machine only.
+    ///
+    /// # Errors
+    /// Those of `statfs`.
+    pub fn shared_file_system(&self) -> Result<Option<&'static str>> {
+        filesystem::shared(self.pool.dir()).context("look at the file system of", &self.path)
     }
 
     /// Where the index is, by a path without symbolic links.

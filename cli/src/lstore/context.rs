@@ -77,6 +77,9 @@ impl Context {
     }
 
     fn opened(&self, store: Store) -> Result<Store, Failure> {
+        if let (Some(kind), false) = (store.shared_file_system()?, self.global.quiet) {
+            report::warn(PROGRAM, &one_machine(kind), &mut std::io::stderr());
+        }
         Ok(store.with_limits(self.environment.limits()?))
     }
 
@@ -101,6 +104,11 @@ impl Context {
             report::warn(PROGRAM, &sentence, &mut std::io::stderr());
         }
     }
+}
+
+/// What holds for a store on a file system that several machines can have mounted.
+pub fn one_machine(kind: &str) -> String {
+    format!("the store is on {kind}: only one machine may use it, as its locks do not hold on others")
 }
 
 /// The library's word for an argument.

@@ -4,7 +4,7 @@ use lstore::{Placement, Store, Support};
 use serde_json::{Value, json};
 
 use super::args::ReportArguments;
-use super::context::{Context, print};
+use super::context::{Context, one_machine, print};
 use crate::exit::Exit;
 use crate::output::Table;
 use crate::report::Failure;
@@ -18,6 +18,7 @@ struct Facts {
     support: Support,
     chosen: Placement,
     reason: String,
+    shared: Option<&'static str>,
 }
 
 impl Facts {
@@ -32,7 +33,7 @@ impl Facts {
             (None, []) => "the best that there is".to_owned(),
             (None, better) => better.join("; "),
         };
-        Ok(Self { images: store.images()?.len(), support, chosen, reason })
+        Ok(Self { images: store.images()?.len(), support, chosen, reason, shared: store.shared_file_system()? })
     }
 }
 
@@ -44,6 +45,7 @@ pub(super) fn run(context: &Context, arguments: &ReportArguments) -> Result<Exit
     let facts = context.found()?.map(|store| Facts::of(&store, context)).transpose()?;
     let facts = facts.as_ref();
     let why = |placement| facts.map_or_else(|| NOT_TRIED.to_owned(), |facts| works(&facts.support, placement));
+    let shared = facts.and_then(|facts| facts.shared).map(one_machine);
     let images = facts.map_or(0, |facts| facts.images);
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
     let mapping = context.mapping.to_string();
@@ -55,7 +57,7 @@ pub(super) fn run(context: &Context, arguments: &ReportArguments) -> Result<Exit
             "Stub": why(Placement::Stub), "Hardlink": why(Placement::Hardlink),
             "Reflink": why(Placement::Reflink), "Copy": why(Placement::Copy),
         },
-        "Mapping": mapping, "Kernel": kernel, "Sqlite": lstore::index::sqlite_version(),
+        "SharedFileSystem": shared, "Mapping": mapping, "Kernel": kernel, "Sqlite": lstore::index::sqlite_version(),
         "Version": env!("CARGO_PKG_VERSION"),
     });
     print(context, arguments.output.format.as_deref(), &value, |output| {
@@ -64,6 +66,9 @@ pub(super) fn run(context: &Context, arguments: &ReportArguments) -> Result<Exit
         let place = if facts.is_some() { path.to_string() } else { format!("none yet at {path}; a pull makes it") };
         let placement = facts.map(|facts| format!("{} ({})", facts.chosen, facts.reason));
         table.row(["store", &place]);
+        if let Some(shared) = &shared {
+            table.row(["file system", shared]);
+        }
         table.row(["images", &images.to_string()]);
         table.row(["placement", placement.as_deref().unwrap_or(NOT_TRIED)]);
         for placement in Placement::ALL {
