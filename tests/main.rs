@@ -23,6 +23,7 @@ mod distrobox;
 mod exit_codes;
 mod files;
 mod flags;
+mod full_disk;
 mod health;
 mod hostile;
 mod image_mounts;

@@ -134,9 +134,10 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// Free space fell below the floor while a layer was written.
+    /// Free space fell below the floor while a layer was read.
     #[error(
-        "the file system of the store is full: `lstore gc` frees what no image needs, `lstore du` shows what takes space"
+        "No space left on the file system of the store, but for what it needs to be worked with; `lstore gc` frees what no \
+         image needs, `lstore du` shows what takes space"
     )]
     NoSpace,
     /// See [`ParseDigestError`].

@@ -2,15 +2,30 @@
 
 use std::io;
 
+use crate::ballast::BALLAST;
 use crate::error::{Context, Result};
 use crate::marker::MARKER;
 use crate::names;
 use crate::store::{INDEX, Store};
 use crate::sys::dir::Dir;
 
-/// Names at the top of a store. What is in the last three is the runner's.
-const TOP: [&str; 12] =
-    [MARKER, "objects", "packs", "layers", "trees", "nodes", "locks", "sessions", "starts", "tmp", "lost+found", INDEX];
+/// Names at the top of a store.
+const TOP: [&str; 13] = [
+    MARKER,
+    BALLAST,
+    "objects",
+    "packs",
+    "layers",
+    "trees",
+    "nodes",
+    "locks",
+    "sessions",
+    "starts",
+    "tmp",
+    "lost+found",
+    INDEX,
+];
+/// What is in these is the runner's.
 const RUNNERS: [&str; 3] = ["containers", "volumes", "secrets"];
 /// What SQLite keeps beside the index.
 const BESIDE_INDEX: [&str; 3] = ["-wal", "-shm", "-journal"];

@@ -103,6 +103,7 @@ impl Store {
             self.sweep_nodes()?;
             self.sweep_locks()?;
             self.forget_starts().context("clear", self.path().join(STARTS))?;
+            self.keep_ballast()?;
         }
         Ok(collected)
     }

@@ -36,7 +36,8 @@ impl Store {
         let mut index = self.index()?;
         let mut pool_ingest = self.start_ingest()?;
         let mut staged = self.tmp.nameless().context("create a file in", self.path().join("tmp"))?;
-        let mut ingested = ingest(tar, &mut pool_ingest, &mut staged, &self.limits)?;
+        let ingested = ingest(tar, &mut pool_ingest, &mut staged, &self.limits);
+        let mut ingested = ingested.map_err(|error| if is_full(&error) { Error::NoSpace } else { error.into() })?;
         if let Some(promised) = promise.diff_id
             && *promised != ingested.diff_id
         {
@@ -122,4 +123,12 @@ impl Store {
 
 fn rewind(file: &mut std::fs::File) -> std::io::Result<()> {
     std::io::Seek::seek(file, std::io::SeekFrom::Start(0)).map(|_| ())
+}
+
+/// Whether a failure comes from a file system without room.
+fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|error| {
+        let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        matches!(kind, Some(std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded))
+    })
 }

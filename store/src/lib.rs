@@ -23,6 +23,7 @@ pub mod registry;
 pub mod tree;
 
 mod append;
+mod ballast;
 mod connection;
 mod foreign;
 mod freeze;
@@ -47,6 +48,7 @@ pub mod export;
 pub mod pull;
 
 pub use append::Append;
+pub use ballast::give_up_ballast;
 pub use checkout::{IdShift, Lost, Placement, SetId, Support};
 pub use digest::Digest;
 pub use error::{Error, Result};

@@ -10,12 +10,14 @@
 //! nodes/XX/…        inodes that checkouts share
 //! locks/ sessions/  what is being fetched, what is running
 //! starts/           what the index said of images that were started
+//! ballast           disk that is set apart for when there is no other
 //! tmp/              checkouts in the making, and what is being removed
 //! containers/       left to the runner, as is volumes/
 //! ```
 
 use std::path::{Path, PathBuf};
 
+use crate::ballast;
 use crate::checkout::{Owners, Placement, Support};
 use crate::connection::{Connection, Idle};
 use crate::error::{Context, Error, Result};
@@ -69,7 +71,9 @@ impl Store {
             refuse_open_to_others(&root, path)?;
             marker::write(&root, path)?;
         }
-        Self::open_for_writing(path, durability)
+        let store = Self::open_for_writing(path, durability)?;
+        store.keep_ballast()?;
+        Ok(store)
     }
 
     /// Opens a store as [`Store::open`] does, but makes none: `None` where there is nothing or an empty folder.
@@ -130,6 +134,7 @@ impl Store {
     ) -> Result<Self> {
         let root = Dir::open(path).context("open the store at", path)?;
         refuse_open_to_others(&root, path)?;
+        ballast::give_up(&root).context("give up the ballast of", path)?;
         let index_path = path.canonicalize().context("resolve", path)?.join(INDEX);
         let sub = |name: &str| folder(&root, name.as_bytes()).context("open", path.join(name));
         sub("containers")?;

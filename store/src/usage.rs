@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use rustix::fs::{FileType, Stat};
 use serde::Serialize;
 
+use crate::ballast::BALLAST;
 use crate::digest::Digest;
 use crate::error::{Context, Result};
 use crate::marker::MARKER;
@@ -93,6 +94,7 @@ impl Store {
         let index = measure(b"index.db")? + measure(b"index.db-wal")? + measure(b"index.db-shm")?;
         let (containers, volumes) = (measure(b"containers")?, measure(b"volumes")?);
         let rest = measure(MARKER.as_bytes())?
+            + measure(BALLAST.as_bytes())?
             + measure(b"locks")?
             + measure(b"starts")?
             + measure(b"sessions")?

@@ -54,6 +54,8 @@ impl Folder {
         let path = Self::place(store, name);
         for attempt in 0..ATTEMPTS {
             match std::fs::create_dir(&path) {
+                // Tried again with what the store has set apart.
+                Err(error) if error.kind() == io::ErrorKind::StorageFull && lstore::give_up_ballast(store)? => continue,
                 // A sweeper holds what was ours a moment ago.
                 Err(error) if attempt > 0 && error.kind() == io::ErrorKind::AlreadyExists => {
                     std::thread::sleep(std::time::Duration::from_millis(1));
