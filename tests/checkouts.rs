@@ -13,7 +13,7 @@ const PLACEMENTS: [&str; 4] = ["stub", "hardlink", "reflink", "copy"];
 
 /// Pulls with a placement and lists the checkout.
 fn checkout(env: &Env, name: &str, placement: &str) -> Result<Listing, String> {
-    let reason = env.json(&["info", "--format", "json"])["Placements"][capitalised(placement)].to_string();
+    let reason = works(env, placement);
     if !reason.contains("works here") {
         return Err(reason);
     }
@@ -25,6 +25,18 @@ fn checkout(env: &Env, name: &str, placement: &str) -> Result<Listing, String> {
         "stub" => of_stubs(&root, &env.store.join("objects"), &env.scratch),
         _ => of_directory(&root),
     })
+}
+
+/// What `info` says of a placement where the store is to be: it tries in a store, so that there has to be one beside.
+fn works(env: &Env, placement: &str) -> String {
+    let beside = env.store.with_extension("beside");
+    let at = ["--root", beside.to_str().unwrap()];
+    let empty = env.scratch.join("empty.tar");
+    std::fs::write(&empty, [0; 1024]).unwrap();
+    env.ok(&[&at[..], &["import", "-q", empty.to_str().unwrap(), "empty:1"]].concat());
+    let told = env.json(&[&at[..], &["info", "--format", "json"]].concat());
+    std::fs::remove_dir_all(&beside).unwrap();
+    told["Placements"][capitalised(placement)].to_string()
 }
 
 fn capitalised(word: &str) -> String {

@@ -26,6 +26,8 @@ use crate::target::{Root, file_type};
 pub(crate) const DATA: &str = "data";
 const RECORD: &str = "record";
 const FRESH: &str = "fresh";
+/// The record before it is whole.
+const DRAFT: &str = "record.new";
 /// A record of another form is of another version of this program.
 const FORM: u32 = 1;
 
@@ -139,7 +141,7 @@ impl Volumes {
     }
 
     /// Folders of volumes that were never finished, and that nobody is at: those who were to finish them were killed. Each is
-    /// locked, as by [`Self::take`].
+    /// locked, as by [`Self::take`]. A folder with anything in it that such a volume has not is another's.
     ///
     /// # Errors
     /// Those of the file system.
@@ -153,7 +155,7 @@ impl Volumes {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                 Err(error) => return Err(error),
             };
-            if !folder.join(RECORD).exists() {
+            if is_unfinished(&folder)? {
                 left.push((folder, lock));
             }
         }
@@ -195,9 +197,28 @@ fn read(folder: &Path) -> io::Result<Option<VolumeRecord>> {
     if record.form == FORM { Ok(Some(record)) } else { Err(io::Error::other("it is of another version of lrun")) }
 }
 
+/// Whether a folder has nothing but what a volume has before its record. Nothing is in its data by then.
+fn is_unfinished(folder: &Path) -> io::Result<bool> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(false),
+        other => other?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let is_own = match entry.file_name().to_str() {
+            Some(DATA) => entry.file_type()?.is_dir() && std::fs::read_dir(entry.path())?.next().is_none(),
+            Some(FRESH | DRAFT) => true,
+            _ => false,
+        };
+        if !is_own {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// Makes what a folder lacks; the record last, by which the volume is there.
 fn make(folder: &File, record: &VolumeRecord) -> io::Result<()> {
-    const DRAFT: &str = "record.new";
     match mkdirat(folder, DATA, Mode::from_raw_mode(0o755)) {
         Err(error) if error != Errno::EXIST => return Err(error.into()),
         _ => {}

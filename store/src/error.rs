@@ -42,6 +42,27 @@ pub enum Error {
     /// A full pool without its index: opening it as an empty store would lose it.
     #[error("{} holds objects but its index is missing: restore index.db, or move the folder away to start afresh", .0.display())]
     IndexMissing(PathBuf),
+    /// A folder that has something in it which is no store's.
+    #[error(
+        "{} is no store, and not empty: nothing in it was touched; give a store, or a new or empty folder", .0.display()
+    )]
+    NotAStore(PathBuf),
+    /// The files of the store are laid out by a newer version of this program.
+    #[error("the store at {} has version {found}, this program knows {known}: use a newer lstore on it", path.display())]
+    NewerStore {
+        /// Where it is.
+        path: PathBuf,
+        /// What its marker says.
+        found: u64,
+        /// The newest that this program reads.
+        known: u64,
+    },
+    /// A store's folder that others than its owner may write to.
+    #[error(
+        "others may write to {}, and could put files of theirs in place of the store's: `chmod go-w {}`, or give a \
+         folder below it", .0.display(), .0.display()
+    )]
+    OpenToOthers(PathBuf),
     /// No store is at the given place, and the operation may not create one.
     #[error("there is no store at {}: `lstore pull` makes one", .0.display())]
     NoStore(PathBuf),
@@ -113,9 +134,10 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// Free space fell below the floor while a layer was written.
+    /// Free space fell below the floor while a layer was read.
     #[error(
-        "the file system of the store is full: `lstore gc` frees what no image needs, `lstore du` shows what takes space"
+        "No space left on the file system of the store, but for what it needs to be worked with; `lstore gc` frees what no \
+         image needs, `lstore du` shows what takes space"
     )]
     NoSpace,
     /// See [`ParseDigestError`].

@@ -15,10 +15,11 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 
 use crate::error::{Context, Result};
-use crate::gc::{Collected, ignore_gone, number};
+use crate::gc::{Collected, ignore_gone};
 use crate::index::{Durability, Index};
+use crate::names::number;
 use crate::pool::{ObjectId, PackWriter, Packed};
-use crate::store::{INDEX, Scratch, Store};
+use crate::store::{Scratch, Store};
 use crate::sys::dir::Dir;
 use crate::sys::flock;
 
@@ -92,7 +93,7 @@ impl Store {
     fn publish_pack(&self, scratch: &Scratch, packed: &[Packed]) -> Result<()> {
         let path = self.path().join("packs");
         // Each commit on disk before a file goes that it replaces.
-        let mut index = Index::open(&self.path().join(INDEX), Durability::Synced)?;
+        let mut index = Index::open(self.index_path(), Durability::Synced)?;
         let alone = Dir::open(&path).context("open", &path)?;
         flock::exclusive(&alone).context("lock", &path)?;
         scratch.dir.rename(DRAFT, &alone, scratch.number.to_string().as_bytes()).context("move a pack into", &path)?;

@@ -10,6 +10,7 @@ use crate::digest::{Digest, Hasher};
 use crate::error::Result;
 use crate::index::layers::StoredLayer;
 use crate::layer::record::write_tar;
+use crate::names;
 use crate::pool::ObjectId;
 use crate::store::Store;
 
@@ -37,6 +38,8 @@ pub struct FsckReport {
     pub damage: Vec<Damage>,
     /// What was taken out of use, so that the next pull brings it anew.
     pub repaired: Vec<String>,
+    /// What has no name of the store's own form and is left alone: paths below the store. It is no damage.
+    pub foreign: Vec<String>,
 }
 
 impl FsckReport {
@@ -57,7 +60,7 @@ impl Store {
     /// # Errors
     /// Only where the check itself could not be made; damage is in the report.
     pub fn fsck(&self, repair: bool) -> Result<FsckReport> {
-        let mut report = FsckReport::default();
+        let mut report = FsckReport { foreign: self.foreign()?, ..FsckReport::default() };
         for problem in self.read_index()?.check()? {
             report.add("index", problem);
         }
@@ -218,7 +221,9 @@ impl Store {
             }
         }
         self.repair(&broken, &damaged, &wrong, &mut report)?;
-        for folder in self.nodes.entries().unwrap_or_default() {
+        for folder in
+            self.nodes.entries().unwrap_or_default().into_iter().filter(|(name, _)| names::is_node_folder(name))
+        {
             // Links only: what a checkout uses lives on in it, and half-written ones are no longer found.
             let _ = self.nodes.remove_tree(&folder.0);
         }

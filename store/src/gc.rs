@@ -13,11 +13,13 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
 
+use rustix::fs::FileType;
 use serde::Serialize;
 
 use crate::error::{Context, Result};
 use crate::index::trees::StoredTree;
 use crate::lease::LEASE;
+use crate::names::{self, number};
 use crate::pool::ObjectId;
 use crate::session;
 use crate::start::STARTS;
@@ -101,6 +103,7 @@ impl Store {
             self.sweep_nodes()?;
             self.sweep_locks()?;
             self.forget_starts().context("clear", self.path().join(STARTS))?;
+            self.keep_ballast()?;
         }
         Ok(collected)
     }
@@ -202,8 +205,12 @@ impl Store {
             let known: HashSet<u64> =
                 self.index()?.files_of_ingest(ingest)?.into_iter().map(ObjectId::sequence).collect();
             let mut left = known.len();
-            for (file, _) in folder.entries().context("list", &path)? {
+            for (file, kind) in folder.entries().context("list", &path)? {
                 if number(&file, 16).is_some_and(|sequence| known.contains(&sequence)) {
+                    continue;
+                }
+                if !names::is_object(&file) || kind == FileType::Directory {
+                    left += 1;
                     continue;
                 }
                 collected.orphans += 1;
@@ -269,9 +276,12 @@ impl Store {
     pub(crate) fn sweep_nodes(&self) -> Result<()> {
         let path = self.path().join("nodes");
         for (folder_name, _) in self.nodes.entries().context("list", &path)? {
+            if !names::is_node_folder(&folder_name) {
+                continue;
+            }
             let folder = self.nodes.open_dir(&folder_name).context("open", &path)?;
             for (name, _) in folder.entries().context("list", &path)? {
-                let unused = folder.stat(&name).is_ok_and(|stat| stat.st_nlink == 1);
+                let unused = names::is_node(&name) && folder.stat(&name).is_ok_and(|stat| stat.st_nlink == 1);
                 if unused {
                     match folder.unlink(&name) {
                         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -286,7 +296,9 @@ impl Store {
     /// Lock files whose holder was killed: each is removed as by a holder who lets go.
     fn sweep_locks(&self) -> Result<()> {
         let path = self.path().join("locks");
-        for (name, _) in self.locks.entries().context("list", &path)? {
+        for (name, _) in
+            self.locks.entries().context("list", &path)?.into_iter().filter(|(name, _)| names::is_lock(name))
+        {
             drop(NamedLock::try_acquire(&self.locks, &name).context("lock", &path)?);
         }
         Ok(())
@@ -295,7 +307,7 @@ impl Store {
     fn sweep_scratch(&self) -> Result<()> {
         let path = self.path().join("tmp");
         for (name, _) in self.tmp.entries().context("list", &path)? {
-            if unlocked(&self.tmp, &name).context("lock", &path)? {
+            if names::is_scratch(&name) && unlocked(&self.tmp, &name).context("lock", &path)? {
                 self.tmp.remove_tree(&name).context("remove from", &path)?;
             }
         }
@@ -321,8 +333,4 @@ fn unlocked(parent: &Dir, name: &[u8]) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
-}
-
-pub(crate) fn number(name: &[u8], radix: u32) -> Option<u64> {
-    u64::from_str_radix(std::str::from_utf8(name).ok()?, radix).ok()
 }

@@ -4,7 +4,6 @@ use std::io::{Read, Write};
 
 use crate::digest::Digest;
 use crate::error::{Context, Error, Result};
-use crate::index::Counter;
 use crate::index::layers::{Conflict, NewLayer, StoredLayer};
 use crate::layer::ingest::{Ingested, ingest};
 use crate::layer::record;
@@ -37,7 +36,8 @@ impl Store {
         let mut index = self.index()?;
         let mut pool_ingest = self.start_ingest()?;
         let mut staged = self.tmp.nameless().context("create a file in", self.path().join("tmp"))?;
-        let mut ingested = ingest(tar, &mut pool_ingest, &mut staged, &self.limits)?;
+        let ingested = ingest(tar, &mut pool_ingest, &mut staged, &self.limits);
+        let mut ingested = ingested.map_err(|error| if is_full(&error) { Error::NoSpace } else { error.into() })?;
         if let Some(promised) = promise.diff_id
             && *promised != ingested.diff_id
         {
@@ -76,7 +76,7 @@ impl Store {
 
     fn start_ingest(&self) -> Result<Ingest> {
         loop {
-            let number = self.index()?.next(Counter::Ingest)?;
+            let number = self.next_ingest()?;
             match Ingest::start(&self.pool, self.open_index()?, number) {
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 other => return other.context("create a folder in", self.path().join("objects")),
@@ -123,4 +123,12 @@ impl Store {
 
 fn rewind(file: &mut std::fs::File) -> std::io::Result<()> {
     std::io::Seek::seek(file, std::io::SeekFrom::Start(0)).map(|_| ())
+}
+
+/// Whether a failure comes from a file system without room.
+fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|error| {
+        let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        matches!(kind, Some(std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded))
+    })
 }

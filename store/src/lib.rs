@@ -23,7 +23,9 @@ pub mod registry;
 pub mod tree;
 
 mod append;
+mod ballast;
 mod connection;
+mod foreign;
 mod freeze;
 mod fsck;
 mod gc;
@@ -31,7 +33,10 @@ mod image;
 mod import;
 mod ingest;
 mod lease;
+mod marker;
 mod materialise;
+mod names;
+mod numbers;
 mod session;
 mod start;
 mod store;
@@ -43,6 +48,7 @@ pub mod export;
 pub mod pull;
 
 pub use append::Append;
+pub use ballast::give_up_ballast;
 pub use checkout::{IdShift, Lost, Placement, SetId, Support};
 pub use digest::Digest;
 pub use error::{Error, Result};

@@ -5,6 +5,7 @@ use std::io;
 
 use crate::error::{Context, Error, Result};
 use crate::index::{Counter, Index};
+use crate::names;
 use crate::sys::dir::Dir;
 use crate::sys::flock;
 
@@ -22,7 +23,11 @@ impl Session {
         loop {
             let number = index.next(Counter::Session)?;
             let name = number.to_string();
-            let lock = sessions.open_lock(name.as_bytes()).context("create session", &name)?;
+            // An index that is older than the files hands out numbers that others have had: these are passed over.
+            let lock = match sessions.create_new(name.as_bytes(), 0o600) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                other => other.context("create session", &name)?,
+            };
             let ours = flock::try_exclusive(&lock).context("lock session", &name)?;
             // A collector may have swept the new file before it was locked: then take another number.
             if ours && sessions.exists(name.as_bytes()).context("look for session", &name)? {
@@ -48,7 +53,7 @@ impl Drop for Session {
 pub(crate) fn living(sessions: &Dir) -> Result<Vec<u64>> {
     let mut living = Vec::new();
     for (name, _) in sessions.entries().context("list", "sessions")? {
-        let Some(number) = std::str::from_utf8(&name).ok().and_then(|name| name.parse().ok()) else { continue };
+        let Some(number) = names::number(&name, 10) else { continue };
         let lock = match sessions.open_file(&name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             other => other.context("open session", number_path(number))?,
@@ -86,7 +91,10 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let mut index = Index::open(&scratch.path().join("index.db"), Durability::Consistent).unwrap();
         let sessions = Dir::open(scratch.path()).unwrap().ensure_dir(b"sessions", 0o700).unwrap();
+        // One that the index should not hand out again.
+        drop(sessions.open_lock(b"1").unwrap());
         let session = Session::start(&sessions, &mut index).unwrap();
+        assert_eq!(session.number(), 2);
         drop(sessions.open_lock(b"999").unwrap());
         assert_eq!(living(&sessions).unwrap(), [session.number()]);
         assert!(!sessions.exists(b"999").unwrap());

@@ -20,6 +20,7 @@ use crate::image::Image;
 use crate::index::trees::StoredTree;
 use crate::lease::Checkout;
 use crate::manifest::RunConfig;
+use crate::names;
 use crate::store::{INDEX, Store};
 use crate::sys::dir::Dir;
 use crate::sys::kernel;
@@ -165,7 +166,7 @@ impl Store {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             other => other?,
         };
-        for (name, _) in folder.entries()? {
+        for (name, _) in folder.entries()?.into_iter().filter(|(name, _)| names::is_start(name)) {
             match folder.unlink(&name) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
                 _ => {}

@@ -5,8 +5,10 @@ use std::collections::HashSet;
 use rustix::fs::{FileType, Stat};
 use serde::Serialize;
 
+use crate::ballast::BALLAST;
 use crate::digest::Digest;
 use crate::error::{Context, Result};
+use crate::marker::MARKER;
 use crate::store::Store;
 use crate::sys::dir::Dir;
 
@@ -28,7 +30,7 @@ pub struct ImageUsage {
 }
 
 /// What the whole store takes, in bytes of disk.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Usage {
     /// Image by image.
     pub images: Vec<ImageUsage>,
@@ -91,7 +93,12 @@ impl Store {
         let (layers, trees) = (measure(b"layers")?, measure(b"trees")? + measure(b"nodes")?);
         let index = measure(b"index.db")? + measure(b"index.db-wal")? + measure(b"index.db-shm")?;
         let (containers, volumes) = (measure(b"containers")?, measure(b"volumes")?);
-        let rest = measure(b"locks")? + measure(b"starts")? + measure(b"sessions")? + measure(b"tmp")?;
+        let rest = measure(MARKER.as_bytes())?
+            + measure(BALLAST.as_bytes())?
+            + measure(b"locks")?
+            + measure(b"starts")?
+            + measure(b"sessions")?
+            + measure(b"tmp")?;
         let top = root.stat_self().context("look at", self.path())?.st_blocks.unsigned_abs() * 512;
         let total = objects + packs + layers + trees + index + containers + volumes + rest + top;
         Ok(Usage {

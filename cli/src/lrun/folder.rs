@@ -11,6 +11,23 @@ use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock};
 
 /// Marks the folder of a container that stays when it has ended.
 const KEPT: &str = "kept";
+/// All that is ever in a container's folder; drafts and older files have a dot and more after such a name.
+const OWN: [&str; 14] = [
+    "upper",
+    "work",
+    "lower",
+    KEPT,
+    STATE,
+    "log",
+    "attach",
+    "health",
+    "amendment",
+    "again",
+    "stopped",
+    "own",
+    "copied",
+    "images",
+];
 /// How often a sweeper may take a folder in the instant between its making and its locking.
 const ATTEMPTS: usize = 100;
 /// How often a lock that is held is tried before it is taken for that of a container in use; 2 ms lie between.
@@ -37,6 +54,8 @@ impl Folder {
         let path = Self::place(store, name);
         for attempt in 0..ATTEMPTS {
             match std::fs::create_dir(&path) {
+                // Tried again with what the store has set apart.
+                Err(error) if error.kind() == io::ErrorKind::StorageFull && lstore::give_up_ballast(store)? => continue,
                 // A sweeper holds what was ours a moment ago.
                 Err(error) if attempt > 0 && error.kind() == io::ErrorKind::AlreadyExists => {
                     std::thread::sleep(std::time::Duration::from_millis(1));
@@ -113,7 +132,7 @@ impl Folder {
         self.lock.as_fd()
     }
 
-    /// Folders that nobody holds of ephemeral containers, or of ones that were never finished, each locked: those who were to
+    /// Folders of ours that nobody holds of ephemeral containers, or of ones that were never finished, each locked: those who were to
     /// finish or remove them were killed.
     pub(super) fn left_over(store: &Path) -> Vec<(PathBuf, File)> {
         let Ok(entries) = std::fs::read_dir(store.join("containers")) else { return Vec::new() };
@@ -121,8 +140,41 @@ impl Folder {
             let lock = File::open(&path).ok()?;
             flock(&lock, FlockOperation::NonBlockingLockExclusive).ok()?;
             // Looked for under the lock: a folder in the making has it before its mark.
-            (!path.join(KEPT).exists() || !path.join(STATE).exists()).then_some((path, lock))
+            let is_kept = path.join(KEPT).exists() && path.join(STATE).exists();
+            (!is_kept && is_own(&path).ok()?).then_some((path, lock))
         };
         entries.filter_map(|entry| left_over(entry.ok()?.path())).collect()
+    }
+}
+
+/// Whether there is nothing in a folder but what containers have in theirs. Another one is the user's, whatever its place.
+fn is_own(folder: &Path) -> io::Result<bool> {
+    for entry in std::fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        let stem = name.to_str().and_then(|name| name.split('.').next());
+        if !stem.is_some_and(|stem| OWN.contains(&stem)) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_container_left_behind_is_swept() {
+        let store = tempfile::tempdir().unwrap();
+        let at = |path: &str| store.path().join("containers").join(path);
+        for folder in ["dead/upper", "dead/work", "empty", "thesis/images", "thesis/.git", "half/own"] {
+            std::fs::create_dir_all(at(folder)).unwrap();
+        }
+        for file in ["half/log.1", "half/state.new", "thesis/log", "notes"] {
+            std::fs::write(at(file), "").unwrap();
+        }
+        let mut swept: Vec<_> = Folder::left_over(store.path()).into_iter().map(|(path, _)| path).collect();
+        swept.sort();
+        assert_eq!(swept, [at("dead"), at("empty"), at("half")]);
     }
 }

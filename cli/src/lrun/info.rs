@@ -141,8 +141,10 @@ fn cgroups() -> &'static str {
 
 /// What a container's root file system is, by trying.
 fn root(store: &Path) -> String {
-    if !store.join("containers").exists() {
-        return "no store yet; the first pull makes it".to_owned();
+    match lstore::Store::open_existing(store) {
+        Err(lstore::Error::NoStore(_)) => return "no store yet; the first pull makes it".to_owned(),
+        Err(error) => return format!("not to be told: {error}"),
+        Ok(_) => {}
     }
     let tried = random_id().map_err(Failure::from).and_then(|name| {
         let folder = Folder::make(store, &name, true)?;

@@ -8,7 +8,7 @@ use crate::exit::Exit;
 use crate::report::Failure;
 
 pub(super) fn run(context: &Context, arguments: &CheckoutArguments) -> Result<Exit, Failure> {
-    let store = context.open()?;
+    let store = context.found_with(&arguments.image)?;
     let image = store.image(&arguments.image)?;
     let placement = if arguments.hardlink { Placement::Hardlink } else { independent(context, &store)? };
     let target = std::path::absolute(&arguments.directory)?;

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use lstore::{Append, Durability, Reference};
+use lstore::{Append, Reference};
 use serde_json::{Map, Value};
 
 use super::args::CommitImageArguments;
@@ -21,7 +21,7 @@ const BUFFER: usize = 1 << 20;
 
 pub(super) fn run(context: &Context, arguments: &CommitImageArguments) -> Result<Exit, Failure> {
     let name = Reference::parse(&arguments.name)?;
-    let store = context.store(Durability::Consistent)?;
+    let store = context.found_with(&arguments.base)?;
     let base = store.image(&arguments.base)?;
     let mut own: Map<String, Value> = serde_json::from_str(&arguments.config)?;
     merge(&mut own, config(&arguments.changes));

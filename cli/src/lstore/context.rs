@@ -43,18 +43,44 @@ impl Context {
         Ok(Self { environment, global, mapping, root })
     }
 
-    /// Opens the store, making it where it is missing.
+    /// Opens the store, making it where it is missing: for commands that bring an image.
     ///
     /// # Errors
     /// Those of [`Store::open`]; limits that are none.
     pub fn store(&self, durability: Durability) -> Result<Store, Failure> {
-        let limits = self.environment.limits()?;
-        Ok(Store::open(&self.root, durability)?.with_limits(limits))
+        self.opened(Store::open(&self.root, durability)?)
     }
 
-    /// Opens the store for a command that changes it without need of a sync.
-    pub fn open(&self) -> Result<Store, Failure> {
-        self.store(Durability::Consistent)
+    /// Opens the store for a command that changes it without need of a sync; `None` where there is none yet.
+    ///
+    /// # Errors
+    /// Those of [`Store::find_to_change`]; limits that are none.
+    pub fn found_to_change(&self) -> Result<Option<Store>, Failure> {
+        let found = Store::find_to_change(&self.root, Durability::Consistent)?;
+        found.map(|store| self.opened(store)).transpose()
+    }
+
+    /// Opens the store for a command that only reads; `None` where there is none yet.
+    ///
+    /// # Errors
+    /// Those of [`Store::find`]; limits that are none.
+    pub fn found(&self) -> Result<Option<Store>, Failure> {
+        Store::find(&self.root, Durability::Consistent)?.map(|store| self.opened(store)).transpose()
+    }
+
+    /// Opens the store to change something about an image, which is not known where there is no store.
+    ///
+    /// # Errors
+    /// Those of [`Self::found_to_change`]; [`lstore::Error::ImageNotFound`].
+    pub fn found_with(&self, image: &str) -> Result<Store, Failure> {
+        Ok(self.found_to_change()?.ok_or_else(|| lstore::Error::ImageNotFound(image.to_owned()))?)
+    }
+
+    fn opened(&self, store: Store) -> Result<Store, Failure> {
+        if let (Some(kind), false) = (store.shared_file_system()?, self.global.quiet) {
+            report::warn(PROGRAM, &one_machine(kind), &mut std::io::stderr());
+        }
+        Ok(store.with_limits(self.environment.limits()?))
     }
 
     /// The placement that was forced, if any.
@@ -78,6 +104,11 @@ impl Context {
             report::warn(PROGRAM, &sentence, &mut std::io::stderr());
         }
     }
+}
+
+/// What holds for a store on a file system that several machines can have mounted.
+pub fn one_machine(kind: &str) -> String {
+    format!("the store is on {kind}: only one machine may use it, as its locks do not hold on others")
 }
 
 /// The library's word for an argument.

@@ -10,7 +10,7 @@ use crate::output::{Format, Table, short_id, size};
 use crate::report::Failure;
 
 pub(super) fn run(context: &Context, arguments: &ReportArguments) -> Result<Exit, Failure> {
-    let usage = context.open()?.usage()?;
+    let usage = context.found()?.map(|store| store.usage()).transpose()?.unwrap_or_default();
     let mut output = context.output();
     match arguments.output.format.as_deref().map(Format::parse).transpose()? {
         Some(Format::Json) => output.json(&json!({

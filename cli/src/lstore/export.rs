@@ -11,7 +11,7 @@ use crate::exit::Exit;
 use crate::report::Failure;
 
 pub(super) fn run(context: &Context, arguments: &ExportArguments) -> Result<Exit, Failure> {
-    let store = context.open()?;
+    let store = context.found()?.ok_or_else(|| lstore::Error::NoStore(context.root.clone()))?;
     // What is asked for is looked up before the file is made: a mistyped name leaves no empty archive behind.
     let image = arguments.image.as_deref().map(|name| store.image(name)).transpose()?;
     let layer = arguments.layer.as_deref().map(str::parse::<Digest>).transpose()?;

@@ -9,12 +9,12 @@ use crate::output::size;
 use crate::report::Failure;
 
 pub(super) fn run(context: &Context, arguments: &FsckArguments) -> Result<Exit, Failure> {
-    let store = context.open()?;
-    let report = store.fsck(arguments.repair)?;
+    let store = if arguments.repair { context.found_to_change()? } else { context.found()? };
+    let report = store.map(|store| store.fsck(arguments.repair)).transpose()?.unwrap_or_default();
     let damage: Vec<_> = report.damage.iter().map(|one| json!({ "What": one.what, "Problem": one.problem })).collect();
     let value = json!({
         "Clean": report.is_clean(), "Layers": report.layers, "Objects": report.objects, "Bytes": report.bytes,
-        "Trees": report.trees, "Damage": damage, "Repaired": report.repaired,
+        "Trees": report.trees, "Damage": damage, "Repaired": report.repaired, "Foreign": report.foreign,
     });
     print(context, arguments.output.format.as_deref(), &value, |output| {
         for one in &report.damage {
@@ -22,6 +22,9 @@ pub(super) fn run(context: &Context, arguments: &FsckArguments) -> Result<Exit, 
         }
         for one in &report.repaired {
             output.line(&format!("repaired: {one}"))?;
+        }
+        for path in &report.foreign {
+            output.line(&format!("{path}: not the store's; it is left alone"))?;
         }
         if context.global.quiet && report.is_clean() {
             return Ok(());

@@ -10,9 +10,10 @@ use crate::output::size;
 use crate::report::Failure;
 
 pub(super) fn run(context: &Context, arguments: &GcArguments) -> Result<Exit, Failure> {
-    let store = context.open()?;
+    let store = if arguments.dry_run { context.found()? } else { context.found_to_change()? };
     let (dry_run, checkouts, cold) = (arguments.dry_run, arguments.checkouts, arguments.cold);
-    let freed = store.collect(Collection { dry_run, checkouts, cold })?;
+    let collection = Collection { dry_run, checkouts, cold };
+    let freed = store.map(|store| store.collect(collection)).transpose()?.unwrap_or_default();
     let value = json!({
         "Images": freed.images, "Layers": freed.layers, "Trees": freed.trees, "Objects": freed.objects,
         "Orphans": freed.orphans, "Bytes": freed.bytes, "Deferred": freed.deferred, "Packed": freed.packed,

@@ -12,7 +12,7 @@ use crate::output::{Format, Table, ago, rfc3339, short_id, size, timestamp};
 use crate::report::Failure;
 
 pub(super) fn run(context: &Context, arguments: &ImagesArguments) -> Result<Exit, Failure> {
-    let images = context.open()?.images()?;
+    let images = context.found()?.map(|store| store.images()).transpose()?.unwrap_or_default();
     let mut output = context.output();
     let rows = || images.iter().flat_map(|image| rows(image, arguments));
     let format = arguments.output.format.as_deref().map(Format::parse).transpose()?;

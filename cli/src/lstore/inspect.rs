@@ -10,10 +10,11 @@ use crate::output::Format;
 use crate::report::Failure;
 
 pub(super) fn run(context: &Context, arguments: &InspectArguments) -> Result<Exit, Failure> {
-    let store = context.open()?;
+    let store = context.found()?;
     let mut values = Vec::new();
     for name in &arguments.names {
-        values.push(describe(&store, &store.image(name)?)?);
+        let store = store.as_ref().ok_or_else(|| lstore::Error::ImageNotFound(name.clone()))?;
+        values.push(describe(store, &store.image(name)?)?);
     }
     let mut output = context.output();
     match &arguments.format {

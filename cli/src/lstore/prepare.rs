@@ -6,7 +6,7 @@ use crate::exit::Exit;
 use crate::report::Failure;
 
 pub(super) fn run(context: &Context, arguments: &PrepareArguments) -> Result<Exit, Failure> {
-    let store = context.open()?;
+    let store = context.found_with(&arguments.image)?;
     let image = store.image(&arguments.image)?;
     let placement = store.placement(context.forced_placement())?;
     let checkout = store.checkout(&image, placement, arguments.caller)?;

@@ -9,17 +9,18 @@ use crate::output::Format;
 use crate::report::{self, Failure};
 
 pub(super) fn run(context: &Context, arguments: &RmiArguments) -> Result<Exit, Failure> {
-    let store = context.open()?;
+    let store = context.found_to_change()?;
     let force = arguments.force || arguments.all;
-    let names = if arguments.all {
-        store.images()?.into_iter().map(|image| image.id.to_string()).collect()
-    } else {
-        arguments.images.clone()
+    let names = match (&store, arguments.all) {
+        (Some(store), true) => store.images()?.into_iter().map(|image| image.id.to_string()).collect(),
+        (None, true) => Vec::new(),
+        (_, false) => arguments.images.clone(),
     };
     let mut removed = Vec::new();
     let mut exit = Exit::SUCCESS;
     for name in names {
-        match store.remove(&name, force) {
+        let unknown = || lstore::Error::ImageNotFound(name.clone());
+        match store.as_ref().ok_or_else(unknown).and_then(|store| store.remove(&name, force)) {
             Ok(one) => removed.push(one),
             Err(lstore::Error::ImageNotFound(_)) if arguments.force => {}
             Err(error) => {

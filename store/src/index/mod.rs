@@ -9,19 +9,29 @@ pub mod packed;
 pub mod trees;
 pub mod usage;
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef};
-use rusqlite::{Connection, OpenFlags, ToSql, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, ToSql, Transaction, TransactionBehavior, params};
 
 use crate::digest::Digest;
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 
 /// Version of the schema, kept in `PRAGMA user_version`.
 const SCHEMA: i64 = 2;
 /// `PRAGMA application_id`: "lsto".
 const APPLICATION: i64 = 0x6c73_746f;
+/// Bytes of the header of an SQLite file.
+pub(crate) const HEADER: usize = 100;
+/// Its first bytes.
+const MAGIC: &[u8] = b"SQLite format 3\0";
+/// Where in it the application id is, big endian.
+const APPLICATION_AT: usize = 68;
+/// The numbers of a store's ingests begin at a random multiple of this, below 2^15 times it: the names of contents differ
+/// between stores, and stay short (`FORMAT.md`).
+const INGESTS: u64 = 1 << 24;
 /// The first SQLite whose WAL reset cannot lose commits of concurrent processes.
 const SAFE_SQLITE: i32 = 3_051_003;
 /// How long a statement waits for another process's transaction.
@@ -30,6 +40,39 @@ const BUSY: Duration = Duration::from_mins(1);
 /// Version of the SQLite that is built in.
 pub fn sqlite_version() -> &'static str {
     rusqlite::version()
+}
+
+/// Whether a file that begins so is one of SQLite's.
+pub(crate) fn is_header(bytes: &[u8]) -> bool {
+    bytes.starts_with(MAGIC)
+}
+
+/// Whether it is also an index, by its application id.
+pub(crate) fn is_header_of_ours(bytes: &[u8]) -> bool {
+    let id = bytes.get(APPLICATION_AT..).and_then(|bytes| bytes.first_chunk::<4>());
+    is_header(bytes) && id.is_some_and(|id| i64::from(u32::from_be_bytes(*id)) == APPLICATION)
+}
+
+/// Whether a file of SQLite's is an index, as its log has it. One that cannot be read is none.
+pub(crate) fn is_ours(path: &Path) -> bool {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let id = Connection::open_with_flags(path, flags)
+        .and_then(|connection| connection.pragma_query_value(None, "application_id", |row| row.get::<_, i64>(0)));
+    id.is_ok_and(|id| id == APPLICATION)
+}
+
+/// A random first number for a store's ingests, less one.
+fn first_ingest() -> Result<u64> {
+    let mut bytes = [0; 2];
+    loop {
+        let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+        let filled = filled.context("read random bytes from", "the kernel")?;
+        // Zero is what stores have that were made before there were prefixes.
+        let prefix = u64::from(u16::from_le_bytes(bytes) & 0x7fff);
+        if filled == bytes.len() && prefix != 0 {
+            return Ok(prefix * INGESTS);
+        }
+    }
 }
 
 /// An open index. Each thread has its own.
@@ -109,6 +152,7 @@ impl Index {
             0 => {
                 transaction.execute_batch(include_str!("schema.sql"))?;
                 transaction.execute_batch(include_str!("packed.sql"))?;
+                transaction.execute("UPDATE counter SET value = ?1 WHERE name = 'ingest'", [first_ingest()?])?;
                 transaction.pragma_update(None, "application_id", APPLICATION)?;
                 transaction.pragma_update(None, "user_version", SCHEMA)?;
             }
@@ -138,14 +182,22 @@ impl Index {
 
     /// Next value of a counter; no value is ever handed out twice.
     pub fn next(&mut self, counter: Counter) -> Result<u64> {
-        let name = match counter {
-            Counter::Ingest => "ingest",
-            Counter::Session => "session",
-            Counter::Tree => "tree",
-        };
         self.write(|index| {
             let sql = "UPDATE counter SET value = value + 1 WHERE name = ?1 RETURNING value";
-            Ok(index.prepare_cached(sql)?.query_row([name], |row| row.get(0))?)
+            Ok(index.prepare_cached(sql)?.query_row([counter.name()], |row| row.get(0))?)
+        })
+    }
+
+    /// Next value of a counter that is not among `taken`; those that are passed over are never handed out.
+    pub fn next_but(&mut self, counter: Counter, taken: &HashSet<u64>) -> Result<u64> {
+        self.write(|index| {
+            let sql = "SELECT value + 1 FROM counter WHERE name = ?1";
+            let mut value: u64 = index.query_row(sql, [counter.name()], |row| row.get(0))?;
+            while taken.contains(&value) {
+                value += 1;
+            }
+            index.execute("UPDATE counter SET value = ?2 WHERE name = ?1", params![counter.name(), value])?;
+            Ok(value)
         })
     }
 
@@ -166,6 +218,16 @@ pub enum Counter {
     Session,
     /// One checkout.
     Tree,
+}
+
+impl Counter {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ingest => "ingest",
+            Self::Session => "session",
+            Self::Tree => "tree",
+        }
+    }
 }
 
 #[cfg(test)]
@@ -210,5 +272,28 @@ mod tests {
         let first = Index::open(&path, Durability::Consistent).unwrap().next(Counter::Ingest).unwrap();
         let second = Index::open(&path, Durability::Consistent).unwrap().next(Counter::Ingest).unwrap();
         assert!(second > first);
+    }
+
+    #[test]
+    fn numbers_that_are_taken_are_passed_over_for_good() {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut index = Index::open(&scratch.path().join("index.db"), Durability::Consistent).unwrap();
+        let taken = HashSet::from([1, 2, 4, u64::MAX]);
+        assert_eq!(index.next_but(Counter::Tree, &taken).unwrap(), 3);
+        assert_eq!(index.next_but(Counter::Tree, &taken).unwrap(), 5);
+        assert_eq!(index.next(Counter::Tree).unwrap(), 6);
+    }
+
+    #[test]
+    fn each_store_numbers_its_contents_apart() {
+        let mut prefixes = HashSet::new();
+        for _ in 0..8 {
+            let scratch = tempfile::tempdir().unwrap();
+            let mut index = Index::open(&scratch.path().join("index.db"), Durability::Consistent).unwrap();
+            let first = index.next(Counter::Ingest).unwrap();
+            assert_eq!((first % INGESTS, (1..1 << 15).contains(&(first / INGESTS))), (1, true), "{first:x}");
+            prefixes.insert(first / INGESTS);
+        }
+        assert!(prefixes.len() > 4, "{prefixes:?}");
     }
 }

@@ -8,6 +8,7 @@
 //! An object that no checkout shows need not be a file: it can be in a pack, compressed beside others, and then is read
 //! from there.
 
+mod floor;
 pub mod hash;
 mod object;
 mod pack;

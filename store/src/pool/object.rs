@@ -31,6 +31,7 @@ impl ObjectId {
     }
 
     /// Path under the pool's root as an overlay redirect (`user.overlay.redirect`): `/<ingest>/<sequence>`, hexadecimal.
+    /// At most 18 bytes, as numbers of ingests are below 2^39.
     pub fn name(self) -> String {
         format!("/{:x}/{:x}", self.directory(), self.sequence())
     }
@@ -68,7 +69,11 @@ mod tests {
     #[test]
     fn redirects_stay_within_the_inode() {
         assert_eq!(ObjectId::new(0x3f, 0x1a).name(), "/3f/1a");
-        assert!(ObjectId::new(u64::from(u32::MAX), ObjectId::LAST_SEQUENCE).name().len() <= 24);
+        // The first content of a store with the prefix 0x5a3f, and the last that any store can have.
+        assert_eq!(ObjectId::new(0x5a3f << 24 | 1, 0).name(), "/5a3f000001/0");
+        let last = ObjectId::new((1 << 39) - 1, ObjectId::LAST_SEQUENCE);
+        assert_eq!((last.name().as_str(), last.name().len()), ("/7fffffffff/ffffff", 18));
+        assert!(i64::try_from(last.0).is_ok(), "the index keeps numbers with a sign");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 
+use super::floor::Floor;
 use super::{Hash, NewObject, ObjectId, Pool};
 use crate::index::Index;
 use crate::sys::dir::Dir;
@@ -30,6 +31,7 @@ pub struct Ingest {
     by_hash: HashMap<Hash, ObjectId>,
     next: u64,
     buffer: Vec<u8>,
+    floor: Floor,
     kept: bool,
 }
 
@@ -57,6 +59,7 @@ impl Ingest {
             by_hash: HashMap::new(),
             next: 0,
             buffer: vec![0; BUFFERED],
+            floor: Floor::new(),
             kept: false,
         })
     }
@@ -83,6 +86,7 @@ impl Ingest {
             if let Some(id) = self.find(&hash)? {
                 return Ok((id, size));
             }
+            self.floor.before(&self.folder, filled)?;
             let mut file = self.create()?;
             file.write_all(&self.buffer[..filled])?;
             return self.enter(&file, hash, size);
@@ -100,6 +104,7 @@ impl Ingest {
         let mut hasher = blake3::Hasher::new();
         while filled > 0 {
             let chunk = &self.buffer[..filled];
+            self.floor.before(&self.folder, filled)?;
             hasher.update(chunk);
             write_sparse(file, chunk)?;
             filled = fill(content, &mut self.buffer)?;
