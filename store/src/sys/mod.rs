@@ -4,3 +4,4 @@ pub mod dir;
 pub mod flock;
 pub mod kernel;
 pub mod read;
+pub mod walk;
