@@ -1,6 +1,7 @@
 //! A tree made real on disk, so that one overlay mount, or a copy, gives a container its root.
 
 mod crew;
+mod deep;
 pub mod lost;
 mod metadata;
 pub mod node;
