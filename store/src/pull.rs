@@ -95,7 +95,7 @@ impl Store {
         .await
     }
 
-    /// Enters an image whose layers are all there, and makes its checkout.
+    /// Makes the checkout of an image whose layers are all there, and enters the image: all of it, or nothing.
     pub(crate) fn enter_image(
         &self,
         session: &Session,
@@ -124,15 +124,19 @@ impl Store {
             merged = Some(tree);
             stored
         };
-        index.insert_image(&stored, diff_ids, manifest, &options.names)?;
-        // Not read back: whoever removes the image at this moment has no quarrel with us.
-        let references = index.references()?;
-        let image = Image::assemble(stored, diff_ids.to_vec(), &references)?;
-        let mut lost = Lost::default();
+        let unnamed = Image::assemble(stored.clone(), diff_ids.to_vec(), &[])?;
+        // Leased until the image is entered: a collector would find a checkout without an image.
+        let mut checkout = None;
         if let Some(placement) = options.placement {
             events.event(Event::CheckoutStarts);
-            lost = self.checkout_merged(&image, placement, IdShift::default(), merged.as_ref())?.lost;
+            checkout = Some(self.checkout_merged(&unnamed, placement, IdShift::default(), merged.as_ref())?);
         }
+        // Layers that were here already may have come without a sync.
+        self.settle()?;
+        index.insert_image(&stored, diff_ids, manifest, &options.names)?;
+        // Not read back: whoever removes the image at this moment has no quarrel with us.
+        let image = Image::assemble(stored, diff_ids.to_vec(), &index.references()?)?;
+        let lost = checkout.map(|checkout| checkout.lost).unwrap_or_default();
         index.unpin(session.number())?;
         events.event(Event::Done);
         Ok(Pulled { image, lost })
