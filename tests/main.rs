@@ -18,6 +18,7 @@ mod concurrency;
 mod containers;
 mod crashes;
 mod dedup;
+mod depth;
 mod differences;
 mod distrobox;
 mod exit_codes;

@@ -77,6 +77,10 @@ impl Store {
     fn start_ingest(&self) -> Result<Ingest> {
         loop {
             let number = self.index()?.next(Counter::Ingest)?;
+            // A record may have outlived its row and its folder.
+            if self.layers.exists(format!("{number:x}").as_bytes()).context("look into", self.path().join("layers"))? {
+                continue;
+            }
             match Ingest::start(&self.pool, self.open_index()?, number) {
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 other => return other.context("create a folder in", self.path().join("objects")),

@@ -69,6 +69,9 @@ impl Store {
         R: Registry + Send + Sync + 'static,
     {
         let session = Arc::new(self.session()?);
+        // Beside the transfer, while there is time for it.
+        let store = Arc::clone(self);
+        let settling = tokio::task::spawn_blocking(move || store.settle_what_is_old());
         let (raw, manifest) = resolve(registry.as_ref(), reference, &options.platform).await?;
         events.event(Event::Resolved { manifest: raw.digest });
         let config = self.config(registry, reference, &manifest).await?;
@@ -86,6 +89,7 @@ impl Store {
             layer?;
         }
         drop(running);
+        result_of(settling).await?;
 
         let manifest = StoredManifest { digest: raw.digest, media_type: raw.media_type, bytes: raw.bytes };
         let (store, options, events) = (Arc::clone(self), options.clone(), Arc::clone(events));
@@ -243,7 +247,11 @@ pub(crate) fn chain_id(diff_ids: &[Digest]) -> String {
 
 /// Runs blocking work on tokio's threads for it.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
+    result_of(tokio::task::spawn_blocking(work)).await
+}
+
+async fn result_of<T>(task: tokio::task::JoinHandle<Result<T>>) -> Result<T> {
+    match task.await {
         Ok(result) => result,
         // The task was neither cancelled nor is there anything to go on with after its panic.
         Err(failed) => std::panic::resume_unwind(failed.into_panic()),

@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! index.db          what the files mean
+//! boot              since when trees/ and nodes/ may not be on disk
 //! objects/N/K       file contents; N the ingest that wrote them
 //! packs/N           contents that no checkout shows, compressed; its lock keeps objects files while a checkout is made
 //! layers/N          layer records: from one, the exact tar can be written again
-//! trees/N/root      checkouts, each beside its lease
+//! trees/N/root      checkouts, each beside its lease and the boot under which it was made
 //! nodes/XX/…        inodes that checkouts share
 //! locks/ sessions/  what is being fetched, what is running
 //! starts/           what the index said of images that were started
@@ -13,11 +14,13 @@
 //! containers/       left to the runner, as is volumes/
 //! ```
 
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::checkout::{Owners, Placement, Support};
 use crate::connection::{Connection, Idle};
+use crate::digest::Digest;
 use crate::error::{Context, Error, Result};
 use crate::index::{Counter, Durability, Index};
 use crate::layer::limits::Limits;
@@ -46,6 +49,7 @@ pub struct Store {
     durability: Durability,
     pub(crate) limits: Limits,
     pub(crate) idle: Idle,
+    pub(crate) forgotten: Vec<Digest>,
 }
 
 impl Store {
@@ -56,7 +60,7 @@ impl Store {
     /// [`Error::IndexMissing`] for a pool without index, [`Error::NewerSchema`], or those of the file system.
     pub fn open(path: &Path, durability: Durability) -> Result<Self> {
         std::fs::create_dir_all(path).context("create the store at", path)?;
-        let store = Self::with_folders(path, durability, |root, name| root.ensure_dir(name, 0o700))?;
+        let mut store = Self::with_folders(path, durability, |root, name| root.ensure_dir(name, 0o700))?;
         let objects = store.pool.dir().entries().context("list", path.join("objects"))?;
         if !path.join(INDEX).exists() && !objects.is_empty() {
             return Err(Error::IndexMissing(path.to_path_buf()));
@@ -66,7 +70,7 @@ impl Store {
             let _first = store.lock("index")?;
             store.index()?;
         }
-        store.settle_after_boot()?;
+        store.forgotten = store.settle_after_boot()?;
         Ok(store)
     }
 
@@ -108,6 +112,7 @@ impl Store {
             durability,
             limits: Limits::default(),
             idle: Idle::default(),
+            forgotten: Vec::new(),
             path: path.to_path_buf(),
         })
     }
@@ -211,9 +216,13 @@ impl Scratch {
             let number = store.index()?.next(Counter::Tree)?;
             let name = number.to_string().into_bytes();
             let path = || store.path.join("tmp");
-            let dir = match store.tmp.ensure_dir(&name, 0o700) {
+            // After a power cut the counter may stand below numbers that are taken.
+            if store.trees.exists(&name).context("look for", path())? {
+                continue;
+            }
+            let dir = match store.tmp.make_dir(&name, 0o700).and_then(|()| store.tmp.open_dir(&name)) {
                 // A collector took the folder for a left-over in the instant before it was opened.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::AlreadyExists) => continue,
                 other => other.context("create", path())?,
             };
             let ours = crate::sys::flock::try_exclusive(&dir).context("lock", path())?;

@@ -94,6 +94,7 @@ impl Store {
         let index = measure(b"index.db")? + measure(b"index.db-wal")? + measure(b"index.db-shm")?;
         let (containers, volumes) = (measure(b"containers")?, measure(b"volumes")?);
         let rest = measure(b"locks")? + measure(b"starts")? + measure(b"sessions")? + measure(b"tmp")?;
+        let rest = rest + measure(b"boot")?;
         let top = root.stat_self().context("look at", self.path())?.st_blocks.unsigned_abs() * 512;
         let total = objects + packs + layers + trees + index + containers + volumes + rest + top;
         Ok(Usage {

@@ -49,7 +49,16 @@ impl Context {
     /// Those of [`Store::open`]; limits that are none.
     pub fn store(&self, durability: Durability) -> Result<Store, Failure> {
         let limits = self.environment.limits()?;
-        Ok(Store::open(&self.root, durability)?.with_limits(limits))
+        let store = Store::open(&self.root, durability)?.with_limits(limits);
+        if !store.forgotten().is_empty() && !self.global.quiet {
+            let count = store.forgotten().len();
+            let said = format!(
+                "{count} layers were torn when this machine went down, and are fetched again when they are needed; \
+                 `lstore images` shows which images are incomplete"
+            );
+            report::warn(PROGRAM, &said, &mut std::io::stderr());
+        }
+        Ok(store)
     }
 
     /// Opens the store for a command that changes it without need of a sync.

@@ -13,6 +13,9 @@ pub(super) fn run(context: &Context, arguments: &GcArguments) -> Result<Exit, Fa
     let store = context.open()?;
     let (dry_run, checkouts, cold) = (arguments.dry_run, arguments.checkouts, arguments.cold);
     let freed = store.collect(Collection { dry_run, checkouts, cold })?;
+    if !dry_run {
+        store.settle_what_is_old()?;
+    }
     let value = json!({
         "Images": freed.images, "Layers": freed.layers, "Trees": freed.trees, "Objects": freed.objects,
         "Orphans": freed.orphans, "Bytes": freed.bytes, "Deferred": freed.deferred, "Packed": freed.packed,

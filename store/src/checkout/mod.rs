@@ -19,7 +19,7 @@ pub use placement::Placement;
 pub use probe::Support;
 pub use set_id::SetId;
 pub use shift::IdShift;
-pub use verify::verify;
+pub use verify::Verifier;
 pub use writer::Writer;
 
 /// Redirect of a stub: where in the data-only layer its content is (kernel documentation, `overlayfs.rst`).
