@@ -37,6 +37,7 @@ mod nested;
 mod networks;
 mod oci;
 mod own_copy;
+mod power_cuts;
 mod reach;
 mod root;
 mod secrets;
