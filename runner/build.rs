@@ -35,19 +35,25 @@ fn main() -> Result<(), Box<dyn Error>> {
         format!("lrun has no system call table for {target}: add a column to src/seccomp/syscalls.txt")
     })?;
     let profile = text::parse(include_str!("src/seccomp/profile.txt"))?;
-    let program = compile::compile(&profile, arch, capability::DEFAULT_CAPABILITIES)?;
+    let with_raw = compile::compile(&profile, arch, capability::DEFAULT_CAPABILITIES)?;
+    let without = compile::compile(&profile, arch, capability::DEFAULT_CAPABILITIES & !capability::NET_RAW)?;
 
     let mut code = String::new();
     writeln!(code, "/// The architecture this library was built for.")?;
     writeln!(code, "pub const NATIVE: Arch = Arch::{arch:?};")?;
     writeln!(code, "/// The capabilities that make a difference to the default program.")?;
     writeln!(code, "pub(super) const RELEVANT_CAPABILITIES: u64 = {:#x};", profile.relevant_capabilities())?;
-    writeln!(code, "/// The default profile for the default capabilities.")?;
-    writeln!(code, "pub(super) static DEFAULT_PROGRAM: [BpfInstruction; {}] = [", program.len())?;
-    for bpf::BpfInstruction { code: operation, jt, jf, k } in program {
-        writeln!(code, "    BpfInstruction {{ code: {operation:#04x}, jt: {jt}, jf: {jf}, k: {k:#x} }},")?;
+    for (name, program, what) in [
+        ("DEFAULT_PROGRAM", with_raw, "the default capabilities"),
+        ("APART_PROGRAM", without, "the default capabilities without `NET_RAW`"),
+    ] {
+        writeln!(code, "/// The default profile for {what}.")?;
+        writeln!(code, "pub(super) static {name}: [BpfInstruction; {}] = [", program.len())?;
+        for bpf::BpfInstruction { code: operation, jt, jf, k } in program {
+            writeln!(code, "    BpfInstruction {{ code: {operation:#04x}, jt: {jt}, jf: {jf}, k: {k:#x} }},")?;
+        }
+        writeln!(code, "];")?;
     }
-    writeln!(code, "];")?;
     fs::write(Path::new(&env::var("OUT_DIR")?).join("seccomp.rs"), code)?;
     Ok(())
 }

@@ -4,15 +4,19 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex, Weak};
 
 use serde_json::{Value, json};
 
 use crate::need;
+use crate::streams::{ALL, Terminal, WHICH};
 use crate::support::{Env, all, image, programs, run, said};
 
+mod bare;
 mod engines;
+mod joiners;
+mod kernel_files;
 mod listener;
 
 /// Subordinate ids of the tests' user, see `tests/support`.
@@ -23,7 +27,7 @@ struct Bundle {
     env: Env,
     folder: PathBuf,
     config: Value,
-    _checkout: Arc<Checkout>,
+    _checkout: Option<Arc<Checkout>>,
 }
 
 /// The files of a Debian as `lstore checkout` writes them for a user, for all tests that run at the time: it takes longer
@@ -62,6 +66,13 @@ impl Bundle {
     /// Made by `lrun oci spec`, without a terminal, with the ids of the user's range.
     fn new(is_root: bool) -> Result<Self, String> {
         let checkout = Checkout::of(is_root)?;
+        let mut bundle = Self { _checkout: Some(checkout.clone()), ..Self::empty(is_root)? };
+        bundle.config["root"]["path"] = json!(checkout.env.scratch.join("rootfs"));
+        Ok(bundle)
+    }
+
+    /// As [`Self::new`], with a root that is not there yet.
+    fn empty(is_root: bool) -> Result<Self, String> {
         let env = if is_root { Env::root() } else { Env::new() }?;
         let mut spec = vec!["oci", "spec"];
         if env.user.is_some() {
@@ -71,7 +82,6 @@ impl Bundle {
         let folder = env.scratch.clone();
         let text = std::fs::read(folder.join("config.json")).map_err(|error| error.to_string())?;
         let mut config: Value = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
-        config["root"]["path"] = json!(checkout.env.scratch.join("rootfs"));
         config["process"]["terminal"] = json!(false);
         config["process"]["rlimits"] = json!([]);
         if let Some(user) = &env.user {
@@ -82,7 +92,7 @@ impl Bundle {
                 ]);
             }
         }
-        Ok(Self { env, folder, config, _checkout: checkout })
+        Ok(Self { env, folder, config, _checkout: None })
     }
 
     fn shell(&mut self, script: &str) {
@@ -94,13 +104,17 @@ impl Bundle {
         std::fs::write(self.folder.join("config.json"), text).unwrap();
     }
 
-    /// What it says goes to a file: a container that is left behind keeps the streams, and a pipe would not end before it.
     fn oci(&self, words: &[&str]) -> Output {
+        let mut command = self.env.command(programs().join("lrun"));
+        command.args(["oci", "--root"]).arg(self.folder.join("state")).args(words);
+        self.output(command)
+    }
+
+    /// What it says goes to a file: a container that is left behind keeps the streams, and a pipe would not end before it.
+    fn output(&self, mut command: Command) -> Output {
         let files = ["out", "err"].map(|name| self.folder.join(name));
         let [out, err] = files.each_ref().map(|path| File::create(path).unwrap());
-        let mut command = self.env.command(programs().join("lrun"));
-        command.args(["oci", "--root"]).arg(self.folder.join("state")).args(words).stdout(out).stderr(err);
-        let status = command.status().unwrap();
+        let status = command.stdin(Stdio::null()).stdout(out).stderr(err).status().unwrap();
         let [stdout, stderr] = files.map(|path| std::fs::read(path).unwrap());
         Output { status, stdout, stderr }
     }
@@ -402,4 +416,20 @@ fn a_device_that_root_makes_in_a_container_opens_nothing() {
          for d in /tmp /dev /root; do mknod $d/made c 1 5 && head -c 1 $d/made 2>&1; done | grep -c 'Permission denied'",
     );
     assert_eq!(told, "640 7 8\n 00 00 00\n1\n3\n");
+}
+
+#[test]
+fn in_the_foreground_a_bundle_has_pipes_in_place_of_the_callers_terminal() {
+    for_both("pipes_in_place_of_the_callers_terminal", |mut bundle| {
+        bundle.shell(&format!("{WHICH}; echo out; echo err >&2; read -r line; echo got $line; exit 3"));
+        bundle.write();
+        let mut terminal = Terminal::new(&bundle.env);
+        terminal.kind("a line\n");
+        let state = bundle.folder.join("state").display().to_string();
+        let mut command = bundle.env.command("setsid");
+        command.args(["--ctty", "lrun", "oci", "--root", &state, "run", "box"]);
+        // The line is echoed by the terminal as it is typed.
+        let (code, told) = terminal.run(command, ALL);
+        assert_eq!((code, &*told), (Some(3), "a line\nout\nerr\ngot a line\n"));
+    });
 }

@@ -19,7 +19,7 @@ use crate::rootfs::Rootfs;
 use crate::spec::{Mount, MountKind, Propagation, Relabel, SecretFile};
 use crate::sys::mount as sys;
 use crate::target::{Kind, Root, file_type};
-use crate::{enter, image_mount, relabel, volumes};
+use crate::{enter, image_mount, refusal, relabel, volumes};
 
 /// The mount option that gives all files of a file system an SELinux label (`mount(8)`).
 pub(crate) const CONTEXT: &str = "context";
@@ -173,11 +173,22 @@ pub(crate) fn copy_tree(open: impl AsFd) -> io::Result<OwnedFd> {
 
 /// Opens the host's null device, which hides files; anything else by that name is refused (CVE-2025-31133).
 fn host_null() -> io::Result<OwnedFd> {
-    let null = rustix::fs::open("/dev/null", OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    null_device(OFlags::PATH)
+}
+
+/// Opens the null device of the container that this process is in, for reading. A pipe that took its place is not waited for.
+pub(crate) fn null_within() -> io::Result<OwnedFd> {
+    let null = null_device(OFlags::RDONLY | OFlags::NONBLOCK).map_err(refusal::of_null)?;
+    rustix::fs::fcntl_setfl(&null, OFlags::RDONLY)?;
+    Ok(null)
+}
+
+fn null_device(flags: OFlags) -> io::Result<OwnedFd> {
+    let null = rustix::fs::open("/dev/null", flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
     let stat = fstat(&null)?;
     let is_null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
         && (major(stat.st_rdev), minor(stat.st_rdev)) == (1, 3);
-    if is_null { Ok(null) } else { Err(io::Error::other("it is not the null device")) }
+    if is_null { Ok(null) } else { Err(io::Error::other("/dev/null is not the null device")) }
 }
 
 /// Binds a folder of the host's, with all that is mounted below, read-only where that is wished.

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::sched::CloneFlags;
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{FileType, Mode};
 use rustix::process::Signal;
 
 use crate::attach::Masks;
@@ -184,9 +184,7 @@ pub(crate) fn run_command(
     if let Some(terminal) = terminal {
         pty::take(&terminal, plan.user_namespace.is_none().then_some(identity.uid)).during(Stage::Terminal, "")?;
     } else if !spec.interactive {
-        let empty = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
-        let empty = empty.map_err(|error| refusal::of_null(error.into()));
-        rustix::stdio::dup2_stdin(empty.during(Stage::Terminal, "")?).during(Stage::Terminal, "")?;
+        rustix::stdio::dup2_stdin(attach::null_within().during(Stage::Terminal, "")?).during(Stage::Terminal, "")?;
     }
 
     let command = Command::new(&spec.args, &spec.env, identity.home.as_deref());

@@ -13,6 +13,7 @@ use crate::error::{Action, Error};
 use crate::keeper::Keeper;
 use crate::launch::poll;
 use crate::pty::{Raw, Relay, copy_size, end_of_input};
+use crate::streams::Relays;
 use crate::sys::process;
 
 /// Signals that are passed on to the command instead of acting here.
@@ -65,6 +66,7 @@ pub struct Container {
     signals: SignalFd,
     terminal: Option<OwnedFd>,
     takes_input: bool,
+    relays: Relays,
     keeper: Option<Keeper>,
     group: Option<Group>,
     had_no_memory: bool,
@@ -79,7 +81,13 @@ impl Container {
         takes_input: bool,
         keeper: Option<Keeper>,
     ) -> Self {
-        Self { id, pidfd, signals, terminal, takes_input, keeper, group: None, had_no_memory: false }
+        let relays = Relays::default();
+        Self { id, pidfd, signals, terminal, takes_input, relays, keeper, group: None, had_no_memory: false }
+    }
+
+    /// The same, with pipes of its own in place of the caller's terminals.
+    pub(crate) fn relaying(self, relays: Relays) -> Self {
+        Self { relays, ..self }
     }
 
     /// The same, in a control group of its own.
@@ -142,6 +150,29 @@ impl Container {
     }
 
     fn serve(&mut self) -> io::Result<()> {
+        if self.terminal.is_some() { self.relay_terminal() } else { self.relay_streams() }
+    }
+
+    /// Without a terminal of the container's: what goes through pipes in place of the caller's.
+    fn relay_streams(&mut self) -> io::Result<()> {
+        loop {
+            let mut fds = vec![PollFd::new(&self.pidfd, PollFlags::IN), PollFd::new(&self.signals, PollFlags::IN)];
+            fds.extend(self.relays.waits());
+            poll(&mut fds)?;
+            let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+            drop(fds);
+            if ready[1] {
+                self.pass_signals()?;
+            }
+            self.relays.step(ready[2..].iter().copied());
+            if ready[0] {
+                return self.relays.finish(&self.signals);
+            }
+        }
+    }
+
+    /// With one: what goes through it.
+    fn relay_terminal(&mut self) -> io::Result<()> {
         let (stdin, stdout) = (io::stdin(), io::stdout());
         let (mut inward, mut outward) = (Relay::new(), Relay::new());
         inward.ended = !self.takes_input;

@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use nix::sched::CloneFlags;
 use rustix::process::{DumpableBehavior, PidfdFlags, getpid, pidfd_open, set_dumpable_behavior};
 
-use crate::sys::{namespace, process};
+use crate::sys::{namespace, process, title};
 
 /// A process that is fit to join a container: no process in there can look into it, and it has no descriptors but those that
 /// it was left.
@@ -29,6 +29,8 @@ impl Hidden {
     /// Those of `prctl(2)`.
     pub(crate) fn with<'a>(kept: impl Iterator<Item = BorrowedFd<'a>>, inherited: &[RawFd]) -> io::Result<Self> {
         hide()?;
+        // Inside, everybody may read a command line.
+        title::set("join");
         process::close_all_but_numbers(kept.map(|fd| fd.as_raw_fd()).chain(inherited.iter().copied()));
         Ok(Self(()))
     }
@@ -59,13 +61,13 @@ impl Hidden {
 
     /// Gives up the caller's further groups where that is allowed: in the outermost of the user namespaces that lie between this
     /// process and `target`. The container's own may deny it, as each that a process of it has made does; who joined with these
-    /// groups would keep them.
+    /// groups would keep them. Whether this process is in `target` by that: the kernel lets nobody in twice.
     ///
     /// # Errors
     /// Those of looking at the namespaces, and of `setns(2)`.
-    pub(crate) fn drop_groups_before(&self, target: impl AsFd) -> io::Result<()> {
+    pub(crate) fn drop_groups_before(&self, target: impl AsFd) -> io::Result<bool> {
         if rustix::process::getgroups()?.is_empty() || give_up_groups()? {
-            return Ok(());
+            return Ok(false);
         }
         let own = std::fs::File::open("/proc/self/ns/user")?;
         let mut outermost = target.as_fd().try_clone_to_owned()?;
@@ -78,7 +80,8 @@ impl Hidden {
         }
         self.enter(&outermost, CloneFlags::CLONE_NEWUSER)?;
         // A single mapping denies it, for good.
-        give_up_groups().map(drop)
+        give_up_groups()?;
+        namespace::is_same(&outermost, &target)
     }
 }
 

@@ -20,7 +20,7 @@ use crate::container::Container;
 use crate::enter::{self, Hidden};
 use crate::error::{Action, Error, Stage};
 use crate::idmap::Shape;
-use crate::launch::{answer, watch_signals};
+use crate::launch::{answer, begin_apart, watch_signals};
 use crate::plan::Plan;
 use crate::spec::Network;
 use crate::streams;
@@ -130,12 +130,18 @@ fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
 /// [`Error::NotRunning`]; [`Error::NotFound`] and [`Error::NotExecutable`] of the command; those of joining.
 pub fn exec(plan: &Plan, container: &FirstProcess, runtime: Option<&Path>) -> Result<Container, Error> {
     let target = container.open().ok_or(Error::NotRunning)?;
+    let mut apart = begin_apart(plan)?;
     // What real root's container was to have need not be what it could have, and it may have joined another's.
     let found;
     let plan = if plan.host.is_root {
         let has_own = !container.shares_ids().action("look up the container's user namespace")?;
         if has_own {
-            streams::give(&Maps::of_process(container.id).action("read the container's ids")?);
+            let maps = Maps::of_process(container.id).action("read the container's ids")?;
+            if has_ended(target.as_fd()) {
+                // The number may have been another's by then.
+                return Err(Error::NotRunning);
+            }
+            streams::give(&maps);
         }
         found = Plan { user_namespace: has_own.then_some(Shape::Auto), ..plan.clone() };
         &found
@@ -151,18 +157,20 @@ pub fn exec(plan: &Plan, container: &FirstProcess, runtime: Option<&Path>) -> Re
     let group = cgroup::descriptor(group.as_deref()).action("open the control group")?;
     let (cloned, is_outside) = fork_into(group.as_ref(), plan.spec.systemd, runtime)?;
     let Cloned::Parent { id: joiner, .. } = cloned else {
+        apart.leave();
         let group = group.filter(|_| is_outside);
         let Err(failure) = join(plan, container, &target, group.as_ref(), (&tell, &child));
         tell.fail(failure.stage, &failure.what, &failure.error);
         process::exit_now(1)
     };
     drop((child, tell, target));
+    let relays = apart.end().action("put the terminals back")?;
     let (id, pidfd) = sibling(&hear, joiner)?;
     let terminal = answer(&parent, plan, &mut |_| {}).inspect_err(|_| {
         // It has told why, and ends.
         let _ = process::wait_for(id);
     })?;
-    Ok(Container::new(id, pidfd, signals, terminal, plan.spec.interactive, None))
+    Ok(Container::new(id, pidfd, signals, terminal, plan.spec.interactive, None).relaying(relays))
 }
 
 /// Makes the process that joins, in the container's control group if that has one; or outside of it, if that `is_foreign`, of
@@ -186,8 +194,7 @@ fn fork_into(group: Option<&OwnedFd>, is_foreign: bool, runtime: Option<&Path>) 
 }
 
 /// Goes into a group that root inside owns, among its ids.
-fn enter_group(hidden: &Hidden, target: &OwnedFd, group: &OwnedFd) -> io::Result<()> {
-    hidden.enter(target, CloneFlags::CLONE_NEWUSER)?;
+fn enter_group(group: &OwnedFd) -> io::Result<()> {
     let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC;
     let procs = rustix::fs::openat(group, "cgroup.procs", flags, rustix::fs::Mode::empty())?;
     // 0 is who writes.
@@ -238,13 +245,17 @@ fn join(
         namespaces |= CloneFlags::from_bits_retain(nix::libc::CLONE_NEWTIME);
     }
     if plan.user_namespace.is_some() {
-        if !plan.spec.keeps_groups {
-            let outermost = container.user_namespace(target).and_then(|own| hidden.drop_groups_before(own));
-            outermost.during(Stage::Identity, "")?;
-        }
-        match group {
-            Some(group) => enter_group(&hidden, target, group).during(Stage::Join, "")?,
-            None => namespaces |= CloneFlags::CLONE_NEWUSER,
+        let is_there = !plan.spec.keeps_groups && {
+            let dropped = container.user_namespace(target).and_then(|own| hidden.drop_groups_before(own));
+            dropped.during(Stage::Identity, "")?
+        };
+        if let Some(group) = group {
+            if !is_there {
+                container.join(&hidden, target, CloneFlags::CLONE_NEWUSER).during(Stage::Join, "")?;
+            }
+            enter_group(group).during(Stage::Join, "")?;
+        } else if !is_there {
+            namespaces |= CloneFlags::CLONE_NEWUSER;
         }
     }
     if plan.spec.network != Network::Host {

@@ -14,6 +14,7 @@ use nix::unistd::Pid;
 use crate::channel::Channel;
 use crate::init::reap;
 use crate::sys::process::{self, Fork};
+use crate::sys::title;
 
 /// What it ends with after it was told to end all.
 const ENDED: i32 = 128 + Signal::SIGKILL as i32;
@@ -33,6 +34,7 @@ pub(crate) fn split(channel: &Channel) -> io::Result<()> {
         Fork::Parent(command) => {
             // The channel must have no end here: its closing tells that the command runs.
             process::close_all_but(std::iter::empty());
+            title::set("guard");
             process::exit_now(serve(Pid::from_raw(command), &all))
         }
     }

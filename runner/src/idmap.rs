@@ -71,40 +71,34 @@ impl Shape {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdMapError {
     /// No range for the user.
-    #[error(
-        "no subordinate ids for {user} in {file}; an administrator can give some: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}"
-    )]
+    #[error("no subordinate ids for {user} in {file}; an administrator can give some: {remedy}")]
     NoRange {
         /// The user's name or id.
         user: String,
         /// The file that was looked into.
         file: &'static str,
+        /// How to give some that nobody has.
+        remedy: String,
     },
     /// No range for containers of real root.
-    #[error(
-        "no subordinate ids for root in {file}; to give some: usermod --add-subuids {first}-{last} --add-subgids {first}-{last} root"
-    )]
+    #[error("no subordinate ids for root in {file}; to give some: {remedy}")]
     NoRootRange {
         /// The file that was looked into.
         file: &'static str,
-        /// The first of ids that nobody was given yet.
-        first: u32,
-        /// The last of as many as a container takes.
-        last: u32,
+        /// How to give some that nobody has.
+        remedy: String,
     },
     /// No ids are left for one more container's own range.
     #[error(
-        "no {size} subordinate ids in a row are left in {file} for this container alone; ask for fewer with --userns auto:size=N, remove a container that has some, or give more: usermod --add-subuids {first}-{last} --add-subgids {first}-{last} root"
+        "no {size} subordinate ids in a row are left in {file} for this container alone; ask for fewer with --userns auto:size=N, remove a container that has some, or give more: {remedy}"
     )]
     NoneLeft {
         /// How many were wanted.
         size: u32,
         /// The file that was looked into.
         file: &'static str,
-        /// The first of ids that nobody was given yet.
-        first: u32,
-        /// The last of many.
-        last: u32,
+        /// How to give some that nobody has.
+        remedy: String,
     },
     /// They are not among the ids of the user namespace around, as in a container or a sandbox.
     #[error("the subordinate ids of {0} do not exist in the container or sandbox around; give that one a range of ids")]

@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 
 use crate::channel::Channel;
 use crate::sys::process::{self, Fork};
+use crate::sys::title;
 
 /// Splits the process: comes back in the command's, never in the init's.
 pub(crate) fn split(channel: &Channel) -> io::Result<()> {
@@ -26,6 +27,7 @@ pub(crate) fn split(channel: &Channel) -> io::Result<()> {
             // The channel must have no end here: its closing tells that the command runs.
             let _ = channel;
             process::close_all_but(std::iter::empty());
+            title::set("init");
             // The change of ids has undone it, and the command's own call comes after the fork.
             rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
             process::exit_now(serve(Pid::from_raw(command), &all))

@@ -88,18 +88,20 @@ pub(crate) struct Found {
 }
 
 /// Makes the first process in the namespaces of others, and in new ones by `flags`; its number and descriptor. It goes on
-/// by `become_container`, with no descriptors but `child`, those in `kept`, and what it is to hand on. With a control group the
+/// by `become_container`, once the fork has let go of what is the caller's alone by `leave`, with no descriptors but `child`, those in `kept`, and what it is to hand on. With a control group the
 /// fork is born there, and what it makes is too.
 pub(crate) fn first_process(
     plan: &Plan,
     flags: i32,
     group: Option<&OwnedFd>,
     (child, kept): (&Channel, &[BorrowedFd<'_>]),
+    leave: impl FnOnce(),
     become_container: impl FnOnce(&Found),
 ) -> Result<(i32, OwnedFd), Error> {
     // One of its own for the fork: what the first process says may come before the fork has told which that is.
     let (hear, tell) = Channel::pair().action("make a channel")?;
     let Cloned::Parent { id: joiner, .. } = clone3(0, cgroup::borrowed(group)).action("fork")? else {
+        leave();
         let kept = kept.iter().copied().chain([child.as_fd(), tell.as_fd()]);
         let hidden = Hidden::with(kept, &plan.spec.preserved).during(Stage::Join, "");
         match hidden.and_then(|hidden| join(plan, &hidden, flags)) {

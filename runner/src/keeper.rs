@@ -25,6 +25,7 @@ use crate::enter::{self, Hidden};
 use crate::launch::poll;
 use crate::members::Members;
 use crate::sys::process::{self, Fork};
+use crate::sys::title;
 use crate::uplink::{Connection, Running};
 use crate::userns::become_root;
 
@@ -90,6 +91,7 @@ impl Keeper {
 }
 
 fn keep(orders: Orders<'_>, mut end: PipeReader, plug: Option<PipeWriter>) {
+    title::set("keeper");
     // A session of its own: what kills the caller by process group must not kill this too.
     let _ = nix::unistd::setsid();
     // The caller's pipes must end with the caller; a machine without /dev/null has started no container.

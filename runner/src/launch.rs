@@ -25,7 +25,7 @@ use crate::refusal;
 use crate::root_ids;
 use crate::rootfs::Rootfs;
 use crate::spec::Network;
-use crate::streams;
+use crate::streams::{self, Apart, Relays};
 use crate::sys::clone::{Cloned, clone3};
 use crate::sys::process;
 use crate::uplink::{Connection, Wish};
@@ -59,7 +59,7 @@ fn start<'a>(
     warn: &mut dyn FnMut(&str),
 ) -> Result<Container, Error> {
     let try_with = |plan: &Plan, aftermath: &mut Option<Aftermath<'a>>, warn: &mut dyn FnMut(&str)| {
-        Launch { plan, rootfs, uplink: None, aftermath, warn }.run()
+        Launch { plan, rootfs, uplink: None, relays: Relays::default(), aftermath, warn }.run()
     };
     if !plan.host.is_root || plan.user_namespace.is_none() {
         return try_with(plan, aftermath, warn);
@@ -94,6 +94,7 @@ struct Launch<'a, 'b> {
     plan: &'a Plan,
     rootfs: &'a Rootfs,
     uplink: Option<Wish<'a>>,
+    relays: Relays,
     aftermath: &'a mut Option<Aftermath<'b>>,
     warn: &'a mut dyn FnMut(&str),
 }
@@ -120,10 +121,12 @@ impl Launch<'_, '_> {
         let signals = watch_signals()?;
         let group = cgroup::descriptor(plan.cgroup.as_deref()).action("open the control group")?;
         let rootfs = self.rootfs;
+        let mut apart = begin_apart(plan)?;
         let (id, pidfd) = if joins {
             let mut kept: Vec<_> = from_maker.iter().map(AsFd::as_fd).collect();
             kept.extend(trees.iter().flat_map(Trees::descriptors));
-            join::first_process(plan, namespaces(plan), group.as_ref(), (&child, &kept), |found| {
+            let leave = || apart.leave();
+            join::first_process(plan, namespaces(plan), group.as_ref(), (&child, &kept), leave, |found| {
                 let network = from_maker.as_ref();
                 let (groups, shared_memory) = (found.groups.as_ref(), found.shared_memory.as_ref().map(AsFd::as_fd));
                 let trees = trees.as_ref();
@@ -143,6 +146,7 @@ impl Launch<'_, '_> {
             let Cloned::Parent { id, pidfd } = cloned else {
                 // With an end of the parent's in its own hands, it would never hear that it has gone.
                 drop((parent, to_child, group));
+                apart.leave();
                 let groups = maps.groups();
                 let (groups, network, trees) = (groups.as_ref(), from_maker.as_ref(), trees.as_ref());
                 child::run(&Orders { plan, rootfs, trees, channel: &child, network, groups, shared_memory: None })
@@ -150,6 +154,7 @@ impl Launch<'_, '_> {
             (id, pidfd)
         };
         drop((child, from_maker));
+        self.relays = apart.end().action("put the terminals back")?;
         self.finish((&maps, trees), id, pidfd, signals, parent, to_child).inspect_err(|_| {
             // The channel is closed by now, and the child goes with it; its mounts are gone once it is.
             let _ = process::wait_for(id);
@@ -193,6 +198,7 @@ impl Launch<'_, '_> {
             };
             trees.map(namespace.as_fd(), maps)?;
             streams::give(maps);
+            self.relays.give(maps);
         }
         drop(trees);
         parent.release().action("release the child")?;
@@ -228,6 +234,7 @@ impl Launch<'_, '_> {
         let terminal = answer(&parent, plan, self.warn)?;
         drop(parent);
         let container = Container::new(id, pidfd, signals, terminal, plan.spec.interactive, Some(keeper));
+        let container = container.relaying(std::mem::take(&mut self.relays));
         Ok(container.in_group(plan.cgroup.clone().map(Group::at)))
     }
 }
@@ -240,6 +247,14 @@ pub(crate) fn watch_signals() -> Result<SignalFd, Error> {
     }
     mask.thread_block().action("block signals")?;
     SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).action("watch signals")
+}
+
+/// Pipes in place of the caller's terminals, for a command that has none of its own.
+pub(crate) fn begin_apart(plan: &Plan) -> Result<Apart, Error> {
+    if plan.spec.terminal {
+        return Ok(Apart::default());
+    }
+    Apart::begin(plan.spec.interactive).action("make pipes in place of the terminal")
 }
 
 /// Waits until the command runs.

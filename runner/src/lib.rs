@@ -50,6 +50,7 @@ mod command;
 mod compare;
 mod copy;
 mod enter;
+mod free_ids;
 mod guard;
 mod identity;
 mod idmapped;

@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::host::Host;
 use crate::idmap::Shape;
 use crate::join::Other;
-use crate::seccomp::{BpfInstruction, default_program};
+use crate::seccomp::{BpfInstruction, NET_RAW, default_program};
 use crate::spec::{Account, Mount, MountKind, Network, Propagation, Seccomp, Spec, UserNamespace};
 use crate::sysctl;
 
@@ -191,7 +191,7 @@ impl Plan {
             return Err(Error::Refused("the host name is the host's with its UTS namespace; leave out one".to_owned()));
         }
         let seccomp = match &spec.seccomp {
-            Seccomp::Default => default_program(spec.capabilities)?.into_owned(),
+            Seccomp::Default => default_program(of_use(&spec))?.into_owned(),
             Seccomp::Unconfined => Vec::new(),
             Seccomp::Program(program) => program.clone(),
         };
@@ -382,6 +382,13 @@ impl Mount {
         let Self { read_only, nosuid, nodev, noexec, .. } = *self;
         Attributes { read_only, nosuid, nodev, noexec }
     }
+}
+
+/// The capabilities by which the filter goes. NET_RAW is in the default set, and of no use to a container with nothing but a
+/// loopback device; there it opens AF_PACKET, code of the kernel with a history, only to who has asked for it by name.
+fn of_use(spec: &Spec) -> u64 {
+    let is_alone = spec.network == Network::None && spec.granted & NET_RAW == 0;
+    if is_alone { spec.capabilities & !NET_RAW } else { spec.capabilities }
 }
 
 #[cfg(test)]

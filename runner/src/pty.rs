@@ -108,6 +108,11 @@ impl Relay {
         self.start < self.end
     }
 
+    /// How many bytes wait to be written, when none of those read last has been.
+    pub(crate) fn pending(&self) -> usize {
+        self.end - self.start
+    }
+
     /// Reads once. The end of a terminal shows as EIO.
     pub(crate) fn read(&mut self, source: impl AsFd) {
         // Not before there is something: most containers have no terminal.
@@ -131,7 +136,13 @@ impl Relay {
 
     /// Writes once; a reader that has gone ends the relay.
     pub(crate) fn write(&mut self, sink: impl AsFd) {
-        match rustix::io::write(sink, &self.buffer[self.start..self.end]) {
+        self.write_at_most(sink, usize::MAX);
+    }
+
+    /// As [`Self::write`], of what waits no more than this many bytes.
+    pub(crate) fn write_at_most(&mut self, sink: impl AsFd, most: usize) {
+        let end = self.end.min(self.start.saturating_add(most));
+        match rustix::io::write(sink, &self.buffer[self.start..end]) {
             Ok(count) => self.start += count,
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
             Err(_) => (self.start, self.end, self.ended) = (0, 0, true),

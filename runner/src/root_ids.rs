@@ -9,6 +9,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use crate::error::Error;
+use crate::free_ids::Known;
 use crate::idmap::{Extent, IdMap, IdMapError, Shape, SubordinateRanges};
 use crate::idmapped::Tree;
 use crate::seccomp::oci::KernelVersion;
@@ -16,8 +17,6 @@ use crate::userns::{self, Maps, SUBGID, SUBUID};
 
 /// How many ids a container has: all that are usual in images, `nobody` among them.
 pub const USUAL: u32 = 65_536;
-/// Ids that Debian and others give to users begin here.
-const FIRST: u32 = 100_000;
 /// The first Linux whose overlay takes layers with other ids.
 const LAYERS: (u32, u32) = (5, 19);
 /// Whose the ranges are; those of the first that has some are what containers usually have, those of the last are dealt out.
@@ -49,8 +48,11 @@ pub fn free(size: u32, taken: &[Shape]) -> Result<Shape, IdMapError> {
         });
         let usual = usual(&texts, file)?;
         let used = usual.0.iter().map(|extent| (extent.outside, extent.count)).chain(ranges).collect();
-        let (first, last) = unused(&texts);
-        first_gap(&dealt_out(text(&texts, file)), used, size).ok_or(IdMapError::NoneLeft { size, file, first, last })
+        first_gap(&dealt_out(text(&texts, file)), used, size).ok_or_else(|| IdMapError::NoneLeft {
+            size,
+            file,
+            remedy: Known::of_machine().remedy(OWNERS[0], size),
+        })
     };
     Ok(Shape::Range { users: one(SUBUID, |users, _| users)?, groups: one(SUBGID, |_, groups| groups)?, size })
 }
@@ -97,9 +99,9 @@ fn ranges(text: &str, owner: &str) -> SubordinateRanges {
 
 fn usual(texts: &[String; 2], file: &'static str) -> Result<IdMap, IdMapError> {
     let mut owned = OWNERS.iter().map(|owner| (owner, ranges(text(texts, file), owner)));
-    let (first, last) = unused(texts);
-    let (owner, owned) =
-        owned.find(|(_, ranges)| !ranges.is_empty()).ok_or(IdMapError::NoRootRange { file, first, last })?;
+    let (owner, owned) = owned
+        .find(|(_, ranges)| !ranges.is_empty())
+        .ok_or_else(|| IdMapError::NoRootRange { file, remedy: Known::of_machine().remedy(OWNERS[0], 0) })?;
     Ok(IdMap(userns::here(owner, owned, file)?.lay(0, USUAL, 0)))
 }
 
@@ -123,16 +125,6 @@ fn first_gap(ranges: &SubordinateRanges, mut used: Vec<(u32, u32)>, size: u32) -
         }
         (size > 0 && at.checked_add(size)? <= end).then_some(at)
     })
-}
-
-/// The first and the last of ids that no line names, as many as a container has.
-fn unused(texts: &[String; 2]) -> (u32, u32) {
-    let ends = texts.iter().flat_map(|text| text.lines()).filter_map(|line| {
-        let mut fields = line.split(':').skip(1).map(|field| field.trim().parse::<u32>());
-        Some(fields.next()?.ok()?.saturating_add(fields.next()?.ok()?))
-    });
-    let first = ends.chain([FIRST]).max().unwrap_or(FIRST);
-    (first, first.saturating_add(USUAL - 1))
 }
 
 #[cfg(test)]
@@ -159,12 +151,5 @@ mod tests {
         assert_eq!(usual(&texts, SUBGID).unwrap().to_string(), "0 300000 65536\n");
         assert_eq!(dealt_out(both).0, [(300_000, 200_000)]);
         assert_eq!(dealt_out("root:7:8").0, [(7, 8)]);
-    }
-
-    #[test]
-    fn without_a_range_the_way_out_names_ids_that_are_free() {
-        let texts = ["alice:100000:65536\nroot:0:65536\n".to_owned(), "bob:165536:65536\n".to_owned()];
-        let refused = usual(&texts, SUBUID).unwrap_err().to_string();
-        assert!(refused.contains("--add-subuids 231072-296607 --add-subgids 231072-296607 root"), "{refused}");
     }
 }

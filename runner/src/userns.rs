@@ -8,6 +8,7 @@ use nix::sched::CloneFlags;
 use nix::unistd::{Gid, Uid};
 
 use crate::error::{Action, Error};
+use crate::free_ids::Known;
 use crate::host::find_program;
 use crate::idmap::{IdMap, IdMapError, Shape, SubordinateRanges, user_name};
 use crate::refusal;
@@ -18,7 +19,7 @@ use crate::sys::process::{self, Fork};
 pub(crate) const SUBUID: &str = "/etc/subuid";
 pub(crate) const SUBGID: &str = "/etc/subgid";
 /// The users of this machine, `passwd(5)`.
-const PASSWD: &str = "/etc/passwd";
+pub(crate) const PASSWD: &str = "/etc/passwd";
 /// The set-id programs that map a range.
 const HELPERS: [&str; 2] = ["newuidmap", "newgidmap"];
 
@@ -101,7 +102,8 @@ pub(crate) fn subordinates() -> Result<(SubordinateRanges, SubordinateRanges), I
         let text = std::fs::read_to_string(file).unwrap_or_default();
         let ranges = SubordinateRanges::parse(&text, &name, uid);
         if ranges.is_empty() {
-            return Err(IdMapError::NoRange { user: name.clone(), file });
+            let remedy = Known::of_machine().remedy(&name, 0);
+            return Err(IdMapError::NoRange { user: name.clone(), file, remedy });
         }
         here(&name, ranges, file)
     };

@@ -199,8 +199,32 @@ fn groups_of_the_caller_do_not_come_along_whatever_user_namespace_is_joined() {
             std::thread::sleep(std::time::Duration::from_millis(10));
             all(&prison.env.lrun(&["logs", &name])).contains("ready")
         }));
-        let told = lrun(&["exec", &name, "sh", "-c", "grep Groups /proc/self/status; cat /proc/self/setgroups"]);
+        let look = ["exec", &name, "sh", "-c", "grep Groups /proc/self/status; cat /proc/self/setgroups"];
+        let told = lrun(&look);
         lrun(&["rm", "-f", "-t", "0", &name]);
         assert_eq!(told.replace([' ', '\t'], ""), "Groups:\ndeny\n", "{holder:?}");
+        // And where process 1 has stayed, the groups are those of the container.
+        lrun(&[&["run", "-d", "--name", &name], holder, &[&prison.image, "sleep", "60"]].concat());
+        let told = lrun(&look);
+        lrun(&["rm", "-f", "-t", "0", &name]);
+        assert_eq!(told.replace([' ', '\t'], ""), "Groups:0\nallow\n", "{holder:?}");
     }
+}
+
+/// The null device is what a command without input reads. Before the mend a pipe in its place held who joined for ever.
+#[test]
+fn a_pipe_in_place_of_the_null_device_is_not_waited_for() {
+    let prison = need!("null", Prison::open());
+    let name = format!("null-{}", std::process::id());
+    let flags = ["run", "-d", "--name", &name, "--cap-add", "SYS_ADMIN", "--security-opt", "seccomp=unconfined"];
+    let script = "mkfifo /fifo && mount --bind /fifo /dev/null && echo ready; sleep 60";
+    said(&prison.env.lrun(&[&flags[..], &[&prison.image, "sh", "-c", script]].concat()));
+    assert!((0..500).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        all(&prison.env.lrun(&["logs", &name])).contains("ready")
+    }));
+    let output = prison.env.lrun(&["exec", &name, "true"]);
+    let _ = prison.env.lrun(&["rm", "-f", "-t", "0", &name]);
+    assert_eq!(output.status.code(), Some(125), "{}", all(&output));
+    assert!(all(&output).contains("/dev/null is not the null device"), "{}", all(&output));
 }

@@ -123,7 +123,9 @@ fn mounts(process: &Path) -> Vec<String> {
 impl<'a> Scene<'a> {
     fn new(arena: &'a Arena, flags: &[&str]) -> Self {
         let program = arena.env.scratch.join("lrun");
-        run(Command::new("cp").arg("-p").arg(programs().join("lrun")).arg(&program)).unwrap();
+        // In place of one that may still run.
+        run(Command::new("cp").args(["-p", "--remove-destination"]).arg(programs().join("lrun")).arg(&program))
+            .unwrap();
         let name = "box".to_owned();
         let mut scene = Self {
             arena,

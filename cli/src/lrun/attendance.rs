@@ -11,6 +11,7 @@ use std::time::Duration;
 use lrun::attendance::Attendance;
 use lrun::state::Record;
 use lrun::sys::process::{self, Fork};
+use lrun::sys::title;
 use rustix::process::Signal;
 
 use super::args::{CreateArguments, LogDriver};
@@ -100,6 +101,7 @@ fn end_after(timeout: Duration, container: &lrun::Container) -> Result<(), Failu
     if let Fork::Parent(_) = process::fork()? {
         return Ok(());
     }
+    title::set("timeout");
     if nix::unistd::setsid().is_ok() && process::detach_stdio().is_ok() {
         process::close_all_but([pidfd.as_fd()].into_iter());
         if matches!(stop::wait(&pidfd, timeout), Ok(false)) {

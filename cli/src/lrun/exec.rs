@@ -5,6 +5,7 @@ use std::path::Path;
 
 use lrun::state::Found;
 use lrun::sys::process::{self, Fork};
+use lrun::sys::title;
 use lrun::{Container, Host, Plan, Spec};
 
 use super::args::ExecArguments;
@@ -75,6 +76,7 @@ fn in_the_background(join: impl FnOnce() -> Result<Container, Failure>) -> Resul
 
 /// A session of its own, and nothing of the caller's but the pipe.
 fn settle_down(teller: &std::io::PipeWriter) -> Result<(), Failure> {
+    title::set("exec");
     nix::unistd::setsid()?;
     process::detach_stdio()?;
     std::env::set_current_dir("/")?;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use lrun::health::{Check, Health, HealthCheck, HealthStatus, OnFailure, check};
 use lrun::state::{Found, Record, Status};
 use lrun::sys::process::{self, Fork};
+use lrun::sys::title;
 use lrun::{FirstProcess, Host, Plan, Spec};
 use lstore::manifest::Healthcheck;
 use rustix::process::Signal;
@@ -114,6 +115,7 @@ pub(super) fn watch(
     if let Fork::Parent(_) = process::fork()? {
         return Ok(());
     }
+    title::set("health");
     // It ends with its container, not with who started it.
     let pidfd: Option<OwnedFd> = container.pidfd().try_clone_to_owned().ok();
     if let Some(pidfd) = pidfd

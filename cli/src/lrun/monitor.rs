@@ -9,6 +9,7 @@ use lrun::cgroup::Group;
 use lrun::logs::Writer;
 use lrun::state::{Record, Restart};
 use lrun::sys::process::{self, Fork};
+use lrun::sys::title;
 use lrun::{Aftermath, ExitStatus, Monitor, Rootfs, Streams};
 use rustix::fs::AtFlags;
 
@@ -72,6 +73,7 @@ impl Job<'_> {
 
     /// A session of its own, and no descriptor of the caller's but what is needed: its pipes are to end with it.
     fn settle_down(&self, attached: Option<&OwnedFd>, teller: Option<&PipeWriter>) -> Result<(), Failure> {
+        title::set("monitor");
         nix::unistd::setsid()?;
         process::detach_stdio()?;
         std::env::set_current_dir("/")?;

@@ -1,8 +1,9 @@
 //! The last steps of a process of ours on its way to a command: ids, capabilities, limits, labels, filter, exec. In two
 //! parts, for between them it waits to be started.
 
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::unistd::{Gid, Uid};
 use rustix::fs::Mode;
@@ -10,10 +11,12 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::config::{Capabilities, IoPriority, Linux, Process, Scheduler};
 use super::placement::Memory;
+use super::procfs::Procfs;
 use super::seccomp::Filter;
 use crate::channel::Channel;
 use crate::child::{During, Failure};
 use crate::command::Command;
+use crate::enter;
 use crate::error::{Error, Stage};
 use crate::host::Host;
 use crate::identity;
@@ -31,7 +34,7 @@ pub(super) struct Confinement {
     sets: Sets,
     limits: Vec<Limit>,
     seccomp: Filter,
-    /// The file of this process to write a label to, and the label.
+    /// The file of /proc to write a label to, and the label.
     label: Option<(&'static str, String)>,
     /// Execution domain.
     domain: Option<u32>,
@@ -70,8 +73,8 @@ impl Confinement {
         let limits = process.rlimits.iter().map(limit).collect::<Result<_, _>>()?;
         let label = match (process.apparmor_profile.as_str(), process.selinux_label.as_str()) {
             ("", "") => None,
-            ("", label) => Some(("/proc/self/attr/exec", label.to_owned())),
-            (profile, _) => Some(("/proc/self/attr/apparmor/exec", format!("exec {profile}"))),
+            ("", label) => Some(("thread-self/attr/exec", label.to_owned())),
+            (profile, _) => Some(("thread-self/attr/apparmor/exec", format!("exec {profile}"))),
         };
         let domain = linux.personality.as_ref().map(|personality| match personality.domain.as_str() {
             "LINUX" => Ok(0),
@@ -94,6 +97,17 @@ impl Confinement {
 }
 
 impl Confinement {
+    /// Whether a security module is told of the command.
+    pub(super) fn has_label(&self) -> bool {
+        self.label.is_some()
+    }
+
+    /// Opens what a label is written to: for this process and no other. To be called before the root changes.
+    pub(super) fn open_label(&self, procfs: &Procfs) -> Result<Option<Label<'_>>, Failure> {
+        let Some((file, text)) = &self.label else { return Ok(None) };
+        Ok(Some(Label { file: procfs.writer(file).during(Stage::Label, text)?, text }))
+    }
+
     /// Notes what a process that is in no new user namespace cannot be granted, since this one has it not.
     pub(super) fn compare_with_own(&mut self) {
         let own = rustix::thread::capabilities(None).map_or(u64::MAX, |own| own.permitted.bits());
@@ -204,6 +218,22 @@ impl Sets {
     }
 }
 
+/// What of the container the first part needs.
+pub(super) struct Places<'a> {
+    /// Its root, which is this process's.
+    pub(super) root: Root,
+    /// Where the command begins.
+    pub(super) workdir: OwnedFd,
+    /// What its label is written to.
+    pub(super) label: Option<Label<'a>>,
+}
+
+/// A label that is to be written.
+pub(super) struct Label<'a> {
+    file: File,
+    text: &'a str,
+}
+
 /// What a process on its way is given.
 pub(super) struct Way<'a> {
     pub(super) process: &'a Process,
@@ -217,8 +247,16 @@ pub(super) struct Way<'a> {
 }
 
 impl Way<'_> {
-    /// The first part: all that needs the container's files or power outside of the command's.
-    pub(super) fn begin(&self, root: Root, workdir: OwnedFd, terminal: Option<OwnedFd>) -> Result<Command, Failure> {
+    /// The first part: all that needs the container's files or power outside of the command's. Of descriptors there are left
+    /// those that the command inherits, and `kept`: what is only marked to be closed by exec can be looked at while exec
+    /// works, for the process then has the command's memory already, of the container's user namespace.
+    pub(super) fn begin(
+        &self,
+        places: Places<'_>,
+        terminal: Option<OwnedFd>,
+        kept: &[BorrowedFd<'_>],
+    ) -> Result<Command, Failure> {
+        let Places { root, workdir, label } = places;
         let (process, confinement) = (self.process, self.confinement);
         let user = &process.user;
         let identity =
@@ -237,8 +275,8 @@ impl Way<'_> {
             }
             pty::take(&terminal, self.owns_terminal.then_some(user.uid)).during(Stage::Terminal, "")?;
         }
-        if let Some((file, label)) = &confinement.label {
-            std::fs::write(file, label).during(Stage::Label, label)?;
+        if let Some(Label { mut file, text }) = label {
+            file.write_all(text.as_bytes()).during(Stage::Label, text)?;
         }
         if let Some(domain) = confinement.domain {
             sys::set_personality(domain).during(Stage::Identity, "")?;
@@ -259,13 +297,15 @@ impl Way<'_> {
         let words = |words: &[String]| words.iter().map(Into::into).collect::<Vec<_>>();
         let command = Command::new(&words(&process.args), &words(&process.env), identity.home.as_deref());
         self.change_ids()?;
+        // The kernel resets it with the ids, to what `fs.suid_dumpable` says.
+        enter::hide().during(Stage::Identity, "")?;
         rustix::process::umask(Mode::from_raw_mode(user.umask.unwrap_or(0o022)));
         command.look().during(Stage::Exec, command.name())?;
         if process.no_new_privileges {
             rustix::thread::set_no_new_privs(true).during(Stage::Capabilities, "")?;
             self.confine()?;
         }
-        sys::cloexec_from(3 + self.preserved).during(Stage::Exec, "")?;
+        sys::close_all_but_numbers(kept.iter().map(AsRawFd::as_raw_fd).chain(3..3 + self.preserved));
         // Nobody answers for it from here on but whoever adopts it.
         rustix::process::set_parent_process_death_signal(None).during(Stage::Identity, "")?;
         Ok(command)

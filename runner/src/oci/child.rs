@@ -1,7 +1,8 @@
 //! The container's process: from the clone to where it waits to be started, and on.
 
+use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::libc;
@@ -10,12 +11,14 @@ use nix::sched::CloneFlags;
 use rustix::net::{SocketFlags, accept_with};
 use rustix::process::Signal;
 
-use super::become_process::{Confinement, Way};
+use super::become_process::{Confinement, Places, Way};
 use super::config::{Config, Process};
 use super::devices::Devices;
 use super::hooks;
 use super::mounts::Order;
 use super::namespaces::Namespaces;
+use super::proc_mounts::PROC;
+use super::procfs::Procfs;
 use crate::attach::{self, Masks, pivot};
 use crate::channel::Channel;
 use crate::child::{During, Failure, prepare};
@@ -73,6 +76,16 @@ impl Trees {
 /// Does all, and never comes back.
 pub(super) fn run(orders: Orders<'_>) -> ! {
     let mut orders = orders;
+    // Among what the caller has are descriptors that it inherited itself.
+    let kept =
+        orders.trees.iter().flat_map(Trees::descriptors).chain([orders.channel.as_fd(), orders.listener.as_fd()]);
+    process::close_all_but_numbers(kept.map(|fd| fd.as_raw_fd()).chain(3..3 + orders.preserved));
+    // Its /proc is the caller's yet.
+    let introduced = File::open("/proc/self/ns/mnt").and_then(|mounts| orders.channel.give(mounts));
+    if let Err(error) = introduced {
+        orders.channel.fail(Stage::Join, "", &error);
+        process::exit_now(1);
+    }
     if !orders.channel.wait_for_release() {
         process::exit_now(1);
     }
@@ -129,9 +142,15 @@ fn await_start(listener: &OwnedFd) -> io::Result<Channel> {
 
 fn become_container(orders: &mut Orders<'_>, way: &Way<'_>) -> Result<Command, Failure> {
     let (config, namespaces) = (orders.config, orders.namespaces);
-    if let Some(score) = orders.process.oom_score_adj {
-        std::fs::write("/proc/self/oom_score_adj", score.to_string()).during(Stage::OomScore, score.to_string())?;
+    if !namespaces.are_joined() {
+        Procfs::set_score(orders.process.oom_score_adj)?;
     }
+    // Before the root changes, and what is mounted in it.
+    let label = if orders.confinement.has_label() {
+        orders.confinement.open_label(&Procfs::here().during(Stage::Label, "")?)?
+    } else {
+        None
+    };
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).during(Stage::Identity, "")?;
     if orders.channel.is_abandoned() {
         process::exit_now(1);
@@ -168,8 +187,11 @@ fn become_container(orders: &mut Orders<'_>, way: &Way<'_>) -> Result<Command, F
         attach::file(&root, inner.as_fd(), Path::new("/dev/console")).during(Stage::Terminal, "/dev/console")?;
         terminal = Some(inner);
     }
-    for (path, value) in &orders.sysctls {
-        root.set_parameter(path, value).during(Stage::Sysctl, path)?;
+    if !orders.sysctls.is_empty() {
+        let procfs = Procfs::of(&root).during(Stage::Sysctl, "")?;
+        for (path, value) in &orders.sysctls {
+            procfs.write(path.strip_prefix(PROC).unwrap_or(path), value).during(Stage::Sysctl, path)?;
+        }
     }
     for path in &config.linux.readonly_paths {
         attach::read_only(&root, path).during(Stage::ReadOnly, path)?;
@@ -184,6 +206,7 @@ fn become_container(orders: &mut Orders<'_>, way: &Way<'_>) -> Result<Command, F
     drop(masks);
     run_hooks(orders)?;
     pivot(&root).during(Stage::Pivot, "")?;
+    drop(root);
     let root = Root::own().during(Stage::Pivot, "")?;
     if !config.linux.rootfs_propagation.is_empty() {
         let (flag, recursive) = propagation(&config.linux.rootfs_propagation);
@@ -199,7 +222,7 @@ fn become_container(orders: &mut Orders<'_>, way: &Way<'_>) -> Result<Command, F
     if namespaces.is_new(libc::CLONE_NEWNET) {
         network::loopback_up().during(Stage::Loopback, "")?;
     }
-    way.begin(root, workdir, terminal)
+    way.begin(Places { root, workdir, label }, terminal, &[orders.channel.as_fd(), orders.listener.as_fd()])
 }
 
 /// The root with all that is mounted in it, attached where it can become the root.

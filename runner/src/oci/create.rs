@@ -20,8 +20,8 @@ use super::config::Config;
 use super::devices::Devices;
 use super::exec::Running;
 use super::mounts::{self, Order, id_map};
-use super::namespaces::Namespaces;
-use super::state::{Containers, Record, SOCKET, Status, keep_config, mounts_of};
+use super::namespaces::{Baggage, Namespaces};
+use super::state::{Containers, Record, SOCKET, Status, keep_config, name_of_mounts};
 use super::{check, device_rules, hooks};
 use crate::channel::{Channel, Heard};
 use crate::container::ExitStatus;
@@ -31,6 +31,7 @@ use crate::idmap::Shape;
 use crate::launch::watch_signals;
 use crate::logs::stamp;
 use crate::spec::{Namespaces as Own, Network, Spec};
+use crate::streams::Apart;
 use crate::sys::clone::Cloned;
 use crate::sys::process;
 use crate::sysctl;
@@ -158,11 +159,17 @@ pub fn create(containers: &Containers, wish: &Wish<'_>) -> Result<Created, Error
     // Before the clone, so that no signal is lost; the child resets its own.
     let signals = watch_signals()?;
     let (parent, to_parent) = Channel::pair().action("make a channel")?;
+    // Nobody stays to relay for a container that is left to others: it has the caller's streams as they are.
+    let is_apart = !wish.leaves && !process.terminal;
+    let apart = if is_apart { Apart::begin(true) } else { Ok(Apart::default()) };
+    let apart = apart.action("make pipes in place of the terminal")?;
     let mut kept = vec![to_parent.as_fd(), listener.as_fd()];
     kept.extend(trees.iter().flat_map(child::Trees::descriptors));
     let inherited: Vec<_> = (3..3 + wish.preserved).collect();
-    let Cloned::Parent { id, pidfd } = namespaces.enter(&kept, &inherited)? else {
-        drop((parent, console));
+    let baggage = Baggage { kept: &kept, inherited: &inherited, score: process.oom_score_adj };
+    let Cloned::Parent { id, pidfd } = namespaces.enter(&baggage)? else {
+        // Not dropped: they are closed already where this process has joined, and `run` closes them else.
+        std::mem::forget((parent, console, apart));
         child::run(Orders {
             config: &config,
             process,
@@ -184,9 +191,10 @@ pub fn create(containers: &Containers, wish: &Wish<'_>) -> Result<Created, Error
         })
     };
     drop((to_parent, listener, trees));
+    let relays = apart.end().action("put the terminals back")?;
     making.process = Some((id, pidfd));
     record.process = FirstProcess::of(id).action("look up the container's process")?;
-    record.mounts = mounts_of(id).action("look up the mount namespace")?;
+    record.mounts = introduced(&parent)?;
     making.group = place.make(&limits, id, device_program.as_ref())?;
     record.cgroup.clone_from(&making.group);
     maps.write(id)?;
@@ -206,7 +214,16 @@ pub fn create(containers: &Containers, wish: &Wish<'_>) -> Result<Created, Error
     record.is_made = true;
     record.write(&making.folder)?;
     let pidfd = making.finish().ok_or(Error::Died)?;
-    Ok(Created { running: Running::new(id, pidfd, terminal, signals), warnings: confinement.warnings })
+    Ok(Created { running: Running::new(id, pidfd, terminal, signals).relaying(relays), warnings: confinement.warnings })
+}
+
+/// The name of the child's mount namespace, of which it sends the descriptor: nobody may be able to look into it.
+fn introduced(channel: &Channel) -> Result<PathBuf, Error> {
+    match channel.hear().action("hear from the child")? {
+        Heard::Descriptor(mounts) => name_of_mounts(&mounts).action("look up the mount namespace"),
+        Heard::Failed(stage, what, source) => Err(failure(stage, what, source)),
+        Heard::Closed | Heard::Released | Heard::Weaker(_) => Err(Error::Died),
+    }
 }
 
 /// From the release of the child to where it waits: its terminal, the caller's hooks.

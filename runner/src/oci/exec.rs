@@ -1,6 +1,6 @@
 //! `exec`: a further command in a container.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -11,21 +11,23 @@ use nix::sched::CloneFlags;
 use nix::sys::signalfd::SignalFd;
 use rustix::process::{Signal, pidfd_send_signal};
 
-use super::become_process::{Confinement, Way};
+use super::become_process::{Confinement, Places, Way};
 use super::cgroup::Made;
 use super::check;
 use super::config::Process;
 use super::create::failure;
-use super::namespaces::enter_by;
+use super::namespaces::{Baggage, enter_by};
 use super::placement::{keep_to, numbers};
+use super::procfs::Procfs;
 use super::seccomp;
 use super::state::{Found, Status};
 use crate::channel::{Channel, Heard};
 use crate::child::{During, Failure, prepare};
 use crate::container::{Container, ExitStatus};
-use crate::enter::Hidden;
+use crate::enter::{self, Hidden};
 use crate::error::{Action, Error, Stage};
 use crate::launch::watch_signals;
+use crate::streams::Relays;
 use crate::sys::clone::Cloned;
 use crate::sys::process;
 use crate::target::Root;
@@ -67,11 +69,17 @@ pub struct Running {
     pidfd: OwnedFd,
     terminal: Option<OwnedFd>,
     signals: SignalFd,
+    relays: Relays,
 }
 
 impl Running {
     pub(super) fn new(id: i32, pidfd: OwnedFd, terminal: Option<OwnedFd>, signals: SignalFd) -> Self {
-        Self { id, pidfd, terminal, signals }
+        Self { id, pidfd, terminal, signals, relays: Relays::default() }
+    }
+
+    /// The same, with pipes of its own in place of the caller's terminals.
+    pub(super) fn relaying(self, relays: Relays) -> Self {
+        Self { relays, ..self }
     }
 
     /// Passes signals and the terminal through until it ends.
@@ -79,7 +87,7 @@ impl Running {
     /// # Errors
     /// Those of the kernel.
     pub fn wait(self) -> Result<ExitStatus, Error> {
-        Container::new(self.id, self.pidfd, self.signals, self.terminal, true, None).wait()
+        Container::new(self.id, self.pidfd, self.signals, self.terminal, true, None).relaying(self.relays).wait()
     }
 }
 
@@ -105,6 +113,7 @@ pub fn exec(container: &Found, wish: &Wish<'_>, warn: &mut dyn FnMut(&str)) -> R
     confinement.warnings.iter().for_each(|warning| warn(warning));
     let target = container.record.process.open().ok_or(Error::NotRunning)?;
     let own = own_namespaces(container.record.process.id).action("look at the container's namespaces")?;
+    let has_user_namespace = own & libc::CLONE_NEWUSER != 0;
     let console =
         wish.console.map(|path| UnixStream::connect(path).action("connect to the console socket")).transpose()?;
     let signals = watch_signals()?;
@@ -119,18 +128,37 @@ pub fn exec(container: &Found, wish: &Wish<'_>, warn: &mut dyn FnMut(&str)) -> R
     let affinity = wish.process.exec_cpu_affinity.clone().unwrap_or_default();
     let processors = |list: &str| numbers(list, "process.execCPUAffinity");
     let (initial, last) = (processors(&affinity.initial)?, processors(&affinity.last)?);
+    // Looked at from here, for inside the container decides what is at /proc.
+    let procfs = confinement.has_label().then(Procfs::here).transpose().action("open /proc")?;
+    let users = File::open(format!("/proc/{}/ns/user", container.record.process.id));
+    let users = users.action("look at the container's user namespace")?;
     let join = |hidden: &Hidden| {
         keep_to(&initial).during(Stage::Schedule, "")?;
         if let (Some(made), Some(group)) = (&container.record.cgroup, &group) {
             made.enter(group, container.record.process.id).during(Stage::Join, group.path())?;
         }
         keep_to(&last).during(Stage::Schedule, "")?;
-        hidden.enter(&target, CloneFlags::from_bits_retain(own)).during(Stage::Join, "")
+        let mut kinds = own;
+        if has_user_namespace {
+            let is_there = hidden.drop_groups_before(&users).during(Stage::Identity, "")?;
+            kinds &= if is_there { !libc::CLONE_NEWUSER } else { kinds };
+        }
+        hidden.enter(&target, CloneFlags::from_bits_retain(kinds)).during(Stage::Join, "")?;
+        if has_user_namespace {
+            // Here, where nobody in the pid namespace sees this process: with its ids the kernel resets whether it is hidden.
+            userns::become_root(false).during(Stage::Identity, "")?;
+            enter::hide().during(Stage::Identity, "")?;
+        }
+        Ok(())
     };
+    let mut kept = vec![child.as_fd(), target.as_fd(), users.as_fd()];
+    kept.extend(procfs.as_ref().map(AsFd::as_fd));
     let inherited: Vec<_> = (3..3 + wish.preserved).collect();
-    let Cloned::Parent { id, pidfd } = enter_by(&[child.as_fd(), target.as_fd()], &inherited, join, 0)? else {
-        drop((parent, console));
-        become_command(wish, &confinement, own, &child)
+    let baggage = Baggage { kept: &kept, inherited: &inherited, score: wish.process.oom_score_adj };
+    let Cloned::Parent { id, pidfd } = enter_by(&baggage, || Ok(None), |hidden, _| join(hidden), 0)? else {
+        // Not dropped: they are closed already.
+        std::mem::forget((parent, console));
+        become_command(wish, &Orders { confinement: &confinement, procfs, has_user_namespace }, &child)
     };
     drop(child);
     let mut terminal = None;
@@ -178,8 +206,17 @@ fn own_namespaces(id: i32) -> io::Result<i32> {
     Ok(own)
 }
 
-fn become_command(wish: &Wish<'_>, confinement: &Confinement, own: i32, channel: &Channel) -> ! {
-    let failure = match on_the_way(wish, confinement, own, channel) {
+/// What the command's process is given besides the wish.
+struct Orders<'a> {
+    confinement: &'a Confinement,
+    /// That of the outside, where a label is to be written.
+    procfs: Option<Procfs>,
+    /// Whether the container's user namespace is another than the caller's.
+    has_user_namespace: bool,
+}
+
+fn become_command(wish: &Wish<'_>, orders: &Orders<'_>, channel: &Channel) -> ! {
+    let failure = match on_the_way(wish, orders, channel) {
         Err(failure) => failure,
         Ok(never) => match never {},
     };
@@ -187,28 +224,26 @@ fn become_command(wish: &Wish<'_>, confinement: &Confinement, own: i32, channel:
     process::exit_now(1)
 }
 
-fn on_the_way(
-    wish: &Wish<'_>,
-    confinement: &Confinement,
-    own: i32,
-    channel: &Channel,
-) -> Result<std::convert::Infallible, Failure> {
-    let process = wish.process;
-    let has_user_namespace = own & libc::CLONE_NEWUSER != 0;
-    let may_set_groups = fs::read("/proc/self/setgroups").is_ok_and(|text| text.starts_with(b"allow"));
-    if has_user_namespace {
-        userns::become_root(may_set_groups).during(Stage::Identity, "")?;
-    }
+fn on_the_way(wish: &Wish<'_>, orders: &Orders<'_>, channel: &Channel) -> Result<std::convert::Infallible, Failure> {
+    let (process, confinement) = (wish.process, orders.confinement);
+    // By trying: a /proc of the container's may say anything. A namespace of a single id allows no choice of groups.
+    let may_set_groups = enter::give_up_groups().during(Stage::Identity, "")?;
     prepare().during(Stage::Identity, "")?;
-    if let Some(score) = process.oom_score_adj {
-        fs::write("/proc/self/oom_score_adj", score.to_string()).during(Stage::OomScore, score.to_string())?;
-    }
+    let label = match &orders.procfs {
+        Some(procfs) => confinement.open_label(procfs)?,
+        None => None,
+    };
     let root = Root::own().during(Stage::Join, "")?;
     nix::unistd::setsid().during(Stage::Terminal, "")?;
     let terminal = if process.terminal { Some(pty::make(&root, channel).during(Stage::Terminal, "")?) } else { None };
     let workdir = root.directory(&process.cwd).during(Stage::Workdir, &process.cwd)?;
-    let way =
-        Way { process, confinement, preserved: wish.preserved, may_set_groups, owns_terminal: !has_user_namespace };
-    let command = way.begin(root, workdir, terminal)?;
+    let way = Way {
+        process,
+        confinement,
+        preserved: wish.preserved,
+        may_set_groups,
+        owns_terminal: !orders.has_user_namespace,
+    };
+    let command = way.begin(Places { root, workdir, label }, terminal, &[channel.as_fd()])?;
     Err(way.end(&command, channel))
 }

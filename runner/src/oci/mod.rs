@@ -33,4 +33,6 @@ mod hooks;
 mod mounts;
 mod namespaces;
 mod placement;
+mod proc_mounts;
+mod procfs;
 mod seccomp;

@@ -9,6 +9,8 @@ use rustix::fs::{FileType, Mode, OFlags, fstat, openat};
 use rustix::mount::MountAttrFlags;
 
 use super::config;
+use super::proc_mounts::{PROC, is_proc};
+use super::procfs::is_procfs;
 use crate::attach::{self, CONTEXT};
 use crate::copy::{Copier, Owner};
 use crate::error::Error;
@@ -100,6 +102,9 @@ fn order(mount: &config::Mount, bundle: &Path, linux: &config::Linux) -> Result<
     let mut order = Order { target: Path::new("/").join(&mount.destination), ..Order::default() };
     let has = |wanted: &str| mount.options.iter().any(|option| option == wanted);
     let is_bind = mount.kind == "bind" || has("bind") || has("rbind");
+    if is_proc(&order.target, (!is_bind).then_some(mount.kind.as_str())).map_err(refused)? {
+        order.target = PROC.into();
+    }
     let mut data = Vec::new();
     let mut wanted_ids = None;
     for option in &mount.options {
@@ -235,8 +240,7 @@ impl Order {
         match &self.what {
             What::Bind { .. } => {
                 let tree = source.ok_or_else(|| io::Error::other("its source was not opened"))?;
-                let kind = if file_type(&tree)? == FileType::Directory { Kind::Directory } else { Kind::File };
-                let place = attach::volume_place(root, &self.target, kind)?;
+                let place = self.place_of_bind(root, &tree)?;
                 self.change(&tree, true)?;
                 attach::attach(&tree, &place)
             }
@@ -252,6 +256,17 @@ impl Order {
                 mounted => mounted,
             },
         }
+    }
+
+    fn place_of_bind(&self, root: &Root, tree: &OwnedFd) -> io::Result<OwnedFd> {
+        if self.target != Path::new(PROC) {
+            let kind = if file_type(tree)? == FileType::Directory { Kind::Directory } else { Kind::File };
+            return attach::volume_place(root, &self.target, kind);
+        }
+        if !is_procfs(tree)? {
+            return Err(io::Error::other("at /proc there can be a bind of a whole procfs, and of nothing else"));
+        }
+        attach::own_place(root, &self.target)
     }
 
     fn filesystem(&self, root: &Root, kind: &str, options: &[(String, String)]) -> io::Result<()> {

@@ -1,8 +1,8 @@
 //! Which namespaces a container gets, and the process that is in them.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::path::PathBuf;
 
@@ -10,6 +10,7 @@ use nix::libc;
 use nix::sched::CloneFlags;
 
 use super::config::{Linux, Namespace};
+use super::procfs::Procfs;
 use crate::channel::Channel;
 use crate::child::{During, Failure};
 use crate::enter::Hidden;
@@ -89,12 +90,16 @@ impl Namespaces {
         self.is_new(flag) || self.there.iter().any(|(known, _)| *known == flag)
     }
 
-    /// Makes the container's process in them, a child of this one. Where it joins some, it has no descriptors but the standard ones,
-    /// those in `kept`, and the numbers that the command is to inherit.
+    /// Whether the container's process begins where another process of ours has been before.
+    pub(super) fn are_joined(&self) -> bool {
+        !self.there.is_empty() || self.is_new(libc::CLONE_NEWTIME)
+    }
+
+    /// Makes the container's process in them, a child of this one. Where [`Self::are_joined`] it has the baggage, and nothing else.
     ///
     /// # Errors
     /// Those of the kernel.
-    pub(super) fn enter(&self, kept: &[BorrowedFd<'_>], inherited: &[RawFd]) -> Result<Cloned, Error> {
+    pub(super) fn enter(&self, baggage: &Baggage<'_>) -> Result<Cloned, Error> {
         // Made by the child itself when it is in its control group.
         let flags = self.new & !(libc::CLONE_NEWCGROUP | libc::CLONE_NEWTIME);
         let made = |error: io::Error| {
@@ -104,14 +109,23 @@ impl Namespaces {
                 Error::Parent { action: "make namespaces", source: error }
             }
         };
-        if self.there.is_empty() && !self.is_new(libc::CLONE_NEWTIME) {
+        if !self.are_joined() {
             return clone3(flags, None).map_err(made);
         }
-        enter_by(kept, inherited, |hidden| self.join(hidden), flags)
+        enter_by(baggage, || self.clocks(), |hidden, clocks| self.join(hidden, clocks), flags)
+    }
+
+    /// Opens the file by which the clocks of a new time namespace are set: of who is hidden it belongs to root.
+    fn clocks(&self) -> Result<Option<File>, Failure> {
+        if self.offsets.is_empty() {
+            return Ok(None);
+        }
+        let opened = Procfs::here().and_then(|procfs| procfs.writer("self/timens_offsets"));
+        opened.map(Some).during(Stage::Join, "timeOffsets")
     }
 
     /// Joins those that are there.
-    fn join(&self, hidden: &Hidden) -> Result<(), Failure> {
+    fn join(&self, hidden: &Hidden, clocks: Option<File>) -> Result<(), Failure> {
         let open = |path: &PathBuf| File::open(path).during(Stage::Join, path);
         let mut files = Vec::new();
         for (flag, path) in &self.there {
@@ -132,30 +146,46 @@ impl Namespaces {
         }
         if self.is_new(libc::CLONE_NEWTIME) {
             nix::sched::unshare(CloneFlags::from_bits_retain(libc::CLONE_NEWTIME)).during(Stage::Join, "time")?;
-            if !self.offsets.is_empty() {
-                std::fs::write("/proc/self/timens_offsets", &self.offsets).during(Stage::Join, "timeOffsets")?;
+            if let Some(mut clocks) = clocks {
+                clocks.write_all(self.offsets.as_bytes()).during(Stage::Join, "timeOffsets")?;
             }
         }
         Ok(())
     }
 }
 
+/// What a process has with it where it joins.
+#[derive(Debug)]
+pub(super) struct Baggage<'a> {
+    /// Descriptors that it works with.
+    pub(super) kept: &'a [BorrowedFd<'a>],
+    /// Numbers of those that the command is to inherit.
+    pub(super) inherited: &'a [RawFd],
+    /// How soon it is to end where memory is short.
+    pub(super) score: Option<i32>,
+}
+
 /// Makes a process, in new namespaces by `CLONE_NEW*` flags, that begins where `join` leads: a fork hides and joins, and makes the
 /// process as its own sibling (`CLONE_PARENT`), since only what is made after joining is in a pid or time namespace. Of this
-/// process's descriptors it has the standard ones, those in `kept`, and the numbers that the command is to inherit.
+/// process's descriptors it has the standard ones and the baggage. `first` is done before it hides, and what it opens is for `join`.
 pub(super) fn enter_by(
-    kept: &[BorrowedFd<'_>],
-    inherited: &[RawFd],
-    join: impl FnOnce(&Hidden) -> Result<(), Failure>,
+    baggage: &Baggage<'_>,
+    first: impl FnOnce() -> Result<Option<File>, Failure>,
+    join: impl FnOnce(&Hidden, Option<File>) -> Result<(), Failure>,
     flags: i32,
 ) -> Result<Cloned, Error> {
     let (parent, child) = Channel::pair().action("make a channel")?;
     let Cloned::Parent { id: joiner, .. } = clone3(0, None).action("fork")? else {
         drop(parent);
-        let hidden = Hidden::with(kept.iter().copied().chain([child.as_fd()]), inherited).during(Stage::Join, "");
-        let made = hidden
-            .and_then(|hidden| join(&hidden))
-            .and_then(|()| clone3(flags | libc::CLONE_PARENT, None).during(Stage::Join, ""));
+        let joined = || {
+            Procfs::set_score(baggage.score)?;
+            let opened = first()?;
+            let own = opened.iter().map(AsFd::as_fd).chain([child.as_fd()]);
+            let kept = baggage.kept.iter().copied().chain(own);
+            let hidden = Hidden::with(kept, baggage.inherited).during(Stage::Join, "")?;
+            join(&hidden, opened)
+        };
+        let made = joined().and_then(|()| clone3(flags | libc::CLONE_PARENT, None).during(Stage::Join, ""));
         let given = match made {
             Ok(Cloned::Child) => return Ok(Cloned::Child),
             Ok(Cloned::Parent { pidfd, .. }) => child.give(&pidfd).during(Stage::Join, ""),

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -244,12 +244,16 @@ pub(super) fn keep_config(folder: &Path, config: &Config) -> Result<(), Error> {
     fs::write(folder.join(CONFIG), text).action("write the container's configuration")
 }
 
-/// Names the mount namespace of a process, since Linux 6.11 by a number that no later one gets: that of its file is given
-/// again as soon as it has gone.
+/// Names the mount namespace of a process.
 pub(super) fn mounts_of(id: i32) -> io::Result<PathBuf> {
-    let place = format!("/proc/{id}/ns/mnt");
-    let name = fs::read_link(&place)?;
-    let number = fs::File::open(place).and_then(|namespace| mount_namespace_number(namespace.as_fd()));
+    name_of_mounts(&fs::File::open(format!("/proc/{id}/ns/mnt"))?)
+}
+
+/// Names a mount namespace, since Linux 6.11 by a number that no later one gets: that of its file is given again as soon as it
+/// has gone.
+pub(super) fn name_of_mounts(namespace: &(impl AsFd + AsRawFd)) -> io::Result<PathBuf> {
+    let name = fs::read_link(format!("/proc/self/fd/{}", namespace.as_raw_fd()))?;
+    let number = mount_namespace_number(namespace.as_fd());
     Ok(number.map_or_else(|_| name.clone(), |number| name.join(number.to_string())))
 }
 

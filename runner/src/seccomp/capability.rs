@@ -49,6 +49,9 @@ const NAMES: [&str; 41] = [
 /// SETPCAP, NET_BIND_SERVICE, NET_RAW, SYS_CHROOT, MKNOD, AUDIT_WRITE and SETFCAP.
 pub const DEFAULT_CAPABILITIES: u64 = 0xa804_25fb;
 
+/// CAP_NET_RAW, by which the default profile opens AF_PACKET.
+pub const NET_RAW: u64 = 1 << 13;
+
 /// The bit of a capability named as `CAP_SYS_ADMIN`.
 pub(crate) fn bit(name: &str) -> Option<u64> {
     let name = name.strip_prefix("CAP_")?;
@@ -68,6 +71,7 @@ mod tests {
     fn names_stand_at_their_numbers() {
         assert_eq!(bit("CAP_CHOWN"), Some(1));
         assert_eq!(bit("CAP_SYS_ADMIN"), Some(1 << 21));
+        assert_eq!(bit("CAP_NET_RAW"), Some(NET_RAW));
         assert_eq!(bit("CAP_CHECKPOINT_RESTORE"), Some(1 << 40));
         assert_eq!(bit("SYS_ADMIN"), None);
         assert_eq!(bit("CAP_NONSENSE"), None);

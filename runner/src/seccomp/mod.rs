@@ -30,7 +30,7 @@ mod tests;
 pub use arch::Arch;
 pub use bpf::{BpfInstruction, MAX_INSTRUCTIONS};
 pub use built::NATIVE;
-pub use capability::DEFAULT_CAPABILITIES;
+pub use capability::{DEFAULT_CAPABILITIES, NET_RAW};
 pub(crate) use capability::{bit as capability_bit, names as capability_names};
 pub use compile::compile;
 pub use error::SeccompError;
@@ -55,14 +55,18 @@ pub fn default_profile() -> Result<Profile, SeccompError> {
 
 /// The default profile's program for this machine and a container that keeps these capabilities (one bit each).
 ///
-/// It costs nothing for [`DEFAULT_CAPABILITIES`] and for every set that differs from it only in capabilities no rule
-/// asks for; other sets are compiled here, in well under a millisecond.
+/// It costs nothing for [`DEFAULT_CAPABILITIES`], for these without [`NET_RAW`], and for every set that differs from one of
+/// the two only in capabilities no rule asks for; other sets are compiled here, in well under a millisecond.
 ///
 /// # Errors
 /// None that the build script would not have met.
 pub fn default_program(kept: u64) -> Result<Cow<'static, [BpfInstruction]>, SeccompError> {
-    if (kept ^ DEFAULT_CAPABILITIES) & built::RELEVANT_CAPABILITIES == 0 {
+    let is_like = |set: u64| (kept ^ set) & built::RELEVANT_CAPABILITIES == 0;
+    if is_like(DEFAULT_CAPABILITIES) {
         return Ok(Cow::Borrowed(&built::DEFAULT_PROGRAM));
+    }
+    if is_like(DEFAULT_CAPABILITIES & !NET_RAW) {
+        return Ok(Cow::Borrowed(&built::APART_PROGRAM));
     }
     compile(&default_profile()?, NATIVE, kept).map(Cow::Owned)
 }

@@ -132,12 +132,15 @@ fn each_capability_alone_opens_what_the_profile_says() {
 fn the_precompiled_program_is_the_compiled_one() {
     let compiled = compile(&default_profile().unwrap(), NATIVE, DEFAULT_CAPABILITIES).unwrap();
     assert_eq!(built::DEFAULT_PROGRAM.as_slice(), compiled);
+    let compiled = compile(&default_profile().unwrap(), NATIVE, DEFAULT_CAPABILITIES & !NET_RAW).unwrap();
+    assert_eq!(built::APART_PROGRAM.as_slice(), compiled);
 }
 
 #[test]
 fn capabilities_no_rule_asks_for_use_the_precompiled_program() {
     let net_admin = 1 << 12;
     assert!(matches!(default_program(DEFAULT_CAPABILITIES | net_admin), Ok(Cow::Borrowed(_))));
+    assert!(matches!(default_program(DEFAULT_CAPABILITIES & !NET_RAW), Ok(Cow::Borrowed(_))));
     assert!(matches!(default_program(DEFAULT_CAPABILITIES | SYS_ADMIN), Ok(Cow::Owned(_))));
     assert_eq!(
         default_program(DEFAULT_CAPABILITIES | net_admin).unwrap(),
@@ -310,15 +313,31 @@ fn terminal_injection_is_caught_in_the_low_half_with_any_capability() {
 }
 
 #[test]
-fn sockets_of_shared_families_do_not_exist() {
-    const AF_ALG: u64 = 38;
-    const AF_VSOCK: u64 = 40;
-    let socket = |family| verdict(u64::MAX, NATIVE, "socket", &[family]);
-    for high in [0, 1 << 32, u64::MAX << 32] {
-        assert_eq!((socket(high | AF_ALG), socket(high | AF_VSOCK)), (EAFNOSUPPORT, EAFNOSUPPORT));
-    }
-    for family in [1, 2, 10, 16, 17, 39] {
-        assert_eq!(socket(family), ALLOW, "{family}");
+fn sockets_are_of_the_families_that_programs_need() {
+    const NEEDED: [u64; 4] = [1, 2, 10, 16];
+    const PACKET: u64 = 17;
+    for arch in Arch::ALL {
+        for kept in [0, DEFAULT_CAPABILITIES & !NET_RAW, DEFAULT_CAPABILITIES, NET_RAW, u64::MAX] {
+            let program = compile(&default_profile().unwrap(), arch, kept).unwrap();
+            for high in [0, 1 << 32, u64::MAX << 32] {
+                let call = |name, family| {
+                    let arguments = [high | family, 0, 0, 0, 0, 0];
+                    run(&program, &Call { number: arch.syscalls()[name], arch: arch.audit_token(), arguments }).0
+                };
+                for family in 0..300 {
+                    let is_open = NEEDED.contains(&family) || family == PACKET && kept & NET_RAW != 0;
+                    let wanted = if is_open { ALLOW } else { EAFNOSUPPORT };
+                    assert_eq!(call("socket", family), wanted, "{arch:?}, kept {kept:#x}, family {family}");
+                    if family < 64 {
+                        let wanted = if family == 1 { ALLOW } else { EAFNOSUPPORT };
+                        assert_eq!(call("socketpair", family), wanted, "{arch:?}, kept {kept:#x}, a pair of {family}");
+                    }
+                }
+                for family in [0x8000_0001, 0xffff_fff7, 0xffff_ffff, 0x1_0002] {
+                    assert_eq!(call("socket", family), EAFNOSUPPORT, "{family:#x}");
+                }
+            }
+        }
     }
 }
 

@@ -9,3 +9,4 @@ pub mod network;
 pub mod process;
 pub mod schedule;
 pub mod seccomp;
+pub mod title;

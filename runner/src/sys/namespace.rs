@@ -1,4 +1,4 @@
-//! Namespaces that lie around others, and who is in a pid namespace (`ioctl_nsfs(2)`).
+//! Pid and user namespaces: who is in one, which lies around another, and whose one is (`ioctl_nsfs(2)`).
 
 #![allow(unsafe_code)]
 
@@ -9,6 +9,8 @@ use nix::libc;
 
 /// `NS_GET_PARENT` of `linux/nsfs.h`.
 const GET_PARENT: u64 = 0xb702;
+/// `NS_GET_OWNER_UID`.
+const GET_OWNER: u64 = 0xb704;
 /// `NS_GET_TGID_IN_PIDNS`, since Linux 6.11.
 const GET_ID_WITHIN: u64 = 0x8004_b709;
 
@@ -23,7 +25,18 @@ pub fn has_process(namespace: &impl AsRawFd, id: i32) -> Option<bool> {
     (io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH)).then_some(false)
 }
 
-/// The namespace around one, of those that are nested: of processes and of users.
+/// The user that has made a user namespace, and has all power over it from the one around.
+///
+/// # Errors
+/// EINVAL for another kind.
+pub fn owner_of_user_namespace(namespace: &impl AsRawFd) -> io::Result<u32> {
+    let mut owner: libc::uid_t = 0;
+    // SAFETY: the kernel writes one number to `owner`, which lives until the call returns, as does `namespace`.
+    let result = unsafe { libc::ioctl(namespace.as_raw_fd(), GET_OWNER, &raw mut owner) };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(owner) }
+}
+
+/// The pid or user namespace around one.
 ///
 /// # Errors
 /// EPERM where that is outside of the caller's own.

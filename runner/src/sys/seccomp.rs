@@ -129,6 +129,9 @@ mod tests {
                 call(libc::SYS_socket, [algorithms, 5, 0]),
                 call(libc::SYS_socket, [bit_32 | algorithms, 5, 0]),
                 call(libc::SYS_socket, [u64::from(libc::AF_VSOCK.unsigned_abs()), 1, 0]),
+                // A pair of another family than UNIX, which the kernel would refuse with another error; and CAN.
+                call(libc::SYS_socketpair, [u64::from(libc::AF_INET.unsigned_abs()), 1, 0, 0]),
+                call(libc::SYS_socket, [u64::from(libc::AF_CAN.unsigned_abs()), 3, 0]),
                 call(libc::SYS_unshare, [0x1000_0000]),
                 call(libc::SYS_keyctl, [0, u64::MAX, 0]),
                 call(libc::SYS_ioctl, [no_fd, 0x5412, 0]),
@@ -141,6 +144,8 @@ mod tests {
                 call(9999, []),
             ]),
             [
+                libc::EAFNOSUPPORT,
+                libc::EAFNOSUPPORT,
                 libc::EAFNOSUPPORT,
                 libc::EAFNOSUPPORT,
                 libc::EAFNOSUPPORT,
@@ -169,10 +174,12 @@ mod tests {
                 call(libc::SYS_read, [u64::from(u32::MAX), 0, 0]),
                 call(libc::SYS_ioctl, [u64::from(u32::MAX), 0x5413, 0]),
                 call(libc::SYS_socket, [1, 1, 0]),
+                call(libc::SYS_socket, [2, 2, 0]),
+                call(libc::SYS_socket, [16, 3, 0]),
                 call(libc::SYS_personality, [0xffff_ffff]),
                 call(libc::SYS_unshare, [0x200]),
             ]),
-            [0, 0, libc::EBADF, libc::EBADF, 0, 0, 0]
+            [0, 0, libc::EBADF, libc::EBADF, 0, 0, 0, 0, 0]
         );
     }
 
