@@ -229,7 +229,7 @@ impl<'d> Machine<'d> {
     /// Does something to its end.
     pub fn work(&mut self, random: &mut Random) {
         let work = self.choose(random);
-        self.context += &format!("; {}", self.words(&work).join(" "));
+        self.context = format!("{}; {}", self.context, self.words(&work).join(" "));
         self.begin(&work);
         self.ok(&self.words(&work));
         self.acknowledge(work);
@@ -238,7 +238,7 @@ impl<'d> Machine<'d> {
     /// Does something, until the power fails.
     pub fn work_until(&mut self, moment: Duration, random: &mut Random) {
         let work = self.choose(random);
-        self.context += &format!("; {} for {moment:?}", self.words(&work).join(" "));
+        self.context = format!("{}; {} for {moment:?}", self.context, self.words(&work).join(" "));
         self.begin(&work);
         let mut child = self.command(&self.words(&work)).spawn().unwrap();
         std::thread::sleep(moment);

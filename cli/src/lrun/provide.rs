@@ -39,9 +39,11 @@ pub(super) fn provide(global: &Global, arguments: &RunArguments, path: &Path, na
         _ => pull(global, arguments, path, name),
     };
     // Nothing is made for a container that could not be mapped.
-    let may_be_made = || match shift.is_none() {
-        true => Ok(()),
-        false => Ok(maps_of_caller(bridge::shape(arguments)).map(drop).map_err(Error::from)?),
+    let may_be_made = || {
+        if !shift.is_none() {
+            maps_of_caller(bridge::shape(arguments)).map_err(Error::from)?;
+        }
+        Ok(())
     };
     obtain(global, path, name, shift, fetch, may_be_made)
 }

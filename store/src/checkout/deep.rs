@@ -14,7 +14,7 @@ struct Folder<'t> {
     path: usize,
 }
 
-impl<'t> Hand<'t> {
+impl Hand<'_> {
     /// Makes the directory `path`, whose name in `parent` is `name`, with all that is in it.
     pub(super) fn make_deep(&mut self, parent: &Dir, name: &[u8], id: InodeId, mut path: Vec<u8>) -> Result<()> {
         let made = make(parent, name).map_err(|error| at(&path)(error))?;
