@@ -10,9 +10,12 @@ use crate::store::{INDEX, Store};
 use crate::sys::dir::Dir;
 
 /// Names at the top of a store.
-const TOP: [&str; 13] = [
+const TOP: [&str; 16] = [
     MARKER,
     BALLAST,
+    "boot",
+    "boot.new",
+    "roots",
     "objects",
     "packs",
     "layers",

@@ -1,16 +1,18 @@
 //! Proof that what is on disk is what the manifests named: every layer's tar is written again from its record and the
-//! pool, and hashed; every object is hashed; every checkout's files are looked at.
+//! pool, and hashed; every object is hashed; every checkout is compared with its image, name by name and byte by byte.
 
 use std::collections::{BTreeSet, HashSet};
 use std::io;
 
 use serde::Serialize;
 
+use crate::checkout::Verifier;
 use crate::digest::{Digest, Hasher};
 use crate::error::Result;
+use crate::image::Image;
 use crate::index::layers::StoredLayer;
 use crate::layer::record::write_tar;
-use crate::names;
+use crate::lease::Checkout;
 use crate::pool::ObjectId;
 use crate::store::Store;
 
@@ -21,6 +23,17 @@ pub struct Damage {
     pub what: String,
     /// How it differs.
     pub problem: String,
+}
+
+/// An image without all its layers: no damage, since pulling or importing it again brings them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Incomplete {
+    /// Its id.
+    pub id: Digest,
+    /// Its names.
+    pub names: Vec<String>,
+    /// Diff IDs of the layers that it lacks.
+    pub missing: Vec<Digest>,
 }
 
 /// What a check found.
@@ -34,6 +47,8 @@ pub struct FsckReport {
     pub bytes: u64,
     /// Checkouts that were compared with their merged trees.
     pub trees: u64,
+    /// Images that lack layers. A repair forgets them.
+    pub incomplete: Vec<Incomplete>,
     /// What is damaged.
     pub damage: Vec<Damage>,
     /// What was taken out of use, so that the next pull brings it anew.
@@ -54,8 +69,8 @@ impl FsckReport {
 }
 
 impl Store {
-    /// Checks everything. With `repair`, damaged objects and layers are forgotten, and checkouts that show them
-    /// discarded: pulling the image again makes it whole.
+    /// Checks everything. With `repair`, damaged objects and layers are forgotten, checkouts that show them discarded, and
+    /// images that then lack a layer forgotten as well: pulling them again makes them whole.
     ///
     /// # Errors
     /// Only where the check itself could not be made; damage is in the report.
@@ -79,6 +94,11 @@ impl Store {
         if repair && !report.is_clean() {
             self.repair(&broken, &damaged, &wrong_trees, &mut report)?;
         }
+        if repair {
+            self.forget_incomplete(&mut report)?;
+        }
+        // What was read may be in memory alone.
+        self.settle_all()?;
         Ok(report)
     }
 
@@ -122,16 +142,13 @@ impl Store {
     }
 
     fn check_images(&self, report: &mut FsckReport) -> Result<()> {
-        let mut index = self.read_index()?;
-        for image in index.images()? {
-            let found = Digest::of(&image.config);
+        for image in self.images()? {
+            let found = Digest::of(&image.config_bytes);
             if found != image.id {
                 report.add(format!("image {}", image.id), format!("its config hashes to {found}"));
             }
-            for diff_id in index.diff_ids(&image.id)? {
-                if index.find_layer(&diff_id, None)?.is_none() {
-                    report.add(format!("image {}", image.id), format!("its layer {diff_id} is missing"));
-                }
+            if !image.is_complete() {
+                report.incomplete.push(Incomplete { id: image.id, names: image.names, missing: image.missing });
             }
         }
         Ok(())
@@ -139,26 +156,42 @@ impl Store {
 
     fn check_trees(&self, report: &mut FsckReport) -> Result<Vec<u64>> {
         let owners = self.owners()?;
+        let objects = self.read_index()?.objects()?.into_iter().map(|(id, hash, size)| (id, (hash, size)));
+        let mut verifier = Verifier::new(&self.pool, &owners, objects.collect());
         let mut wrong = Vec::new();
-        for image in self.images()? {
+        // One without all its layers has nothing that its checkouts could be compared with.
+        for image in self.images()?.into_iter().filter(Image::is_complete) {
             for tree in self.read_index()?.trees_of_chain(&image.chain_id)? {
-                let Some(checkout) = crate::lease::Checkout::lease(&self.trees, self.pool.dir(), &tree)? else {
-                    continue;
+                let Some(checkout) = Checkout::lease(&self.trees, self.pool.dir(), &tree)? else { continue };
+                let name = format!("checkout {} ({})", tree.id, tree.placement);
+                let problems = match self.tree(&image.diff_ids) {
+                    Ok(mut merged) => {
+                        merged.shift(tree.shift);
+                        verifier.compare(&merged, &checkout)
+                    }
+                    Err(error) => vec![format!("cannot be compared with its image: {error}")],
                 };
-                // A missing layer is told already, and without it there is nothing to compare with.
-                let Ok(mut merged) = self.tree(&image.diff_ids) else { continue };
-                merged.shift(tree.shift);
                 report.trees += 1;
-                let problems = crate::checkout::verify(&merged, &checkout, &owners);
                 if !problems.is_empty() {
                     wrong.push(tree.id);
                 }
                 for problem in problems {
-                    report.add(format!("checkout {} ({})", tree.id, tree.placement), problem);
+                    report.add(name.clone(), problem);
                 }
             }
         }
+        report.bytes += verifier.bytes();
         Ok(wrong)
+    }
+
+    /// Forgets images that lack layers.
+    fn forget_incomplete(&self, report: &mut FsckReport) -> Result<()> {
+        for image in self.images()?.into_iter().filter(|image| !image.is_complete()) {
+            self.index()?.delete_image(&image.id)?;
+            let name = if image.names.is_empty() { image.id.to_string() } else { image.names.join(", ") };
+            report.repaired.push(format!("incomplete image {name} forgotten: pull it again"));
+        }
+        Ok(())
     }
 
     fn repair(
@@ -168,77 +201,22 @@ impl Store {
         wrong: &[u64],
         report: &mut FsckReport,
     ) -> Result<()> {
-        let mut index = self.index()?;
+        let index = self.index()?;
         let layers = index.layers()?;
         let broken: HashSet<u64> = broken.iter().copied().collect();
         let mut stale: HashSet<u64> = wrong.iter().copied().collect();
         stale.extend(index.trees_of_layers(&broken)?);
         for tree in index.trees()?.into_iter().filter(|tree| stale.contains(&tree.id)) {
-            let name = tree.id.to_string();
-            let lease = self.trees.open_dir(name.as_bytes()).and_then(|dir| dir.open_file(crate::lease::LEASE));
             // One that a container uses stays until that ends; the next repair takes it.
-            if let Ok(lease) = lease
-                && crate::sys::flock::try_exclusive(&lease).unwrap_or(false)
-            {
-                self.discard_tree(&tree, lease)?;
+            if self.discard_idle_tree(&tree)? {
                 report.repaired.push(format!("checkout {} discarded", tree.id));
             }
         }
-        self.sweep_nodes()?;
-        let damaged: Vec<ObjectId> = damaged.iter().copied().collect();
-        let broken: Vec<u64> = broken.into_iter().collect();
-        index.forget_damaged(&broken, &damaged)?;
-        for object in damaged {
-            self.remove_object(object)?;
-        }
+        self.forget_layers(&broken, damaged)?;
         for layer in layers.iter().filter(|layer| broken.contains(&layer.id)) {
             report.repaired.push(format!("layer {} forgotten: pull its images again", layer.diff_id));
         }
         Ok(())
-    }
-
-    /// After a boot that was not preceded by a sync: hashes the layers written before it, and forgets those that the
-    /// crash tore. Their checkouts, and the inodes that checkouts share, are made anew when they are next needed.
-    pub(crate) fn settle_after_boot(&self) -> Result<()> {
-        let mut index = self.index()?;
-        if index.unsettled_layers(&self.boot)?.is_empty() {
-            return Ok(());
-        }
-        let _alone = self.lock("settle")?;
-        let unsettled = index.unsettled_layers(&self.boot)?;
-        if unsettled.is_empty() {
-            return Ok(());
-        }
-        let ids: HashSet<u64> = unsettled.iter().map(|layer| layer.id).collect();
-        let mut report = FsckReport::default();
-        let wrong = index.trees_of_layers(&ids)?;
-        let mut damaged = BTreeSet::new();
-        let mut broken = Vec::new();
-        for layer in &unsettled {
-            if self.check_layer(layer).is_err() {
-                broken.push(layer.id);
-                damaged.extend(self.torn_objects(layer.id)?);
-            }
-        }
-        self.repair(&broken, &damaged, &wrong, &mut report)?;
-        for folder in
-            self.nodes.entries().unwrap_or_default().into_iter().filter(|(name, _)| names::is_node_folder(name))
-        {
-            // Links only: what a checkout uses lives on in it, and half-written ones are no longer found.
-            let _ = self.nodes.remove_tree(&folder.0);
-        }
-        for layer in unsettled.iter().filter(|layer| !broken.contains(&layer.id)) {
-            index.settle_layer(layer.id)?;
-        }
-        Ok(())
-    }
-
-    fn torn_objects(&self, layer: u64) -> Result<Vec<ObjectId>> {
-        let objects = self.read_index()?.objects_of_layer(layer)?;
-        let torn = |(id, hash, size): &(ObjectId, crate::pool::Hash, u64)| {
-            !self.pool.rehash(*id).is_ok_and(|found| found == (*hash, *size))
-        };
-        Ok(objects.into_iter().filter(torn).map(|(id, ..)| id).collect())
     }
 }
 

@@ -33,6 +33,9 @@ pub struct Image {
     pub files: u64,
     /// When it came, seconds since 1970.
     pub stored: i64,
+    /// Diff IDs of the layers that the store does not have, lowest first: a power cut tore them, or they were damaged. With
+    /// any, the image is incomplete; pulling or importing it again brings them.
+    pub missing: Vec<Digest>,
 }
 
 /// What [`Store::remove`] did.
@@ -54,8 +57,8 @@ impl Store {
         let images = index.images()?;
         let references = index.references()?;
         let assemble = |stored: StoredImage| {
-            let diff_ids = index.diff_ids(&stored.id)?;
-            Image::assemble(stored, diff_ids, &references)
+            let (diff_ids, missing) = (index.diff_ids(&stored.id)?, index.missing_layers(&stored.id)?);
+            Ok(Image { missing, ..Image::assemble(stored, diff_ids, &references)? })
         };
         images.into_iter().map(assemble).collect()
     }
@@ -67,8 +70,8 @@ impl Store {
     pub fn image(&self, name: &str) -> Result<Image> {
         let index = self.read_index()?;
         let stored = look_up(&index, name)?.ok_or_else(|| Error::ImageNotFound(name.to_owned()))?;
-        let (diff_ids, references) = (index.diff_ids(&stored.id)?, index.references()?);
-        Image::assemble(stored, diff_ids, &references)
+        let (diff_ids, missing) = (index.diff_ids(&stored.id)?, index.missing_layers(&stored.id)?);
+        Ok(Image { missing, ..Image::assemble(stored, diff_ids, &index.references()?)? })
     }
 
     /// The manifests by which an image came.
@@ -107,7 +110,7 @@ impl Store {
 }
 
 impl Image {
-    /// Puts together what the index keeps in several tables.
+    /// Puts together what the index keeps in several tables, for an image that has all its layers.
     pub(crate) fn assemble(stored: StoredImage, diff_ids: Vec<Digest>, references: &[StoredReference]) -> Result<Self> {
         let own = || references.iter().filter(|reference| reference.image == stored.id);
         let digests = own().filter_map(|reference| {
@@ -127,7 +130,13 @@ impl Image {
             logical: stored.logical,
             files: stored.files,
             stored: stored.stored,
+            missing: Vec::new(),
         })
+    }
+
+    /// Whether the store has all its layers.
+    pub fn is_complete(&self) -> bool {
+        self.missing.is_empty()
     }
 
     /// The first twelve digits of its id, as engines show it.

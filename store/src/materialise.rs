@@ -74,7 +74,7 @@ impl Store {
     }
 
     /// The checkout of an image if there is one, leased. Without a placement, the best of those there are. Nothing is
-    /// made, and `None` is also the answer for layers that an unclean boot left in doubt.
+    /// made, and `None` is also the answer where layers or checkouts are in doubt after a boot.
     pub fn find_checkout(
         &self,
         image: &Image,
@@ -82,7 +82,7 @@ impl Store {
         shift: IdShift,
     ) -> Result<Option<Checkout>> {
         let index = self.read_index()?;
-        if !index.unsettled_layers(&self.boot)?.is_empty() {
+        if !self.trees_are_sure()? || !index.unsettled_layers(&self.boot)?.is_empty() {
             return Ok(None);
         }
         for candidate in placement.map_or(Placement::ALL.to_vec(), |placement| vec![placement]) {
@@ -96,6 +96,7 @@ impl Store {
     }
 
     fn make_checkout(&self, tree: &Tree, image: &Image, placement: Placement, shift: IdShift) -> Result<()> {
+        let _making = self.begin_making()?;
         // A copy reads what is packed from there.
         let _warm = (placement != Placement::Copy).then(|| self.warm(tree)).transpose()?;
         let mut index = self.index()?;
@@ -106,6 +107,7 @@ impl Store {
         let writer = Writer::new(&self.pool, nodes, placement, self.owners()?);
         let lost = writer.write(tree, &mut index, &root)?;
         scratch.dir.create_new(LEASE, 0o600).context("create", &path)?;
+        self.note_boot(&scratch.dir).context("create", &path)?;
         self.settle()?;
 
         // In place before it is named: a crash in between leaves a folder without a row, which gc sweeps.
@@ -137,6 +139,7 @@ impl Store {
         if !root.entries().context("list", target)?.is_empty() {
             return Err(Error::TargetNotEmpty(target.to_path_buf()));
         }
+        let _making = (placement == Placement::Hardlink).then(|| self.begin_making()).transpose()?;
         let _warm = (placement == Placement::Hardlink).then(|| self.warm(&tree)).transpose()?;
         let nodes = (placement == Placement::Hardlink).then_some(&self.nodes);
         let writer = Writer::new(&self.pool, nodes, placement, self.owners()?);

@@ -69,6 +69,9 @@ impl Store {
         R: Registry + Send + Sync + 'static,
     {
         let session = Arc::new(self.session()?);
+        // Beside the transfer, while there is time for it.
+        let store = Arc::clone(self);
+        let settling = tokio::task::spawn_blocking(move || store.settle_what_is_old());
         let (raw, manifest) = resolve(registry.as_ref(), reference, &options.platform).await?;
         events.event(Event::Resolved { manifest: raw.digest });
         let config = self.config(registry, reference, &manifest).await?;
@@ -86,6 +89,7 @@ impl Store {
             layer?;
         }
         drop(running);
+        result_of(settling).await?;
 
         let manifest = StoredManifest { digest: raw.digest, media_type: raw.media_type, bytes: raw.bytes };
         let (store, options, events) = (Arc::clone(self), options.clone(), Arc::clone(events));
@@ -95,7 +99,7 @@ impl Store {
         .await
     }
 
-    /// Enters an image whose layers are all there, and makes its checkout.
+    /// Makes the checkout of an image whose layers are all there, and enters the image: all of it, or nothing.
     pub(crate) fn enter_image(
         &self,
         session: &Session,
@@ -124,15 +128,19 @@ impl Store {
             merged = Some(tree);
             stored
         };
-        index.insert_image(&stored, diff_ids, manifest, &options.names)?;
-        // Not read back: whoever removes the image at this moment has no quarrel with us.
-        let references = index.references()?;
-        let image = Image::assemble(stored, diff_ids.to_vec(), &references)?;
-        let mut lost = Lost::default();
+        let unnamed = Image::assemble(stored.clone(), diff_ids.to_vec(), &[])?;
+        // Leased until the image is entered: a collector would find a checkout without an image.
+        let mut checkout = None;
         if let Some(placement) = options.placement {
             events.event(Event::CheckoutStarts);
-            lost = self.checkout_merged(&image, placement, IdShift::default(), merged.as_ref())?.lost;
+            checkout = Some(self.checkout_merged(&unnamed, placement, IdShift::default(), merged.as_ref())?);
         }
+        // Layers that were here already may have come without a sync.
+        self.settle()?;
+        index.insert_image(&stored, diff_ids, manifest, &options.names)?;
+        // Not read back: whoever removes the image at this moment has no quarrel with us.
+        let image = Image::assemble(stored, diff_ids.to_vec(), &index.references()?)?;
+        let lost = checkout.map(|checkout| checkout.lost).unwrap_or_default();
         index.unpin(session.number())?;
         events.event(Event::Done);
         Ok(Pulled { image, lost })
@@ -239,7 +247,11 @@ pub(crate) fn chain_id(diff_ids: &[Digest]) -> String {
 
 /// Runs blocking work on tokio's threads for it.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
+    result_of(tokio::task::spawn_blocking(work)).await
+}
+
+async fn result_of<T>(task: tokio::task::JoinHandle<Result<T>>) -> Result<T> {
+    match task.await {
         Ok(result) => result,
         // The task was neither cancelled nor is there anything to go on with after its panic.
         Err(failed) => std::panic::resume_unwind(failed.into_panic()),

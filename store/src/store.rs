@@ -3,10 +3,11 @@
 //! ```text
 //! lstore-store      makes the folder a store: see FORMAT.md
 //! index.db          what the files mean
+//! boot              since when trees/ and nodes/ may not be on disk
 //! objects/N/K       file contents; N the ingest that wrote them
 //! packs/N           contents that no checkout shows, compressed; its lock keeps objects files while a checkout is made
 //! layers/N          layer records: from one, the exact tar can be written again
-//! trees/N/root      checkouts, each beside its lease
+//! trees/N/root      checkouts, each beside its lease and the boot under which it was made
 //! nodes/XX/…        inodes that checkouts share
 //! locks/ sessions/  what is being fetched, what is running
 //! starts/           what the index said of images that were started
@@ -15,11 +16,13 @@
 //! containers/       left to the runner, as is volumes/
 //! ```
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::ballast;
 use crate::checkout::{Owners, Placement, Support};
 use crate::connection::{Connection, Idle};
+use crate::digest::Digest;
 use crate::error::{Context, Error, Result};
 use crate::index::{Durability, Index};
 use crate::layer::limits::Limits;
@@ -52,6 +55,7 @@ pub struct Store {
     durability: Durability,
     pub(crate) limits: Limits,
     pub(crate) idle: Idle,
+    pub(crate) forgotten: Vec<Digest>,
 }
 
 impl Store {
@@ -93,14 +97,14 @@ impl Store {
     }
 
     fn open_for_writing(path: &Path, durability: Durability) -> Result<Self> {
-        let store = Self::with_folders(path, durability, |root, name| root.ensure_dir(name, 0o700))?;
+        let mut store = Self::with_folders(path, durability, |root, name| root.ensure_dir(name, 0o700))?;
         {
             // Switching a fresh index to WAL cannot be waited for by SQLite's own means: the first processes take turns.
             let _first = store.lock("index")?;
             store.ensure_index_file()?;
             store.index()?;
         }
-        store.settle_after_boot()?;
+        store.forgotten = store.settle_after_boot()?;
         Ok(store)
     }
 
@@ -152,6 +156,7 @@ impl Store {
             durability,
             limits: Limits::default(),
             idle: Idle::default(),
+            forgotten: Vec::new(),
             path: path.to_path_buf(),
             index_path,
         })
@@ -312,7 +317,7 @@ impl Scratch {
             let path = || store.path.join("tmp");
             let dir = match store.tmp.make_dir(&name, 0o700).and_then(|()| store.tmp.open_dir(&name)) {
                 // A collector took the folder for a left-over in the instant before it was opened.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::AlreadyExists) => continue,
                 other => other.context("create", path())?,
             };
             let ours = crate::sys::flock::try_exclusive(&dir).context("lock", path())?;

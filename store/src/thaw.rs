@@ -12,6 +12,9 @@ use crate::sys::dir::Dir;
 use crate::sys::flock;
 use crate::tree::{InodeKind, Tree};
 
+/// Folders of objects that are held open, and locked, at once: contents of an image may lie in as many as there are layers.
+const FOLDERS: usize = 128;
+
 /// Proof that objects that are files stay files: a shared lock on `packs/`, which whoever packs takes alone. It holds off
 /// no other checkout.
 #[derive(Debug)]
@@ -43,12 +46,24 @@ impl Store {
         let _alone = self.lock("thaw")?;
         let mut packed = self.read_index()?.all_packed()?;
         packed.retain(|packed| wanted.contains(&packed.id));
-        if packed.is_empty() {
-            return Ok(());
+        let mut rest = packed.as_slice();
+        while !rest.is_empty() {
+            let mut folders = HashSet::new();
+            let full = rest.iter().position(|packed| {
+                folders.insert(packed.id.directory());
+                folders.len() > FOLDERS
+            });
+            let (some, others) = rest.split_at(full.unwrap_or(rest.len()));
+            self.thaw_some(some)?;
+            rest = others;
         }
+        Ok(())
+    }
+
+    fn thaw_some(&self, packed: &[Packed]) -> Result<()> {
         let mut folders = HashMap::new();
         let mut thawed = Vec::with_capacity(packed.len());
-        for packed in &packed {
+        for packed in packed {
             let path = || self.path().join("objects").join(packed.id.name().trim_start_matches('/'));
             let folder = match folders.entry(packed.id.directory()) {
                 std::collections::hash_map::Entry::Occupied(folder) => folder.into_mut(),
@@ -59,9 +74,10 @@ impl Store {
             let file = self.write_thawed(folder, packed).context("unpack", path())?;
             thawed.push((packed.id, file.metadata().context("look at", path())?.blocks() * 512));
         }
-        self.settle()?;
+        // What was on disk must not come into doubt: a pack that nothing refers to any more can go at any time.
+        rustix::fs::syncfs(self.pool.dir()).context("sync", self.path())?;
         // The folders' locks are held until this is known: files whose rows say packed are left-overs to a collector.
-        self.index()?.leave_packs(&thawed, self.unsettled_boot())
+        self.index()?.leave_packs(&thawed)
     }
 
     /// The folder of an object, made where it is missing, and locked against collectors.

@@ -1,6 +1,7 @@
 //! Where the disk goes.
 
 use std::collections::HashSet;
+use std::io;
 
 use rustix::fs::{FileType, Stat};
 use serde::Serialize;
@@ -11,6 +12,7 @@ use crate::error::{Context, Result};
 use crate::marker::MARKER;
 use crate::store::Store;
 use crate::sys::dir::Dir;
+use crate::sys::walk::Walk;
 
 /// What one image takes, in bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -95,6 +97,7 @@ impl Store {
         let (containers, volumes) = (measure(b"containers")?, measure(b"volumes")?);
         let rest = measure(MARKER.as_bytes())?
             + measure(BALLAST.as_bytes())?
+            + measure(b"boot")?
             + measure(b"locks")?
             + measure(b"starts")?
             + measure(b"sessions")?
@@ -118,12 +121,12 @@ impl Store {
 }
 
 /// Disk of `name` and all below it, as `du` counts: blocks, each inode once.
-fn disk(parent: &Dir, name: &[u8], seen: &mut HashSet<u64>) -> std::io::Result<u64> {
+fn disk(parent: &Dir, name: &[u8], seen: &mut HashSet<u64>) -> io::Result<u64> {
     disk_of(parent, name, |stat| seen.insert(stat.st_ino))
 }
 
 /// Disk of the files below `name` that have no other name: what removing it frees. Every folder is such a file.
-pub(crate) fn disk_of_own(parent: &Dir, name: &[u8]) -> std::io::Result<u64> {
+pub(crate) fn disk_of_own(parent: &Dir, name: &[u8]) -> io::Result<u64> {
     disk_of(parent, name, |stat| is_folder(stat) || stat.st_nlink == 1)
 }
 
@@ -131,7 +134,7 @@ fn is_folder(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::Directory
 }
 
-fn disk_of(parent: &Dir, name: &[u8], mut counts: impl FnMut(&Stat) -> bool) -> std::io::Result<u64> {
+fn disk_of(parent: &Dir, name: &[u8], mut counts: impl FnMut(&Stat) -> bool) -> io::Result<u64> {
     let stat = parent.stat(name)?;
     let mut total = 0;
     let mut count = |stat: &Stat| {
@@ -143,17 +146,32 @@ fn disk_of(parent: &Dir, name: &[u8], mut counts: impl FnMut(&Stat) -> bool) -> 
     if !is_folder(&stat) {
         return Ok(total);
     }
-    let mut stack = vec![parent.open_dir(name)?];
-    while let Some(dir) = stack.pop() {
-        for (entry, _) in dir.entries()? {
-            // What a running pull removes meanwhile counts no more.
-            let Ok(stat) = dir.stat(&entry) else { continue };
-            count(&stat);
-            if is_folder(&stat)
-                && let Ok(deeper) = dir.open_dir(&entry)
-            {
-                stack.push(deeper);
-            }
+    // What a running pull removes meanwhile counts no more; anything else that cannot be read is an error, and not left out.
+    let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    let list = |dir: &Dir| match dir.entries() {
+        Err(error) if gone(&error) => Ok(Vec::new().into_iter()),
+        other => other.map(Vec::into_iter),
+    };
+    let first = parent.open_dir(name)?;
+    let entries = list(&first)?;
+    let mut walk = Walk::new(first, entries)?;
+    while let Some((dir, entries)) = walk.here() {
+        let Some((entry, _)) = entries.next() else {
+            walk.leave()?;
+            continue;
+        };
+        let stat = match dir.stat(&entry) {
+            Err(error) if gone(&error) => continue,
+            other => other?,
+        };
+        count(&stat);
+        if is_folder(&stat) {
+            let deeper = match dir.open_dir(&entry) {
+                Err(error) if gone(&error) => continue,
+                other => other?,
+            };
+            let entries = list(&deeper)?;
+            walk.enter(deeper, entries)?;
         }
     }
     Ok(total)

@@ -74,6 +74,29 @@ impl Image {
     }
 }
 
+impl Image {
+    /// Writes it as an OCI image layout of one image without a name.
+    pub fn write_layout(&self, folder: &Path) {
+        let blobs = folder.join("blobs/sha256");
+        std::fs::create_dir_all(&blobs).unwrap();
+        let blob = |digest: &str, bytes: &[u8]| {
+            std::fs::write(blobs.join(digest.trim_start_matches("sha256:")), bytes).unwrap();
+        };
+        let manifest = self.manifest.to_string().into_bytes();
+        blob(&sha256(&manifest), &manifest);
+        blob(&sha256(&self.config), &self.config);
+        for (digest, bytes) in &self.blobs {
+            blob(digest, bytes);
+        }
+        let described = json!({
+            "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": sha256(&manifest), "size": manifest.len(),
+        });
+        let index = json!({ "schemaVersion": 2, "manifests": [described] });
+        std::fs::write(folder.join("index.json"), index.to_string()).unwrap();
+        std::fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+    }
+}
+
 /// One member of a layer.
 pub struct Member<'a> {
     pub path: &'a str,

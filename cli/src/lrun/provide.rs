@@ -10,7 +10,7 @@ use lrun::spec::UserNamespace;
 use lrun::state::Record;
 use lrun::userns::maps_of_caller;
 use lrun::{Error, Spec};
-use lstore::{Start, Store};
+use lstore::{IdShift, Start, Store};
 
 use super::args::{PullPolicy, RunArguments};
 use crate::bridge;
@@ -29,25 +29,63 @@ pub(super) fn provide(global: &Global, arguments: &RunArguments, path: &Path, na
     } else if let Some(start) = Start::recall(path, name, wanted, shift) {
         return Ok(start);
     }
-    let store = match look(path, name)? {
-        Some(store) => store,
-        None if arguments.pull == PullPolicy::Never => {
-            return Err(format!("{name}: image not known, and --pull=never; `lstore pull {name}` fetches it").into());
+    let fetch = |lack: Lack| match (arguments.pull, lack) {
+        (PullPolicy::Never, Lack::Image) => {
+            Err(format!("{name}: image not known, and --pull=never; `lstore pull {name}` fetches it").into())
         }
-        None => {
-            pull(global, arguments, path, name)?;
-            look(path, name)?.ok_or_else(|| format!("{name}: not there after the pull"))?
+        (PullPolicy::Never, Lack::Layers) => {
+            Err(format!("{name}: layers are missing, and --pull=never; `lstore pull {name}` fetches them").into())
         }
+        _ => pull(global, arguments, path, name),
     };
-    if let Some(start) = store.start(name, wanted, shift)? {
-        return Ok(start);
-    }
     // Nothing is made for a container that could not be mapped.
-    if !shift.is_none() {
-        maps_of_caller(bridge::shape(arguments)).map_err(Error::from)?;
+    let may_be_made = || {
+        if !shift.is_none() {
+            maps_of_caller(bridge::shape(arguments)).map_err(Error::from)?;
+        }
+        Ok(())
+    };
+    obtain(global, path, name, shift, fetch, may_be_made)
+}
+
+/// What an image may lack.
+#[derive(Debug, Clone, Copy)]
+enum Lack {
+    /// All of it: the store does not know it.
+    Image,
+    /// Layers.
+    Layers,
+}
+
+/// The checkout of an image. `fetch` brings what is lacking, `may_be_made` is asked before one is made.
+fn obtain(
+    global: &Global,
+    path: &Path,
+    name: &str,
+    shift: IdShift,
+    fetch: impl Fn(Lack) -> Result<(), Failure>,
+    may_be_made: impl Fn() -> Result<(), Failure>,
+) -> Result<Start, Failure> {
+    let wanted = global.placement.map(placement);
+    // Twice: after a power cut it may come out only when the checkout is to be made that layers are torn.
+    for _ in 0..2 {
+        let store = match look(path, name)? {
+            Ok(store) => store,
+            Err(lack) => {
+                fetch(lack)?;
+                look(path, name)?.map_err(|_| format!("{name}: not there after the pull"))?
+            }
+        };
+        if let Some(start) = store.start(name, wanted, shift)? {
+            return Ok(start);
+        }
+        may_be_made()?;
+        lstore_command(global, path, &["prepare", "--if-complete", &format!("--caller={shift}"), name])?;
+        if let Some(start) = store.start(name, wanted, shift)? {
+            return Ok(start);
+        }
     }
-    lstore_command(global, path, &["prepare", &format!("--caller={shift}"), name])?;
-    store.start(name, wanted, shift)?.ok_or_else(|| format!("{name}: no checkout could be made").into())
+    Err(format!("{name}: no checkout could be made").into())
 }
 
 /// The checkout of the image that a container was made from, by its id.
@@ -70,25 +108,23 @@ pub(super) fn again(global: &Global, path: &Path, (id, name): (&str, &str), shap
     if let Some(start) = Start::recall(path, id, wanted, shift) {
         return Ok(start);
     }
-    let gone = || format!("the image {name} of the container has been removed; pull it again");
-    let store = look(path, id)?.ok_or_else(gone)?;
-    if let Some(start) = store.start(id, wanted, shift)? {
-        return Ok(start);
-    }
-    lstore_command(global, path, &["prepare", &format!("--caller={shift}"), id])?;
-    Ok(store.start(id, wanted, shift)?.ok_or_else(|| format!("{name}: no checkout could be made"))?)
+    let fetch = |lack: Lack| match lack {
+        Lack::Image => Err(format!("the image {name} of the container has been removed; pull it again").into()),
+        Lack::Layers => lstore_command(global, path, &["pull", "--", name]),
+    };
+    obtain(global, path, id, shift, fetch, || Ok(()))
 }
 
-/// The store, if it is there and has the image.
-fn look(path: &Path, name: &str) -> Result<Option<Store>, Failure> {
+/// The store with the image, or what is lacking.
+fn look(path: &Path, name: &str) -> Result<Result<Store, Lack>, Failure> {
     let store = match Store::open_existing(path) {
-        Err(lstore::Error::NoStore(_)) => return Ok(None),
+        Err(lstore::Error::NoStore(_)) => return Ok(Err(Lack::Image)),
         other => other?,
     };
     match store.image(name) {
-        Err(lstore::Error::ImageNotFound(_)) => Ok(None),
+        Err(lstore::Error::ImageNotFound(_)) => Ok(Err(Lack::Image)),
         Err(error) => Err(error.into()),
-        Ok(_) => Ok(Some(store)),
+        Ok(image) => Ok(if image.is_complete() { Ok(store) } else { Err(Lack::Layers) }),
     }
 }
 

@@ -80,6 +80,14 @@ impl Context {
         if let (Some(kind), false) = (store.shared_file_system()?, self.global.quiet) {
             report::warn(PROGRAM, &one_machine(kind), &mut std::io::stderr());
         }
+        if !store.forgotten().is_empty() && !self.global.quiet {
+            let count = store.forgotten().len();
+            let said = format!(
+                "{count} layers were torn when this machine went down, and are fetched again when they are needed; \
+                 `lstore images` shows which images are incomplete"
+            );
+            report::warn(PROGRAM, &said, &mut std::io::stderr());
+        }
         Ok(store.with_limits(self.environment.limits()?))
     }
 

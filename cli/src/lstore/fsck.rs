@@ -11,14 +11,25 @@ use crate::report::Failure;
 pub(super) fn run(context: &Context, arguments: &FsckArguments) -> Result<Exit, Failure> {
     let store = if arguments.repair { context.found_to_change()? } else { context.found()? };
     let report = store.map(|store| store.fsck(arguments.repair)).transpose()?.unwrap_or_default();
+    let incomplete =
+        report.incomplete.iter().map(|one| json!({ "Id": one.id.hex(), "Names": one.names, "Missing": one.missing }));
+    let incomplete: Vec<_> = incomplete.collect();
     let damage: Vec<_> = report.damage.iter().map(|one| json!({ "What": one.what, "Problem": one.problem })).collect();
     let value = json!({
         "Clean": report.is_clean(), "Layers": report.layers, "Objects": report.objects, "Bytes": report.bytes,
-        "Trees": report.trees, "Damage": damage, "Repaired": report.repaired, "Foreign": report.foreign,
+        "Trees": report.trees, "Incomplete": incomplete, "Damage": damage, "Repaired": report.repaired,
+        "Foreign": report.foreign,
     });
     print(context, arguments.output.format.as_deref(), &value, |output| {
         for one in &report.damage {
             output.line(&format!("{}: {}", one.what, one.problem))?;
+        }
+        for one in report.incomplete.iter().filter(|_| !arguments.repair) {
+            let name = if one.names.is_empty() { one.id.to_string() } else { one.names.join(", ") };
+            let count = one.missing.len();
+            output.line(&format!(
+                "{name}: incomplete: {count} of its layers are missing; a pull or `lrun` fetches them"
+            ))?;
         }
         for one in &report.repaired {
             output.line(&format!("repaired: {one}"))?;
@@ -34,8 +45,14 @@ pub(super) fn run(context: &Context, arguments: &FsckArguments) -> Result<Exit, 
             (false, true) => "damaged parts taken out; pull their images again",
             (false, false) => "damaged; `lstore fsck --repair` takes the damaged parts out of use",
         };
+        // A repair has told of each that it forgot.
+        let incomplete = match report.incomplete.len() {
+            0 => String::new(),
+            _ if arguments.repair => String::new(),
+            count => format!(", {count} incomplete images"),
+        };
         output.line(&format!(
-            "{} layers, {} contents ({}), {} checkouts: {verdict}",
+            "{} layers, {} contents ({}), {} checkouts{incomplete}: {verdict}",
             report.layers,
             report.objects,
             size(report.bytes),

@@ -13,7 +13,10 @@ pub(super) fn run(context: &Context, arguments: &GcArguments) -> Result<Exit, Fa
     let store = if arguments.dry_run { context.found()? } else { context.found_to_change()? };
     let (dry_run, checkouts, cold) = (arguments.dry_run, arguments.checkouts, arguments.cold);
     let collection = Collection { dry_run, checkouts, cold };
-    let freed = store.map(|store| store.collect(collection)).transpose()?.unwrap_or_default();
+    let freed = store.as_ref().map(|store| store.collect(collection)).transpose()?.unwrap_or_default();
+    if let Some(store) = store.filter(|_| !dry_run) {
+        store.settle_what_is_old()?;
+    }
     let value = json!({
         "Images": freed.images, "Layers": freed.layers, "Trees": freed.trees, "Objects": freed.objects,
         "Orphans": freed.orphans, "Bytes": freed.bytes, "Deferred": freed.deferred, "Packed": freed.packed,

@@ -40,7 +40,11 @@ pub(super) fn run(context: &Context, arguments: &ImagesArguments) -> Result<Exit
             if arguments.digests {
                 cells.push(row.digest);
             }
-            cells.extend([row.id, ago(row.created, SystemTime::now()), size(row.image.logical)]);
+            let mut shown = size(row.image.logical);
+            if !row.image.is_complete() {
+                shown += " (incomplete)";
+            }
+            cells.extend([row.id, ago(row.created, SystemTime::now()), shown]);
             table.row(cells);
         }
         output.table(&table)?;
@@ -67,7 +71,7 @@ impl Row<'_> {
             "Id": self.image.id.hex(), "ID": self.id, "Repository": self.repository, "Tag": self.tag,
             "Digest": self.digest, "Names": names, "RepoTags": names, "Digests": self.image.digests,
             "CreatedAt": rfc3339(self.created), "Created": self.image.stored,
-            "Size": self.image.logical, "Files": self.image.files,
+            "Size": self.image.logical, "Files": self.image.files, "Incomplete": !self.image.is_complete(),
         });
         if !is_json {
             value["Size"] = json!(size(self.image.logical));

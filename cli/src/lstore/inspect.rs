@@ -43,6 +43,8 @@ pub(crate) fn describe(store: &Store, image: &Image) -> Result<Value, Failure> {
         "Variant": config["variant"],
         "Size": image.logical,
         "Files": image.files,
+        "Incomplete": !image.is_complete(),
+        "MissingLayers": image.missing.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "Exclusive": usage.0,
         "Shared": usage.1,
         "RootFS": { "Type": "layers", "Layers": image.diff_ids.iter().map(ToString::to_string).collect::<Vec<_>>() },

@@ -1,6 +1,7 @@
 //! A tree made real on disk, so that one overlay mount, or a copy, gives a container its root.
 
 mod crew;
+mod deep;
 pub mod lost;
 mod metadata;
 pub mod node;
@@ -18,7 +19,7 @@ pub use placement::Placement;
 pub use probe::Support;
 pub use set_id::SetId;
 pub use shift::IdShift;
-pub use verify::verify;
+pub use verify::Verifier;
 pub use writer::Writer;
 
 /// Redirect of a stub: where in the data-only layer its content is (kernel documentation, `overlayfs.rst`).

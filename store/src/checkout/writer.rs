@@ -21,6 +21,8 @@ use crate::tree::{InodeId, InodeKind, Tree};
 
 /// Most files that one thread takes at once.
 const FILES: usize = 256;
+/// Folders above one that is being filled, all of which are held open. Few images have any deeper.
+const NEAR: usize = 24;
 
 /// Writes trees by one placement.
 #[derive(Debug)]
@@ -61,7 +63,8 @@ impl<'a> Writer<'a> {
             linked: &linked,
             lost: Lost::default(),
         };
-        let first = Level { id: Tree::ROOT, dir: root.try_clone().map_err(at(b""))?, name: b"", parent: None };
+        let dir = root.try_clone().map_err(at(b""))?;
+        let first = Level { id: Tree::ROOT, dir, name: b"", depth: 0, parent: None };
         crew::work(threads, hand, |hand, hand_over| hand.walk(first, hand_over), Hand::fill).map(|hands| {
             hands.into_iter().fold(Lost::default(), |mut all, hand| {
                 all += hand.lost;
@@ -100,10 +103,10 @@ impl<'a> Writer<'a> {
 }
 
 /// What one thread works with.
-struct Hand<'t> {
+pub(super) struct Hand<'t> {
     placer: Placer<'t>,
     owners: &'t Owners,
-    tree: &'t Tree,
+    pub(super) tree: &'t Tree,
     root: &'t Dir,
     nodes: &'t Nodes,
     /// Where the first name of an inode with several names was made.
@@ -137,10 +140,15 @@ impl<'t> Hand<'t> {
                 }
             }
             hand_over(self, Files { level, names })?;
-            if let Some((parent, name, id)) = waiting.pop() {
-                let made = parent.dir.make_dir(name, 0o700).and_then(|()| parent.dir.open_dir(name));
-                let dir = made.map_err(|error| at(&parent.path(name))(error))?;
-                levels.push(Level { id, dir, name, parent: Some(parent) });
+            while let Some((parent, name, id)) = waiting.pop() {
+                if parent.depth < NEAR {
+                    let made = parent.dir.make_dir(name, 0o700).and_then(|()| parent.dir.open_dir(name));
+                    let dir = made.map_err(|error| at(&parent.path(name))(error))?;
+                    levels.push(Level { id, dir, name, depth: parent.depth + 1, parent: Some(parent) });
+                    break;
+                }
+                self.make_deep(&parent.dir, name, id, parent.path(name))?;
+                self.leave(parent)?;
             }
         }
         Ok(())
@@ -150,27 +158,33 @@ impl<'t> Hand<'t> {
     fn fill(&mut self, files: Files<'t>) -> Result<()> {
         let Files { level, names } = files;
         for (name, id) in names {
-            let inode = self.tree.inode(id);
-            let made = if inode.links > 1 && is_made_everywhere(&inode.kind) {
-                self.shared(id, &level, name)
-            } else {
-                self.leaf(id, &level.dir, name)
-            };
             // Spelled out only where it is needed: most files have no error.
-            made.map_err(|failure| failure.explain(self.tree, id, &level.path(name)))?;
+            self.file(id, &level.dir, name, || level.path(name))
+                .map_err(|failure| failure.explain(self.tree, id, &level.path(name)))?;
         }
         self.leave(level)
     }
 
-    /// Makes one name of an inode that has several: the inode with the first, whichever that is, links with the others.
-    fn shared(&mut self, id: InodeId, level: &Level<'_>, name: &[u8]) -> std::result::Result<(), Failure> {
+    /// Makes one name of what is no directory. Of an inode that has several, the inode is made with the first, whichever
+    /// that is, and links with the others.
+    pub(super) fn file(
+        &mut self,
+        id: InodeId,
+        dir: &Dir,
+        name: &[u8],
+        path: impl FnOnce() -> Vec<u8>,
+    ) -> std::result::Result<(), Failure> {
+        let inode = self.tree.inode(id);
+        if inode.links < 2 || !is_made_everywhere(&inode.kind) {
+            return self.leaf(id, dir, name);
+        }
         // Held while the inode is made, so that nobody else takes a further name for the first one.
         let mut linked = self.linked.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(first) = linked.get(&id) {
-            return Ok(link(self.root, first, &level.dir, name)?);
+            return Ok(link(self.root, first, dir, name)?);
         }
-        self.leaf(id, &level.dir, name)?;
-        linked.insert(id, level.path(name));
+        self.leaf(id, dir, name)?;
+        linked.insert(id, path());
         Ok(())
     }
 
@@ -179,7 +193,8 @@ impl<'t> Hand<'t> {
     fn leave(&mut self, level: Arc<Level<'t>>) -> Result<()> {
         let mut left = Some(level);
         while let Some(level) = left.and_then(Arc::into_inner) {
-            self.finish(&level).map_err(|failure| failure.explain(self.tree, level.id, &level.own_path()))?;
+            self.finish(level.id, &level.dir)
+                .map_err(|failure| failure.explain(self.tree, level.id, &level.own_path()))?;
             left = level.parent;
         }
         Ok(())
@@ -225,10 +240,10 @@ impl<'t> Hand<'t> {
     }
 
     /// A directory gets its metadata when all is in it: its mode may forbid entry, its time must not move again.
-    fn finish(&mut self, level: &Level<'_>) -> std::result::Result<(), Failure> {
-        let metadata = &self.tree.inode(level.id).metadata;
+    pub(super) fn finish(&mut self, id: InodeId, dir: &Dir) -> std::result::Result<(), Failure> {
+        let metadata = &self.tree.inode(id).metadata;
         let (owner, mode) = self.owners.decide(metadata, &mut self.lost).map_err(|_| Failure::Unmapped)?;
-        Ok(apply(level.dir.as_fd(), metadata, owner, mode, &mut self.lost)?)
+        Ok(apply(dir.as_fd(), metadata, owner, mode, &mut self.lost)?)
     }
 }
 
@@ -237,6 +252,8 @@ struct Level<'t> {
     id: InodeId,
     dir: Dir,
     name: &'t [u8],
+    /// Folders above it.
+    depth: usize,
     parent: Option<Arc<Self>>,
 }
 
@@ -303,7 +320,7 @@ fn device(made: io::Result<()>, lost: &mut Lost) -> std::result::Result<(), Fail
     }
 }
 
-enum Failure {
+pub(super) enum Failure {
     Unmapped,
     Io(io::Error),
 }
@@ -315,7 +332,7 @@ impl From<io::Error> for Failure {
 }
 
 impl Failure {
-    fn explain(self, tree: &Tree, id: InodeId, path: &[u8]) -> Error {
+    pub(super) fn explain(self, tree: &Tree, id: InodeId, path: &[u8]) -> Error {
         match self {
             Self::Unmapped => {
                 let metadata = &tree.inode(id).metadata;
@@ -327,7 +344,7 @@ impl Failure {
     }
 }
 
-fn at(path: &[u8]) -> impl FnOnce(io::Error) -> Error {
+pub(super) fn at(path: &[u8]) -> impl FnOnce(io::Error) -> Error {
     let path = PathBuf::from(format!("checkout:/{}", path.escape_ascii()));
     move |source| Error::Io { action: "write", path, source }
 }

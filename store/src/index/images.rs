@@ -90,6 +90,15 @@ impl Index {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
+    /// Diff IDs of those of an image's layers that the store does not have, lowest first.
+    pub fn missing_layers(&self, image: &Digest) -> Result<Vec<Digest>> {
+        let sql = "SELECT diff_id FROM image_layer WHERE image = ?1 AND diff_id NOT IN (SELECT diff_id FROM layer)
+                   ORDER BY position";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let rows = statement.query_map([image], |row| row.get(0))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
     /// All names, in order.
     pub fn references(&self) -> Result<Vec<StoredReference>> {
         let mut statement = self.connection.prepare("SELECT name, image, manifest FROM reference ORDER BY name")?;

@@ -136,10 +136,20 @@ impl Index {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Marks a layer as known to be on disk.
-    pub fn settle_layer(&mut self, layer: u64) -> Result<()> {
+    /// Layers that were written without a sync under this boot.
+    pub fn layers_of_boot(&self, boot: &str) -> Result<Vec<StoredLayer>> {
+        let mut statement = self.connection.prepare_cached("SELECT id, diff_id, size FROM layer WHERE boot = ?1")?;
+        let rows = statement.query_map([boot], stored_layer)?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Marks layers as known to be on disk.
+    pub fn settle_layers(&mut self, layers: &[StoredLayer]) -> Result<()> {
         self.write(|index| {
-            index.execute("UPDATE layer SET boot = NULL WHERE id = ?1", [layer])?;
+            let mut settle = index.prepare_cached("UPDATE layer SET boot = NULL WHERE id = ?1")?;
+            for layer in layers {
+                settle.execute([layer.id])?;
+            }
             Ok(())
         })
     }

@@ -71,21 +71,14 @@ impl Index {
         })
     }
 
-    /// Says of packed objects, given with the disk that they take, that they are files again. The layers that they belong
-    /// to are unsettled by that, as of `boot`, where there is one.
-    pub fn leave_packs(&mut self, objects: &[(ObjectId, u64)], boot: Option<&str>) -> Result<()> {
+    /// Says of packed objects, given with the disk that they take, that they are files again, which are on disk.
+    pub fn leave_packs(&mut self, objects: &[(ObjectId, u64)]) -> Result<()> {
         self.write(|index| {
             let mut leave = index.prepare_cached("DELETE FROM packed WHERE object = ?1")?;
             let mut update = index.prepare_cached("UPDATE object SET disk = ?2 WHERE id = ?1")?;
-            let sql = "UPDATE layer SET boot = ?2
-                       WHERE boot IS NULL AND id IN (SELECT layer FROM layer_object WHERE object = ?1)";
-            let mut unsettle = index.prepare_cached(sql)?;
             for (object, disk) in objects {
                 leave.execute([object])?;
                 update.execute(params![object, disk])?;
-                if boot.is_some() {
-                    unsettle.execute(params![object, boot])?;
-                }
             }
             Ok(())
         })

@@ -40,7 +40,13 @@ impl Ingest {
     pub fn start(pool: &Pool, index: Index, number: u64) -> io::Result<Self> {
         let objects = pool.dir().try_clone()?;
         let name = format!("{number:x}").into_bytes();
-        objects.make_dir(&name, 0o700)?;
+        // After a power cut the counter may stand below numbers that are taken.
+        match objects.make_dir(&name, 0o700) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(io::Error::new(io::ErrorKind::Interrupted, "the number is taken"));
+            }
+            other => other?,
+        }
         // A collector may take the new folder for a left-over in the instant before the lock.
         let collected = || io::Error::new(io::ErrorKind::Interrupted, "the folder was collected before it was locked");
         let folder = match objects.open_dir(&name) {

@@ -212,72 +212,13 @@ impl Dir {
         }
         Ok(entries)
     }
-
-    /// Removes `name` and all below it. Directories without permissions are made passable first; nothing is followed.
-    pub fn remove_tree(&self, name: &[u8]) -> io::Result<()> {
-        match self.unlink(name) {
-            Ok(()) => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) if !matches!(error.raw_os_error(), Some(EISDIR | EPERM)) => {
-                return Err(error);
-            }
-            Err(_) => {}
-        }
-        // A stack of open directories instead of recursion: the depth is the image's choice. What another process
-        // removes at the same time is gone as well as by our hand.
-        let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
-        let mut stack = match self.open_passable(name) {
-            Err(error) if gone(&error) => return Ok(()),
-            other => vec![(other?, name.to_vec())],
-        };
-        while let Some((dir, own_name)) = stack.pop() {
-            let mut deeper = None;
-            let entries = match dir.entries() {
-                Err(error) if gone(&error) => Vec::new(),
-                other => other?,
-            };
-            for (entry, _) in entries {
-                let Err(error) = dir.unlink(&entry) else { continue };
-                match error.raw_os_error() {
-                    Some(ENOENT) => {}
-                    Some(EISDIR | EPERM) => match dir.open_passable(&entry) {
-                        Err(error) if gone(&error) => {}
-                        other => {
-                            deeper = Some((other?, entry));
-                            break;
-                        }
-                    },
-                    _ => return Err(error),
-                }
-            }
-            if let Some(child) = deeper {
-                stack.push((dir, own_name));
-                stack.push(child);
-                continue;
-            }
-            drop(dir);
-            match stack.last().map_or(self, |(parent, _)| parent).remove_dir(&own_name) {
-                Err(error) if !gone(&error) => return Err(error),
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn open_passable(&self, name: &[u8]) -> io::Result<Self> {
-        match self.open_dir(name) {
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                self.set_mode(name, 0o700)?;
-                self.open_dir(name)
-            }
-            other => other,
-        }
-    }
 }
 
-const ENOENT: i32 = rustix::io::Errno::NOENT.raw_os_error();
-const EISDIR: i32 = rustix::io::Errno::ISDIR.raw_os_error();
-const EPERM: i32 = rustix::io::Errno::PERM.raw_os_error();
+impl From<OwnedFd> for Dir {
+    fn from(directory: OwnedFd) -> Self {
+        Self(directory)
+    }
+}
 
 /// Access and modification time from one pair.
 pub fn timestamps(seconds: i64, nanoseconds: u32) -> Timestamps {
@@ -322,21 +263,5 @@ mod tests {
         assert!(dir.open_dir(b"d").is_err());
         assert!(dir.open_file(b"f").is_err());
         assert!(dir.create_new(b"f", 0o644).is_err());
-    }
-
-    #[test]
-    fn remove_tree_ends_deep_trees_and_spares_link_targets() {
-        let scratch = tempfile::tempdir().unwrap();
-        let dir = Dir::open(scratch.path()).unwrap();
-        dir.create_new(b"canary", 0o600).unwrap();
-        let mut level = dir.ensure_dir(b"t", 0o700).unwrap();
-        for _ in 0..200 {
-            level.symlink(b"../canary", b"link").unwrap();
-            level = level.ensure_dir(b"d", 0o700).unwrap();
-        }
-        dir.remove_tree(b"t").unwrap();
-        assert!(!dir.exists(b"t").unwrap());
-        assert!(dir.exists(b"canary").unwrap());
-        dir.remove_tree(b"missing").unwrap();
     }
 }

@@ -5,3 +5,4 @@ pub mod filesystem;
 pub mod flock;
 pub mod kernel;
 pub mod read;
+pub mod walk;

@@ -114,6 +114,9 @@ pub struct PrepareArguments {
     /// Ids that you have in the container
     #[arg(long, value_name = "UID:GID", default_value = "0:0")]
     pub caller: IdShift,
+    /// Make nothing, and do not fail, where layers of the image are missing
+    #[arg(long)]
+    pub if_complete: bool,
     /// Name or id of the image
     #[arg(value_name = "IMAGE")]
     pub image: String,
