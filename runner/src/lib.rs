@@ -66,6 +66,7 @@ mod pty;
 mod relabel;
 mod rights;
 mod streams;
+pub mod survey;
 mod sysctl;
 mod target;
 mod unpack;

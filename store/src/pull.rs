@@ -108,11 +108,13 @@ impl Store {
         let id = Digest::of(config);
         let mut index = self.index()?;
         let mut merged = None;
+        // All of them, whoever brought them: those of another image's that this one is made from too.
+        let layers = index.pin_layers(diff_ids, session.number())?;
         let known = index.image(&id)?;
         let stored = if let Some(known) = known {
             known
         } else {
-            let tree = self.tree(diff_ids)?;
+            let tree = self.merge(&layers)?;
             let stored = StoredImage {
                 id,
                 config: config.to_vec(),
@@ -131,7 +133,7 @@ impl Store {
         let mut lost = Lost::default();
         if let Some(placement) = options.placement {
             events.event(Event::CheckoutStarts);
-            lost = self.checkout_merged(&image, placement, IdShift::default(), merged.as_ref())?.lost;
+            lost = self.checkout_merged(session, &image, placement, IdShift::default(), merged.as_ref())?.lost;
         }
         index.unpin(session.number())?;
         events.event(Event::Done);

@@ -8,6 +8,7 @@
 //! trees/N/root      checkouts, each beside its lease
 //! nodes/XX/…        inodes that checkouts share
 //! locks/ sessions/  what is being fetched, what is running
+//! roots/            what keeps images besides their names
 //! starts/           what the index said of images that were started
 //! tmp/              checkouts in the making, and what is being removed
 //! containers/       left to the runner, as is volumes/

@@ -76,7 +76,8 @@ impl Store {
                 rows.push(ImageUsage { id, names, logical, exclusive, shared, reclaimable: exclusive });
             }
         }
-        let (content, reclaimable) = index.usage_of_pool()?;
+        let rooted: Vec<String> = self.roots()?.iter().flat_map(|root| root.images()).map(Digest::to_string).collect();
+        let (content, reclaimable) = index.usage_of_pool(&rooted)?;
         // An open index has a log and a table of locks beside it, which go when the last connection is closed.
         drop(index);
         self.idle.close();
@@ -91,7 +92,8 @@ impl Store {
         let (layers, trees) = (measure(b"layers")?, measure(b"trees")? + measure(b"nodes")?);
         let index = measure(b"index.db")? + measure(b"index.db-wal")? + measure(b"index.db-shm")?;
         let (containers, volumes) = (measure(b"containers")?, measure(b"volumes")?);
-        let rest = measure(b"locks")? + measure(b"starts")? + measure(b"sessions")? + measure(b"tmp")?;
+        let rest =
+            measure(b"locks")? + measure(b"starts")? + measure(b"sessions")? + measure(b"roots")? + measure(b"tmp")?;
         let top = root.stat_self().context("look at", self.path())?.st_blocks.unsigned_abs() * 512;
         let total = objects + packs + layers + trees + index + containers + volumes + rest + top;
         Ok(Usage {

@@ -7,6 +7,7 @@ use std::process::Command;
 #[derive(Debug)]
 pub struct LoopDevice {
     folder: tempfile::TempDir,
+    kind: String,
 }
 
 impl LoopDevice {
@@ -18,7 +19,7 @@ impl LoopDevice {
         let file = std::fs::File::create(&image).map_err(|error| error.to_string())?;
         file.set_len(megabytes << 20).map_err(|error| error.to_string())?;
         super::run(Command::new(format!("mkfs.{kind}")).arg("-q").arg(&image))?;
-        let device = Self { folder };
+        let device = Self { folder, kind: kind.to_owned() };
         std::fs::create_dir(device.mountpoint()).map_err(|error| error.to_string())?;
         super::run(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(device.mountpoint()))?;
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
@@ -31,6 +32,16 @@ impl LoopDevice {
 
     pub fn mountpoint(&self) -> PathBuf {
         self.folder.path().join("mounted")
+    }
+
+    /// What is in the image after a file system's shutdown, mounted in its place. A copy: the mount namespaces of other tests'
+    /// commands keep the file system itself for as long as they last.
+    pub fn mount_again(&self) -> Result<(), String> {
+        let (image, copy) = (self.folder.path().join("image"), self.folder.path().join("copy"));
+        super::run(Command::new("umount").arg(self.mountpoint()))?;
+        super::run(Command::new("cp").arg("--sparse=always").arg(&image).arg(&copy))?;
+        let options = if self.kind == "xfs" { "loop,nouuid" } else { "loop" };
+        super::run(Command::new("mount").args(["-o", options]).arg(&copy).arg(self.mountpoint())).map(|_| ())
     }
 
     pub fn store(&self) -> PathBuf {

@@ -1,18 +1,25 @@
 //! `lstore gc`.
 
-use lstore::Collection;
+use lstore::{Collection, Store};
 use serde_json::json;
 
 use super::args::GcArguments;
 use super::context::{Context, print};
+use crate::bridge::roots;
 use crate::exit::Exit;
 use crate::output::size;
 use crate::report::Failure;
 
 pub(super) fn run(context: &Context, arguments: &GcArguments) -> Result<Exit, Failure> {
-    let store = context.open()?;
     let (dry_run, checkouts, cold) = (arguments.dry_run, arguments.checkouts, arguments.cold);
-    let freed = store.collect(Collection { dry_run, checkouts, cold })?;
+    let store = if dry_run {
+        Store::open_existing(&context.root)?
+    } else {
+        let store = context.open()?;
+        roots::mend(&store)?;
+        store
+    };
+    let freed = store.collect(Collection { dry_run, checkouts, cold }, &roots::known(&context.root)?)?;
     let value = json!({
         "Images": freed.images, "Layers": freed.layers, "Trees": freed.trees, "Objects": freed.objects,
         "Orphans": freed.orphans, "Bytes": freed.bytes, "Deferred": freed.deferred, "Packed": freed.packed,
