@@ -135,8 +135,9 @@ impl Root {
     }
 
     fn text(&self) -> String {
-        let images: String = self.images.iter().map(|image| format!("image {image}\n")).collect();
-        format!("{BEGIN}\nfor {}\n{images}{END}\n", self.purpose)
+        let images = self.images.iter().map(|image| format!("image {image}"));
+        let lines = [BEGIN.to_owned(), format!("for {}", self.purpose)].into_iter().chain(images);
+        lines.chain([END.to_owned(), String::new()]).collect::<Vec<_>>().join("\n")
     }
 
     fn parse(name: &str, text: &str) -> std::result::Result<Self, String> {

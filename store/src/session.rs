@@ -65,8 +65,11 @@ pub(crate) fn seen_alive(sessions: &Dir) -> Result<Vec<u64>> {
     look(sessions).map(|(living, _)| living)
 }
 
-/// Numbers of living sessions, and of dead ones with their locks.
-fn look(sessions: &Dir) -> Result<(Vec<u64>, Vec<(u64, File)>)> {
+/// A dead session: its number, and the lock of its file.
+type Dead = (u64, File);
+
+/// Numbers of living sessions, and the dead ones.
+fn look(sessions: &Dir) -> Result<(Vec<u64>, Vec<Dead>)> {
     let (mut living, mut dead) = (Vec::new(), Vec::new());
     for (name, _) in sessions.entries().context("list", "sessions")? {
         let Some(number) = crate::gc::number(&name, 10) else { continue };

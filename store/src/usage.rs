@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::digest::Digest;
 use crate::error::{Context, Result};
+use crate::root::Root;
 use crate::store::Store;
 use crate::sys::dir::Dir;
 
@@ -76,7 +77,7 @@ impl Store {
                 rows.push(ImageUsage { id, names, logical, exclusive, shared, reclaimable: exclusive });
             }
         }
-        let rooted: Vec<String> = self.roots()?.iter().flat_map(|root| root.images()).map(Digest::to_string).collect();
+        let rooted: Vec<String> = self.roots()?.iter().flat_map(Root::images).map(Digest::to_string).collect();
         let (content, reclaimable) = index.usage_of_pool(&rooted)?;
         // An open index has a log and a table of locks beside it, which go when the last connection is closed.
         drop(index);

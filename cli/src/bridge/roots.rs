@@ -81,17 +81,17 @@ pub fn using(store: &Path, images: &[Digest]) -> Result<Vec<String>, Failure> {
 pub fn mend(store: &Store) -> Result<(), Failure> {
     for (name, surveyed) in containers(store.path()).survey()? {
         let Surveyed::Container(record) = surveyed else { continue };
-        let has_root = !record.spec.ephemeral || record.status() == Status::Created;
-        if has_root {
-            let root = of(&record, &name)?;
-            match root.is_kept(store.path())? {
-                true => {}
-                false => match root.keep(store.path(), Durability::Consistent) {
-                    // By a version that kept none: it is started again when the image has been pulled again.
-                    Err(lstore::Error::ImageNotFound(_)) => {}
-                    other => other?,
-                },
-            }
+        if record.spec.ephemeral && record.status() != Status::Created {
+            continue;
+        }
+        let root = of(&record, &name)?;
+        if root.is_kept(store.path())? {
+            continue;
+        }
+        match root.keep(store.path(), Durability::Consistent) {
+            // By a version that kept none: it is started again when the image has been pulled again.
+            Err(lstore::Error::ImageNotFound(_)) => {}
+            other => other?,
         }
     }
     store.sweep_roots(KIND, |ids| left_over(store.path(), ids))?;

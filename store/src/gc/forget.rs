@@ -14,6 +14,7 @@ use crate::lease::LEASE;
 use crate::root::Root;
 use crate::session;
 use crate::store::Store;
+use crate::sys::dir::Dir;
 use crate::sys::flock;
 use crate::usage::disk_of_own;
 
@@ -51,7 +52,7 @@ impl Store {
             idle.remove(tree);
         }
         for tree in &plan.trees {
-            collected.bytes += self.own_disk(&self.tmp, *tree).context("measure", self.path().join("tmp"))?;
+            collected.bytes += own_disk(&self.tmp, *tree).context("measure", self.path().join("tmp"))?;
             self.remove_moved(*tree)?;
         }
         Ok(plan.trees)
@@ -71,7 +72,7 @@ impl Store {
         collected.images = plan.images.len() as u64;
         collected.trees = plan.trees.len() as u64;
         for tree in &plan.trees {
-            collected.bytes += self.own_disk(&self.trees, *tree).context("measure", self.path().join("trees"))?;
+            collected.bytes += own_disk(&self.trees, *tree).context("measure", self.path().join("trees"))?;
         }
         if collection.cold {
             self.freeze(&plan.trees, true, collected)?;
@@ -120,13 +121,13 @@ impl Store {
         let name = tree.to_string();
         self.tmp.remove_tree(name.as_bytes()).context("remove", self.path().join("tmp").join(&name))
     }
+}
 
-    /// Disk that a checkout alone takes; none where another collector has removed it.
-    fn own_disk(&self, folder: &crate::sys::dir::Dir, tree: u64) -> io::Result<u64> {
-        match disk_of_own(folder, tree.to_string().as_bytes()) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
-            other => other,
-        }
+/// Disk that a checkout alone takes; none where another collector has removed it.
+fn own_disk(folder: &Dir, tree: u64) -> io::Result<u64> {
+    match disk_of_own(folder, tree.to_string().as_bytes()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        other => other,
     }
 }
 

@@ -116,3 +116,31 @@ fn form(placement: Placement, shift: IdShift) -> String {
 fn unknown(error: Box<dyn std::error::Error + Send + Sync>) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, error)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Digest;
+    use crate::index::Durability;
+
+    #[test]
+    fn a_checkout_is_entered_only_while_the_very_layers_that_it_shows_are_there() {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut index = Index::open(&scratch.path().join("index.db"), Durability::Consistent).unwrap();
+        let layer = |id| StoredLayer { id, diff_id: Digest::of(b"layer"), size: 1 };
+        let enter = |id: u64| {
+            index.connection.execute("DELETE FROM layer", []).unwrap();
+            let sql = "INSERT INTO layer (id, diff_id, size) VALUES (?1, ?2, 1)";
+            index.connection.execute(sql, params![id, layer(id).diff_id]).unwrap();
+        };
+        enter(2);
+        let (placement, shift) = (Placement::Stub, IdShift::default());
+        let tree = StoredTree { id: 7, chain_id: "chain".to_owned(), placement, shift, lost: "{}".to_owned() };
+        // The layer that it was made from was collected, and came again.
+        assert!(matches!(index.insert_tree(&tree, &[layer(1)]), Err(Error::LayerMissing(_))));
+        assert!(!index.has_tree(7).unwrap());
+        assert!(index.insert_tree(&tree, &[layer(2)]).unwrap());
+        assert_eq!(index.trees_of_layers(&HashSet::from([2])).unwrap(), [7]);
+        assert!(!index.insert_tree(&StoredTree { id: 8, ..tree }, &[layer(2)]).unwrap());
+    }
+}
