@@ -1,6 +1,7 @@
 //! Collections beside starts, checkouts, names, and power cuts.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Command};
@@ -175,6 +176,51 @@ fn a_checkout_whose_image_is_removed_and_collected_shows_no_gaps() {
     env.ok(&["gc"]);
     env.assert_no_trace();
     assert_eq!(env.pool_files(), 0);
+}
+
+#[test]
+fn a_session_that_starts_while_a_collection_waits_keeps_its_layers() {
+    let env = need!("a_session_that_starts", Env::new());
+    import(&env, &crowd(1, 1), "first:1");
+    // Holds up whoever writes, until it is killed.
+    let hold = "import sqlite3, sys, time
+index = sqlite3.connect(sys.argv[1], isolation_level=None)
+index.execute('BEGIN IMMEDIATE')
+print('held', flush=True)
+time.sleep(60)";
+    let index = env.store.join("index.db");
+    let mut holder = env.command("python3");
+    holder.args(["-c", hold]).arg(&index).stdout(std::process::Stdio::piped());
+    let mut holder = holder.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "held\n");
+    let collection = env.spawn("lstore", &["gc"]);
+    std::thread::sleep(Duration::from_millis(700));
+    signal(&collection, "-STOP");
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+
+    // An import comes to where its layer is entered and its image is not.
+    let tar = env.scratch.join("second.tar");
+    std::fs::write(&tar, crowd(2, 20_000)).unwrap();
+    let import = env.spawn("lstore", &["import", "-q", tar.to_str().unwrap(), "second:1"]);
+    let stop = "import os, signal, sqlite3, sys, time
+index = sqlite3.connect('file:' + sys.argv[1] + '?mode=ro', uri=True)
+while not index.execute('SELECT count(*) FROM pin').fetchone()[0]:
+    time.sleep(0.001)
+time.sleep(0.005)
+os.kill(int(sys.argv[2]), signal.SIGSTOP)";
+    run(env.command("python3").args(["-c", stop]).arg(&index).arg(import.id().to_string())).unwrap();
+    signal(&collection, "-CONT");
+    let collected = collection.wait_with_output().unwrap();
+    signal(&import, "-CONT");
+    let imported = import.wait_with_output().unwrap();
+    assert!(collected.status.success(), "{}", all(&collected));
+    assert!(imported.status.success(), "{}", all(&imported));
+    env.ok(&["inspect", "second:1"]);
+    env.ok(&["gc"]);
+    env.assert_no_trace();
 }
 
 #[test]

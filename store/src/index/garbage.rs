@@ -1,6 +1,6 @@
 //! The transactions of a collection.
 
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Params, Transaction, TransactionBehavior};
 
 use super::{Index, trees};
 use crate::digest::Digest;
@@ -28,9 +28,11 @@ pub struct Taken {
     pub deferred: u64,
 }
 
-/// An object is condemned that no layer but those of ?1 refers to.
-const UNREFERENCED: &str = "condemned IS NULL AND id NOT IN (
-    SELECT object FROM layer_object WHERE layer NOT IN (SELECT value FROM json_each(?1)))";
+/// An object is condemned that no layer refers to. In this form SQLite looks each up in the index that there is.
+const UNREFERENCED: &str = "condemned IS NULL AND id NOT IN (SELECT object FROM layer_object)";
+/// The same once the layers of ?1 are gone.
+const TO_BE_UNREFERENCED: &str = "condemned IS NULL AND NOT EXISTS (
+    SELECT 1 FROM layer_object WHERE object = object.id AND layer NOT IN (SELECT value FROM json_each(?1)))";
 
 impl Index {
     /// Runs `work` in one write transaction: all of it, or nothing. As [`Index::write`], for work that asks the index by
@@ -83,10 +85,10 @@ impl Index {
             for layer in &layers {
                 index.execute("DELETE FROM layer WHERE id = ?1", [layer])?;
             }
-            let (objects, bytes) = unreferenced(index, &[])?;
+            let (objects, bytes) = unreferenced(index, UNREFERENCED, [])?;
             let newest: u64 =
                 index.query_row("SELECT value FROM counter WHERE name = 'session'", [], |row| row.get(0))?;
-            index.execute(&format!("UPDATE object SET condemned = ?2 WHERE {UNREFERENCED}"), params!["[]", newest])?;
+            index.execute(&format!("UPDATE object SET condemned = ?1 WHERE {UNREFERENCED}"), [newest])?;
             Ok(Dead { layers, objects, bytes })
         })
     }
@@ -112,7 +114,7 @@ impl Index {
     /// What condemning would find once these images and checkouts are forgotten; within a transaction of the caller's.
     pub fn foresee(&self, living: &[u64], images: &[Digest], trees: &[u64]) -> Result<Dead> {
         let layers = unneeded(&self.connection, living, images, trees)?;
-        let (objects, bytes) = unreferenced(&self.connection, &layers)?;
+        let (objects, bytes) = unreferenced(&self.connection, TO_BE_UNREFERENCED, [json(&layers)])?;
         Ok(Dead { layers, objects, bytes })
     }
 
@@ -148,13 +150,13 @@ fn unneeded(index: &Connection, living: &[u64], images: &[Digest], trees: &[u64]
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// How many objects are not condemned yet and referred to by no layer but these, and the disk of those that are files.
-fn unreferenced(index: &Connection, layers: &[u64]) -> Result<(u64, u64)> {
+/// How many objects a condition holds for, and the disk of those that are files.
+fn unreferenced(index: &Connection, condition: &str, parameters: impl Params) -> Result<(u64, u64)> {
     let sql = format!(
         "SELECT count(*), coalesce(sum(disk) FILTER (WHERE id NOT IN (SELECT object FROM packed)), 0)
-         FROM object WHERE {UNREFERENCED}"
+         FROM object WHERE {condition}"
     );
-    Ok(index.query_row(&sql, [json(layers)], |row| Ok((row.get(0)?, row.get(1)?)))?)
+    Ok(index.query_row(&sql, parameters, |row| Ok((row.get(0)?, row.get(1)?)))?)
 }
 
 /// The session before which condemned objects were condemned that may go.
