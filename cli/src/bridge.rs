@@ -1,5 +1,7 @@
 //! The one file that knows both libraries: an image, its checkout and the flags become the runner's spec and root.
 
+pub mod roots;
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 

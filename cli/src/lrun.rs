@@ -61,6 +61,8 @@ use crate::manual;
 use crate::report::Failure;
 use args::{Lrun, LrunCommand};
 
+pub(crate) use stop::displace_all;
+
 /// The name under which failures and warnings are told.
 pub const PROGRAM: &str = "lrun";
 

@@ -50,6 +50,9 @@ pub fn run(lstore: Lstore) -> Result<Exit, Failure> {
         }
         command => command,
     };
+    if let LstoreCommand::Rmi(arguments) = &command {
+        rmi::remove_containers(&lstore.global, arguments)?;
+    }
     let context = Context::enter(lstore.global)?;
     let exit = match command {
         LstoreCommand::Pull(arguments) => pull::run(&context, &arguments)?,

@@ -67,6 +67,7 @@ mod pty;
 mod relabel;
 mod rights;
 mod streams;
+pub mod survey;
 mod sysctl;
 mod target;
 mod unpack;

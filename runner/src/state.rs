@@ -33,6 +33,7 @@ use crate::exec::FirstProcess;
 use crate::health::{HealthCheck, OnFailure};
 use crate::secrets::Given;
 use crate::spec::{MountKind, Port, Spec};
+use crate::survey::{Surveyed, survey};
 
 /// File name of the record.
 pub const STATE: &str = "state";
@@ -285,6 +286,15 @@ impl Record {
         Some(record)
     }
 
+    /// The images that it is started from: its own, then those that it mounts, each as `sha256:…`.
+    pub fn images(&self) -> impl Iterator<Item = String> {
+        let mounted = self.spec.mounts.iter().filter_map(|mount| match &mount.kind {
+            MountKind::Image(image) => Some(image.id.clone()),
+            MountKind::Volume { .. } | MountKind::Bind { .. } | MountKind::Tmpfs { .. } => None,
+        });
+        std::iter::once(format!("sha256:{}", self.image_id)).chain(mounted)
+    }
+
     /// The volumes that it is started with, by name.
     pub fn volumes(&self) -> impl Iterator<Item = &str> {
         self.spec.mounts.iter().filter_map(|mount| match &mount.kind {
@@ -404,6 +414,14 @@ impl Containers {
             (Some(_), false) => Err(StateError::Ambiguous(wanted.to_owned())),
             (None, _) => Err(not_found()),
         }
+    }
+
+    /// All folders among them, with what each says of itself now; waits for nobody.
+    ///
+    /// # Errors
+    /// Those of the file system. No folder of folders holds none.
+    pub fn survey(&self) -> io::Result<Vec<(String, Surveyed)>> {
+        survey(&self.0)
     }
 
     /// All that have a record, the youngest first.

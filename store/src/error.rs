@@ -83,6 +83,33 @@ pub enum Error {
         /// The names, comma-separated.
         names: String,
     },
+    /// Removing an image that something else than its names keeps.
+    #[error("image {id} is in use by {keepers}: remove these first, or use --force, with which containers go too")]
+    ImageKept {
+        /// Short image id.
+        id: String,
+        /// What keeps it, comma-separated.
+        keepers: String,
+    },
+    /// The file of a root is not what was written: what it keeps is not known.
+    #[error("the root {} cannot be read: {reason}; remove the file if what it was made for is no more", path.display())]
+    RootDamaged {
+        /// The file.
+        path: PathBuf,
+        /// How it differs.
+        reason: String,
+    },
+    /// A root that cannot be written in the form that roots have.
+    #[error("{what:?} cannot be part of a root: {reason}")]
+    RootForm {
+        /// The name or the purpose.
+        what: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// Collectors took a checkout away again and again before it was leased.
+    #[error("the checkout of {0} was collected each time it had been made: try again when `lstore gc` has ended")]
+    CheckoutCollected(String),
     /// A layer that an image needs is not in the store.
     #[error("layer {0} is not in the store: pull the image again")]
     LayerMissing(Digest),

@@ -41,7 +41,9 @@ impl Store {
 
     /// Writes an image's root file system as a tar, members in the order of their names.
     pub fn export(&self, image: &Image, out: &mut dyn Write) -> Result<()> {
-        let tree = self.tree(&image.diff_ids)?;
+        let session = self.session()?;
+        let layers = self.index()?.pin_layers(&image.diff_ids, session.number())?;
+        let tree = self.merge(&layers)?;
         write_rootfs(&tree, &self.pool, out).context("export", image.short_id())
     }
 }

@@ -32,7 +32,7 @@ impl Store {
     /// Packs what is a file and shown by no checkout, the checkouts `gone` aside; and anew what is left in packs of which
     /// more than a quarter is dead.
     pub(crate) fn freeze(&self, gone: &[u64], dry_run: bool, collected: &mut Collected) -> Result<()> {
-        let _alone = self.lock("freeze")?;
+        let _alone = (!dry_run).then(|| self.lock("freeze")).transpose()?;
         let index = self.read_index()?;
         let mut again = HashSet::new();
         for (pack, live) in index.packs()? {

@@ -184,10 +184,12 @@ impl Store {
         Ok(wrong)
     }
 
-    /// Forgets images that lack layers.
+    /// Forgets images that lack layers, but for those that a root keeps: a start of its keeper fetches them again.
     fn forget_incomplete(&self, report: &mut FsckReport) -> Result<()> {
-        for image in self.images()?.into_iter().filter(|image| !image.is_complete()) {
-            self.index()?.delete_image(&image.id)?;
+        let roots = self.roots()?;
+        let is_kept = |image: &Image| roots.iter().any(|root| root.images().contains(&image.id));
+        for image in self.images()?.into_iter().filter(|image| !image.is_complete() && !is_kept(image)) {
+            self.index()?.write_by(|index| index.forget_image(&image.id))?;
             let name = if image.names.is_empty() { image.id.to_string() } else { image.names.join(", ") };
             report.repaired.push(format!("incomplete image {name} forgotten: pull it again"));
         }

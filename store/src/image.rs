@@ -1,5 +1,7 @@
 //! Images by name: look-up, tags, removal.
 
+use std::collections::HashMap;
+
 use serde::Serialize;
 
 use crate::digest::Digest;
@@ -8,6 +10,7 @@ use crate::index::images::{StoredImage, StoredReference};
 use crate::index::{Index, images::StoredManifest};
 use crate::manifest::ImageConfig;
 use crate::reference::Reference;
+use crate::root::Root;
 use crate::store::Store;
 
 /// An image of the store.
@@ -69,9 +72,7 @@ impl Store {
     /// [`Error::ImageNotFound`], [`Error::ImageAmbiguous`].
     pub fn image(&self, name: &str) -> Result<Image> {
         let index = self.read_index()?;
-        let stored = look_up(&index, name)?.ok_or_else(|| Error::ImageNotFound(name.to_owned()))?;
-        let (diff_ids, missing) = (index.diff_ids(&stored.id)?, index.missing_layers(&stored.id)?);
-        Ok(Image { missing, ..Image::assemble(stored, diff_ids, &index.references()?)? })
+        look_up_whole(&index, name)
     }
 
     /// The manifests by which an image came.
@@ -79,34 +80,90 @@ impl Store {
         self.read_index()?.manifests(&image.id)
     }
 
-    /// Gives an image a further name, taking it from whichever image had it.
-    pub fn tag(&self, image: &Image, name: &Reference) -> Result<()> {
-        self.index()?.set_reference(&name.to_string(), &image.id, None)
+    /// Gives an image further names, taking them from whichever images had them: all of them, or none.
+    ///
+    /// # Errors
+    /// Those of [`Store::image`].
+    pub fn tag(&self, image: &str, names: &[Reference]) -> Result<()> {
+        self.index()?.write_by(|index| {
+            let stored = look_up(index, image)?.ok_or_else(|| Error::ImageNotFound(image.to_owned()))?;
+            names.iter().try_for_each(|name| index.name_image(&name.to_string(), &stored.id))
+        })
     }
 
     /// Takes a name away; with its last name, or by its id, the image is forgotten. What it alone used is freed by
-    /// [`Store::collect`]; a container that runs from it keeps it whole until it ends.
+    /// [`Store::collect`]; a container that runs from it keeps it whole until it ends. `known` are keepers that have no
+    /// root in the store.
     ///
     /// # Errors
-    /// [`Error::ImageInUse`] for an id that several names hold, unless `force`.
-    pub fn remove(&self, name: &str, force: bool) -> Result<Removed> {
-        let image = self.image(name)?;
-        let mut index = self.index()?;
-        let by_name = Reference::parse(name).ok().map(|reference| reference.to_string());
-        if let Some(name) = by_name.filter(|name| image.names.contains(name)) {
-            index.delete_reference(&name)?;
-            if image.names.len() > 1 {
-                return Ok(Removed { untagged: vec![name], deleted: None });
+    /// [`Error::ImageKept`] for an image that would be forgotten and that a root keeps; [`Error::ImageInUse`] for an id
+    /// that several names hold, unless `force`; those of [`Store::image`].
+    pub fn remove(&self, name: &str, force: bool, known: &[Root]) -> Result<Removed> {
+        let (removed, roots) = self.index()?.write_by(|index| {
+            let image = look_up_whole(index, name)?;
+            let own = own_name(&image, name);
+            if let Some(own) = own.as_ref().filter(|_| image.names.len() > 1) {
+                index.forget_name(own)?;
+                return Ok((Removed { untagged: vec![own.clone()], deleted: None }, None));
             }
-            index.delete_image(&image.id)?;
-            return Ok(Removed { untagged: vec![name], deleted: Some(image.id.to_string()) });
-        }
-        if image.names.len() > 1 && !force {
-            return Err(Error::ImageInUse { id: image.short_id(), names: image.names.join(", ") });
-        }
-        index.delete_image(&image.id)?;
-        Ok(Removed { untagged: image.names, deleted: Some(image.id.to_string()) })
+            if own.is_none() && image.names.len() > 1 && !force {
+                return Err(Error::ImageInUse { id: image.short_id(), names: image.names.join(", ") });
+            }
+            // Held until this is committed: no root is added between the look and the deed.
+            let roots = self.lock_roots()?;
+            let keepers = keepers(&image, known, &roots.all()?);
+            if !keepers.is_empty() {
+                return Err(Error::ImageKept { id: image.short_id(), keepers: keepers.join(", ") });
+            }
+            index.forget_image(&image.id)?;
+            Ok((Removed { untagged: image.names, deleted: Some(image.id.to_string()) }, Some(roots)))
+        })?;
+        drop(roots);
+        Ok(removed)
     }
+
+    /// The images that [`Store::remove`] of these, one after the other, would forget, were they not kept. What stands for no
+    /// image, or for several, is left to the removal to tell.
+    ///
+    /// # Errors
+    /// Those of the index.
+    pub fn would_forget(&self, names: &[String]) -> Result<Vec<Digest>> {
+        let (mut left, mut forgotten) = (HashMap::new(), Vec::new());
+        for name in names {
+            let image = match self.image(name) {
+                Err(Error::ImageNotFound(_) | Error::ImageAmbiguous(_)) => continue,
+                other => other?,
+            };
+            let own = own_name(&image, name);
+            let left = left.entry(image.id).or_insert(image.names);
+            match own {
+                Some(own) if left.len() > 1 => left.retain(|name| *name != own),
+                _ => forgotten.push(image.id),
+            }
+        }
+        Ok(forgotten)
+    }
+}
+
+/// The name of an image by which it was looked up, if it was by a name.
+fn own_name(image: &Image, name: &str) -> Option<String> {
+    let reference = Reference::parse(name).ok()?;
+    let local = reference.on_localhost().map(|local| local.to_string());
+    let own = |name: &String| image.names.contains(name);
+    Some(reference.to_string()).filter(own).or_else(|| local.filter(own))
+}
+
+/// What keeps an image, in words; a keeper that has a root and is known besides is told as it is known.
+fn keepers(image: &Image, known: &[Root], roots: &[Root]) -> Vec<String> {
+    let others = roots.iter().filter(|root| known.iter().all(|other| other.name() != root.name()));
+    let keeping = known.iter().chain(others).filter(|root| root.images().contains(&image.id));
+    keeping.map(|root| root.purpose().to_owned()).collect()
+}
+
+fn look_up_whole(index: &Index, name: &str) -> Result<Image> {
+    let stored = look_up(index, name)?.ok_or_else(|| Error::ImageNotFound(name.to_owned()))?;
+    let (diff_ids, missing) = (index.diff_ids(&stored.id)?, index.missing_layers(&stored.id)?);
+    Ok(Image { missing, ..Image::assemble(stored, diff_ids, &index.references()?)? })
 }
 
 impl Image {

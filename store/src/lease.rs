@@ -33,7 +33,7 @@ pub struct Checkout {
 }
 
 impl Checkout {
-    /// Takes the lease of a checkout. `None`: it is being collected, or gone.
+    /// Takes the lease of a checkout; waits for a collector that looks whether it is used. `None`: it has been collected.
     pub(crate) fn lease(trees: &Dir, objects: &Dir, tree: &StoredTree) -> Result<Option<Self>> {
         let name = tree.id.to_string();
         let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
@@ -45,9 +45,7 @@ impl Checkout {
             Err(error) if gone(&error) => return Ok(None),
             other => other.context("open the lease of", &name)?,
         };
-        if !flock::try_shared(&lease).context("lock", &name)? {
-            return Ok(None);
-        }
+        flock::shared(&lease).context("lock", &name)?;
         // A collector that was faster has moved the folder away before it let go of the lock.
         let still =
             trees.stat(name.as_bytes()).is_ok_and(|now| fstat(&folder).is_ok_and(|ours| ours.st_ino == now.st_ino));
@@ -58,7 +56,7 @@ impl Checkout {
             Placement::Stub => Some(objects.try_clone().context("open", "objects")?),
             _ => None,
         };
-        let lost = serde_json::from_str(&tree.lost).unwrap_or_default();
+        let lost = serde_json::from_str(&tree.lost).map_err(io::Error::from).context("read what is lost of", &name)?;
         Ok(Some(Self { id: tree.id, placement: tree.placement, lost, folder, data, lease }))
     }
 

@@ -1,24 +1,23 @@
 //! Layers → merged tree → checkout.
 
 use std::path::Path;
-use std::time::Duration;
 
 use crate::checkout::set_id::take_off;
 use crate::checkout::{IdShift, Lost, Placement, SetId, Writer};
 use crate::digest::Digest;
 use crate::error::{Context, Error, Result};
 use crate::image::Image;
+use crate::index::layers::StoredLayer;
 use crate::index::trees::StoredTree;
 use crate::lease::{Checkout, LEASE, ROOT};
+use crate::session::Session;
 use crate::store::{Scratch, Store};
 use crate::sys::dir::Dir;
 use crate::sys::kernel::MappedIds;
 use crate::tree::Tree;
 
-/// How often a checkout that a collector is looking at is asked for again, and the pause between: a collector holds the
-/// leases of idle checkouts for as long as it looks, some milliseconds, and then has either left or removed them.
-const ATTEMPTS: u32 = 1000;
-const PAUSE: Duration = Duration::from_millis(10);
+/// How often a checkout is made that collectors take away before it is leased.
+const ATTEMPTS: u32 = 100;
 
 impl Store {
     /// Merges the layers with these diff IDs, lowest first.
@@ -27,9 +26,15 @@ impl Store {
     /// [`Error::LayerMissing`], or what a damaged record says.
     pub fn tree(&self, diff_ids: &[Digest]) -> Result<Tree> {
         let mut index = self.read_index()?;
+        let find = |diff_id: &Digest| index.find_layer(diff_id, None)?.ok_or(Error::LayerMissing(*diff_id));
+        let layers: Vec<StoredLayer> = diff_ids.iter().map(find).collect::<Result<_>>()?;
+        self.merge(&layers)
+    }
+
+    /// Merges layers, lowest first.
+    pub(crate) fn merge(&self, layers: &[StoredLayer]) -> Result<Tree> {
         let mut tree = Tree::within(self.limits.metadata);
-        for diff_id in diff_ids {
-            let layer = index.find_layer(diff_id, None)?.ok_or_else(|| Error::LayerMissing(*diff_id))?;
+        for layer in layers {
             tree.apply(self.record(layer.id)?.changes())?;
         }
         Ok(tree)
@@ -40,37 +45,47 @@ impl Store {
     /// # Errors
     /// [`Error::PlacementUnavailable`], [`Error::LayerMissing`], [`Error::OwnerUnmapped`], or those of the file system.
     pub fn checkout(&self, image: &Image, placement: Placement, shift: IdShift) -> Result<Checkout> {
-        self.checkout_merged(image, placement, shift, None)
+        if let Some(checkout) = self.find_checkout(image, Some(placement), shift)? {
+            return Ok(checkout);
+        }
+        let session = self.session()?;
+        let checkout = self.checkout_merged(&session, image, placement, shift, None);
+        self.index()?.unpin(session.number())?;
+        checkout
     }
 
-    /// As [`Store::checkout`], with the merged tree where it is at hand already.
+    /// As [`Store::checkout`], with the merged tree where it is at hand already: it was merged from layers that the session
+    /// had pinned.
     pub(crate) fn checkout_merged(
         &self,
+        session: &Session,
         image: &Image,
         placement: Placement,
         shift: IdShift,
         merged: Option<&Tree>,
     ) -> Result<Checkout> {
         for _ in 0..ATTEMPTS {
-            if let Some(checkout) = self.find_checkout(image, Some(placement), shift)? {
-                return Ok(checkout);
-            }
-            {
-                let _alone = self.lock(&format!("tree-{}-{placement}", image.chain_id))?;
-                if self.index()?.find_tree(&image.chain_id, placement, shift)?.is_none() {
-                    if let Some(tree) = merged.filter(|_| shift.is_none()) {
-                        self.make_checkout(tree, image, placement, shift)?;
-                    } else {
-                        let mut tree = self.tree(&image.diff_ids)?;
-                        tree.shift(shift);
-                        self.make_checkout(&tree, image, placement, shift)?;
-                    }
-                    continue;
+            // Alone before the look: whoever held the lock before may have made it.
+            let _alone = self.lock(&format!("tree-{}-{placement}", image.chain_id))?;
+            let known = self.index()?.find_tree(&image.chain_id, placement, shift)?;
+            if let Some(tree) = known {
+                if let Some(checkout) = Checkout::lease(&self.trees, self.pool.dir(), &tree)? {
+                    return Ok(checkout);
                 }
+                // Its folder is gone, by a collector that has forgotten the row too, or by hand.
+                self.index()?.delete_tree(tree.id)?;
             }
-            std::thread::sleep(PAUSE);
+            // Pinned before anything of them is read: what this checkout shows is not collected under it.
+            let layers = self.index()?.pin_layers(&image.diff_ids, session.number())?;
+            if let Some(tree) = merged.filter(|_| shift.is_none()) {
+                self.make_checkout(tree, image, &layers, placement, shift)?;
+            } else {
+                let mut tree = self.merge(&layers)?;
+                tree.shift(shift);
+                self.make_checkout(&tree, image, &layers, placement, shift)?;
+            }
         }
-        Err(Error::ImageNotFound(image.id.to_string()))
+        Err(Error::CheckoutCollected(image.id.to_string()))
     }
 
     /// The checkout of an image if there is one, leased. Without a placement, the best of those there are. Nothing is
@@ -95,7 +110,14 @@ impl Store {
         Ok(None)
     }
 
-    fn make_checkout(&self, tree: &Tree, image: &Image, placement: Placement, shift: IdShift) -> Result<()> {
+    fn make_checkout(
+        &self,
+        tree: &Tree,
+        image: &Image,
+        layers: &[StoredLayer],
+        placement: Placement,
+        shift: IdShift,
+    ) -> Result<()> {
         let _making = self.begin_making()?;
         // A copy reads what is packed from there.
         let _warm = (placement != Placement::Copy).then(|| self.warm(tree)).transpose()?;
@@ -113,9 +135,9 @@ impl Store {
         // In place before it is named: a crash in between leaves a folder without a row, which gc sweeps.
         let (id, name) = (scratch.number, scratch.number.to_string());
         self.tmp.rename(name.as_bytes(), &self.trees, name.as_bytes()).context("move", self.path().join("trees"))?;
-        let lost = serde_json::to_string(&lost).unwrap_or_default();
+        let lost = serde_json::to_string(&lost).map_err(std::io::Error::from).context("describe", &path)?;
         let chain_id = image.chain_id.clone();
-        index.insert_tree(&StoredTree { id, chain_id, placement, shift, lost }, &image.diff_ids)?;
+        index.insert_tree(&StoredTree { id, chain_id, placement, shift, lost }, layers)?;
         Ok(())
     }
 
@@ -129,7 +151,9 @@ impl Store {
         if set_id == SetId::Kept && !is_real_root {
             return Err(Error::SetIdKept);
         }
-        let mut tree = self.tree(&image.diff_ids)?;
+        let session = self.session()?;
+        let layers = self.index()?.pin_layers(&image.diff_ids, session.number())?;
+        let mut tree = self.merge(&layers)?;
         let lent = if set_id == SetId::Off { take_off(&mut tree, &users) } else { 0 };
         let existed = target.exists();
         if !existed {

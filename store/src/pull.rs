@@ -112,11 +112,13 @@ impl Store {
         let id = Digest::of(config);
         let mut index = self.index()?;
         let mut merged = None;
+        // All of them, whoever brought them: those of another image's that this one is made from too.
+        let layers = index.pin_layers(diff_ids, session.number())?;
         let known = index.image(&id)?;
         let stored = if let Some(known) = known {
             known
         } else {
-            let tree = self.tree(diff_ids)?;
+            let tree = self.merge(&layers)?;
             let stored = StoredImage {
                 id,
                 config: config.to_vec(),
@@ -133,7 +135,7 @@ impl Store {
         let mut checkout = None;
         if let Some(placement) = options.placement {
             events.event(Event::CheckoutStarts);
-            checkout = Some(self.checkout_merged(&unnamed, placement, IdShift::default(), merged.as_ref())?);
+            checkout = Some(self.checkout_merged(session, &unnamed, placement, IdShift::default(), merged.as_ref())?);
         }
         // Layers that were here already may have come without a sync.
         self.settle()?;

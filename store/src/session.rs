@@ -49,32 +49,48 @@ impl Drop for Session {
     }
 }
 
-/// Numbers of the sessions that are alive; the files of dead ones are removed.
+/// Numbers of the sessions that are alive; the files of dead ones are removed. To be asked within the transaction that acts
+/// by the answer: a session that starts after the look has a number that the transaction does not know.
 pub(crate) fn living(sessions: &Dir) -> Result<Vec<u64>> {
-    let mut living = Vec::new();
+    let (living, dead) = look(sessions)?;
+    // Each lock is held until the file is gone: a session in the making that gets it finds its file, or takes another number.
+    for (number, _lock) in dead {
+        match sessions.unlink(number.to_string().as_bytes()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::Io { action: "remove session", path: number_path(number).into(), source: error });
+            }
+            _ => {}
+        }
+    }
+    Ok(living)
+}
+
+/// The same, and nothing is removed.
+pub(crate) fn seen_alive(sessions: &Dir) -> Result<Vec<u64>> {
+    look(sessions).map(|(living, _)| living)
+}
+
+/// A dead session: its number, and the lock of its file.
+type Dead = (u64, File);
+
+/// Numbers of living sessions, and the dead ones.
+fn look(sessions: &Dir) -> Result<(Vec<u64>, Vec<Dead>)> {
+    let (mut living, mut dead) = (Vec::new(), Vec::new());
     for (name, _) in sessions.entries().context("list", "sessions")? {
         let Some(number) = names::number(&name, 10) else { continue };
         let lock = match sessions.open_file(&name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             other => other.context("open session", number_path(number))?,
         };
-        if flock::try_exclusive(&lock).context("lock session", number_path(number))? {
-            match sessions.unlink(&name) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(Error::Io {
-                        action: "remove session",
-                        path: number_path(number).into(),
-                        source: error,
-                    });
-                }
-                _ => {}
-            }
+        let is_dead = flock::try_exclusive(&lock).context("lock session", number_path(number))?;
+        if is_dead {
+            dead.push((number, lock));
         } else {
             living.push(number);
         }
     }
     living.sort_unstable();
-    Ok(living)
+    Ok((living, dead))
 }
 
 fn number_path(number: u64) -> String {

@@ -10,6 +10,7 @@
 //! trees/N/root      checkouts, each beside its lease and the boot under which it was made
 //! nodes/XX/…        inodes that checkouts share
 //! locks/ sessions/  what is being fetched, what is running
+//! roots/            what keeps images besides their names
 //! starts/           what the index said of images that were started
 //! ballast           disk that is set apart for when there is no other
 //! tmp/              checkouts in the making, and what is being removed

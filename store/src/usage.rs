@@ -10,6 +10,7 @@ use crate::ballast::BALLAST;
 use crate::digest::Digest;
 use crate::error::{Context, Result};
 use crate::marker::MARKER;
+use crate::root::Root;
 use crate::store::Store;
 use crate::sys::dir::Dir;
 use crate::sys::walk::Walk;
@@ -80,7 +81,8 @@ impl Store {
                 rows.push(ImageUsage { id, names, logical, exclusive, shared, reclaimable: exclusive });
             }
         }
-        let (content, reclaimable) = index.usage_of_pool()?;
+        let rooted: Vec<String> = self.roots()?.iter().flat_map(Root::images).map(Digest::to_string).collect();
+        let (content, reclaimable) = index.usage_of_pool(&rooted)?;
         // An open index has a log and a table of locks beside it, which go when the last connection is closed.
         drop(index);
         self.idle.close();
@@ -101,6 +103,7 @@ impl Store {
             + measure(b"locks")?
             + measure(b"starts")?
             + measure(b"sessions")?
+            + measure(b"roots")?
             + measure(b"tmp")?;
         let top = root.stat_self().context("look at", self.path())?.st_blocks.unsigned_abs() * 512;
         let total = objects + packs + layers + trees + index + containers + volumes + rest + top;

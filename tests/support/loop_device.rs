@@ -8,6 +8,7 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct LoopDevice {
     folder: tempfile::TempDir,
+    kind: String,
     options: &'static str,
 }
 
@@ -25,7 +26,7 @@ impl LoopDevice {
         let file = std::fs::File::create(&image).map_err(|error| error.to_string())?;
         file.set_len(megabytes << 20).map_err(|error| error.to_string())?;
         super::run(Command::new(format!("mkfs.{kind}")).arg("-q").arg(&image))?;
-        let device = Self { folder, options };
+        let device = Self { folder, kind: kind.to_owned(), options };
         std::fs::create_dir(device.mountpoint()).map_err(|error| error.to_string())?;
         device.mount()?;
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
@@ -37,7 +38,9 @@ impl LoopDevice {
     }
 
     fn mount(&self) -> Result<(), String> {
-        let options = format!("loop,{}", self.options);
+        // Of XFS, where another mount namespace still has what this is a copy of.
+        let twin = if self.kind == "xfs" && !self.options.contains("nouuid") { "nouuid," } else { "" };
+        let options = format!("loop,{twin}{}", self.options);
         let image = self.folder.path().join("image");
         super::run(
             Command::new("mount").args(["-o", options.trim_end_matches(',')]).arg(&image).arg(self.mountpoint()),

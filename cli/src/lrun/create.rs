@@ -6,6 +6,7 @@ use super::args::RunArguments;
 use super::make::make;
 use super::run::{exit_of, remove_with_volumes};
 use super::volumes::named_by;
+use crate::bridge;
 use crate::env::Environment;
 use crate::exit::Exit;
 use crate::global::Global;
@@ -25,8 +26,14 @@ fn create(global: &Global, arguments: &RunArguments) -> Result<Exit, Failure> {
     let store = environment.store(global)?;
     let made = make(global, arguments, &store, &environment)?;
     if made.record.spec.args.is_empty() {
-        remove_with_volumes(&store, &made.path, &named_by(&made.record));
+        remove_with_volumes(&store, &made.path, &named_by(&made.record), Some(&made.record.id));
         return Err("no command: the image has none, so give one after its name".into());
+    }
+    if made.folder.is_ephemeral() {
+        let name = made.path.file_name().unwrap_or_default().to_string_lossy();
+        bridge::roots::keep(&store, &made.record, &name).inspect_err(|_| {
+            remove_with_volumes(&store, &made.path, &named_by(&made.record), None);
+        })?;
     }
     // Until it is started it stays, with --rm or without.
     made.folder.keep(true)?;

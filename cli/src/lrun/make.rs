@@ -23,7 +23,7 @@ use super::inherit;
 use super::join;
 use super::provide::provide;
 use super::publish::exposed;
-use super::run::SHORT;
+use super::run::{SHORT, remove_with_volumes};
 use super::secret;
 use super::stop;
 use super::systemd;
@@ -125,8 +125,8 @@ pub(super) fn make(
         ..Record::new(id, arguments.image().to_string_lossy().into_owned(), image_id, spec)
     };
     let mut made = Made { folder, path: Folder::place(store, &name), record, checkout, leases };
-    reserve(store, &mut made).inspect_err(|_| {
-        let _ = lstore::remove_tree(&made.path);
+    reserve(store, &name, &mut made).inspect_err(|_| {
+        remove_with_volumes(store, &made.path, &[], Some(&made.record.id));
         if let Some(file) = &create.cidfile {
             let _ = std::fs::remove_file(file);
         }
@@ -135,7 +135,11 @@ pub(super) fn make(
 }
 
 /// Makes what is the container's by its record.
-fn reserve(store: &Path, made: &mut Made) -> Result<(), Failure> {
+fn reserve(store: &Path, name: &str, made: &mut Made) -> Result<(), Failure> {
+    if !made.folder.is_ephemeral() {
+        // Before it can be seen. One of --rm keeps what it runs from by its leases.
+        bridge::roots::keep(store, &made.record, name)?;
+    }
     if let UserNamespace::Own(Shape::Range { size, .. }) = made.record.spec.user_namespace {
         deal_out_ids(store, made, size)?;
     }

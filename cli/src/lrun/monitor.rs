@@ -137,7 +137,7 @@ impl Job<'_> {
         let mut container = begun.inspect_err(|_| {
             if self.is_new && teller.is_some() {
                 // A container that never ran leaves nothing.
-                remove_with_volumes(&self.store, &folder.path(), &volumes);
+                remove_with_volumes(&self.store, &folder.path(), &volumes, Some(&self.record.id));
             }
         })?;
         // One that has ended already is noted as such below, without a look at its process.
@@ -159,7 +159,7 @@ impl Job<'_> {
     fn make_group(&mut self, is_first: bool) -> Result<Option<Group>, Failure> {
         control::make(&mut self.record, &self.folder, self.environment, is_first).inspect_err(|_| {
             if self.is_new && is_first {
-                remove_with_volumes(&self.store, &self.folder.path(), &named_by(&self.record));
+                remove_with_volumes(&self.store, &self.folder.path(), &named_by(&self.record), Some(&self.record.id));
             }
         })
     }

@@ -8,9 +8,12 @@ use crate::global::Global;
 use crate::report::Failure;
 
 pub(super) fn run(global: &Global, arguments: &RenameArguments) -> Result<Exit, Failure> {
-    let containers = containers(&Environment::of_process().store(global)?);
+    let store = Environment::of_process().store(global)?;
+    let containers = containers(&store);
     let found = containers.find(&arguments.container)?;
     // The folder's name is the name: whoever runs it knows the folder by its descriptor.
+    // Who looks which containers there are misses none that is moved meanwhile.
+    let _unmoved = lstore::RootsLock::shared(&store)?;
     let flags = rustix::fs::RenameFlags::NOREPLACE;
     let (from, to) = (&found.path, containers.folder(&arguments.name));
     match rustix::fs::renameat_with(rustix::fs::CWD, from, rustix::fs::CWD, &to, flags) {

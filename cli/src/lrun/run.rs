@@ -118,7 +118,7 @@ fn in_the_foreground(
 ) -> Result<Exit, Failure> {
     let volumes = volumes::named_by(&record);
     let group = control::make(&mut record, folder, environment, true).inspect_err(|_| {
-        remove_with_volumes(store, &folder.path(), &volumes);
+        remove_with_volumes(store, &folder.path(), &volumes, Some(&record.id));
     })?;
     let work = Box::new(|| clear_up(store, folder, &volumes, group.as_ref()));
     let keep = leases.iter().map(AsFd::as_fd).chain([folder.lock()]).collect();
@@ -127,14 +127,14 @@ fn in_the_foreground(
     let mut spec = record.spec.clone();
     if let Err(failure) = secret::reveal(&record.secrets, store, &mut spec) {
         clear_up(store, folder, &volumes, group.as_ref());
-        remove_with_volumes(store, &folder.path(), &volumes);
+        remove_with_volumes(store, &folder.path(), &volumes, Some(&record.id));
         return Err(failure);
     }
     let means = (record.holder, environment);
     let begun = launch_spec(store, spec, group.as_ref(), rootfs, Some(aftermath), means, warn);
     let mut container = begun.inspect_err(|_| {
         // A container that never ran leaves nothing, with --rm or without.
-        remove_with_volumes(store, &folder.path(), &volumes);
+        remove_with_volumes(store, &folder.path(), &volumes, Some(&record.id));
     })?;
     // Beside the command's first steps: it waits for none of this.
     attendance::begun(store, folder, &mut record, &container, false, environment)?;
@@ -178,17 +178,20 @@ pub(super) fn exit(status: ExitStatus) -> Exit {
 pub(super) fn clear_up(store: &Path, folder: &Folder, own: &[String], group: Option<&Group>) {
     control::dissolve(folder, group);
     if folder.is_ephemeral() {
-        remove_with_volumes(store, &folder.path(), own);
+        remove_with_volumes(store, &folder.path(), own, None);
     }
     for (path, _lock) in Folder::left_over(store) {
         control::sweep(&path);
-        remove_with_volumes(store, &path, &volumes::named_in(&path));
+        remove_with_volumes(store, &path, &volumes::named_in(&path), None);
     }
 }
 
-/// Removes a container's folder and those of its volumes that were made for it. What stays is swept by the next container, or found
-/// by `lrun volume prune`.
-pub(super) fn remove_with_volumes(store: &Path, folder: &Path, names: &[String]) {
-    let _ = lstore::remove_tree(folder);
+/// Removes a container's folder, those of its volumes that were made for it, and its root, for which its id is asked where it
+/// may have one. What stays is swept by the next container, by `lstore gc`, or found by `lrun volume prune`.
+pub(super) fn remove_with_volumes(store: &Path, folder: &Path, names: &[String], id: Option<&str>) {
+    let is_gone = lstore::remove_tree(folder).is_ok();
     let _ = volumes::discard(store, names);
+    if let Some(id) = id.filter(|_| is_gone) {
+        let _ = bridge::roots::release(store, id);
+    }
 }

@@ -118,6 +118,8 @@ fn begin(
     let mut leases = images::look_up_again(global, store, &mut found.record.spec)?;
     if is_ephemeral {
         folder.keep(false)?;
+        // From here on its leases keep what it runs from.
+        bridge::roots::release(store, &found.record.id)?;
     }
     let rootfs = bridge::existing(store, &start.checkout, &folder.path());
     leases.push(start.checkout.into_lease());

@@ -22,6 +22,7 @@ use super::monitor::mark_stopped;
 use super::select::{Selected, containers, each};
 use super::signal;
 use super::volumes::{discard, named_by};
+use crate::bridge;
 use crate::env::Environment;
 use crate::exit::Exit;
 use crate::global::Global;
@@ -118,24 +119,37 @@ pub(super) fn displace(store: &Path, name: &str) -> Result<(), Failure> {
     if !Folder::place(store, name).exists() {
         return Ok(());
     }
+    let refused = || format!("--replace: the container {name} could not be removed");
+    remove_by_another(store, vec![name.to_owned()])?.then_some(()).ok_or_else(|| refused().into())
+}
+
+/// Removes containers, running ones too.
+///
+/// # Errors
+/// One of them does not end, or its files cannot be removed; that is told.
+pub fn displace_all(store: &Path, containers: Vec<String>) -> Result<(), Failure> {
+    let refused = || "not all containers of the image could be removed".to_owned();
+    remove_by_another(store, containers)?.then_some(()).ok_or_else(|| refused().into())
+}
+
+/// Removes containers by another process, which enters a user namespace of its own, as this one is not to; whether all went.
+fn remove_by_another(store: &Path, containers: Vec<String>) -> Result<bool, Failure> {
     let Fork::Parent(id) = process::fork()? else {
-        // In a user namespace of its own, as this process is not to be.
-        let which = Which { containers: vec![name.to_owned()], ..Which::default() };
+        let which = Which { containers, ..Which::default() };
         let arguments = RemoveArguments { force: true, ignore: true, time: None, volumes: false, which };
         let is_quiet = process::detach_output().is_ok();
         let removed = remove_from(store, &arguments);
         process::exit_now(i32::from(!is_quiet || !removed.is_ok_and(|exit| exit == Exit::SUCCESS)))
     };
-    match process::wait_for(id)? {
-        nix::sys::wait::WaitStatus::Exited(_, 0) => Ok(()),
-        _ => Err(format!("--replace: the container {name} could not be removed").into()),
-    }
+    Ok(matches!(process::wait_for(id)?, nix::sys::wait::WaitStatus::Exited(_, 0)))
 }
 
 /// What is to be removed.
 struct Doomed {
     wanted: String,
     path: PathBuf,
+    /// Its id, where that is known.
+    id: Option<String>,
     /// Volumes that go with it, if they were made for it.
     volumes: Vec<String>,
 }
@@ -168,7 +182,7 @@ pub(super) fn remove_from(store: &Path, arguments: &RemoveArguments) -> Result<E
         // Files of a container belong to ids that exist in a namespace of the user's alone.
         userns::enter()?;
     }
-    for Doomed { wanted, path, volumes } in doomed {
+    for Doomed { wanted, path, id, volumes } in doomed {
         let removed = match lock(&path) {
             Ok(_lock) => {
                 control::sweep(&path);
@@ -178,6 +192,8 @@ pub(super) fn remove_from(store: &Path, arguments: &RemoveArguments) -> Result<E
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error.into()),
         };
+        // The root last: for as long as there is a container it can be started.
+        let removed = removed.and_then(|()| Ok(id.map_or(Ok(()), |id| bridge::roots::release(store, &id))?));
         match removed.and_then(|()| discard(store, &volumes)) {
             Ok(()) => writeln!(io::stdout(), "{wanted}")?,
             Err(failure) => fail(failure, 125),
@@ -199,7 +215,7 @@ fn condemn(
         // What cannot be read can be removed.
         Err(StateError::InTheMaking(name) | StateError::Form(name) | StateError::Read { name, .. }) => {
             let path = folder(&name);
-            return Ok(Some(Doomed { wanted, path, volumes: Vec::new() }));
+            return Ok(Some(Doomed { wanted, path, id: None, volumes: Vec::new() }));
         }
     };
     let running = found.record.running();
@@ -220,7 +236,7 @@ fn condemn(
     }
     let is_whole = arguments.volumes || found.record.spec.ephemeral;
     let volumes = if is_whole { named_by(&found.record) } else { Vec::new() };
-    Ok(Some(Doomed { wanted, path: found.path, volumes }))
+    Ok(Some(Doomed { wanted, path: found.path, id: Some(found.record.id), volumes }))
 }
 
 /// Asks with a signal, waits, and kills.

@@ -1,22 +1,33 @@
 //! `lstore gc`.
 
-use lstore::Collection;
+use lstore::{Collected, Collection, Store};
 use serde_json::json;
 
 use super::args::GcArguments;
 use super::context::{Context, print};
+use crate::bridge::roots;
 use crate::exit::Exit;
 use crate::output::size;
 use crate::report::Failure;
 
 pub(super) fn run(context: &Context, arguments: &GcArguments) -> Result<Exit, Failure> {
-    let store = if arguments.dry_run { context.found()? } else { context.found_to_change()? };
     let (dry_run, checkouts, cold) = (arguments.dry_run, arguments.checkouts, arguments.cold);
     let collection = Collection { dry_run, checkouts, cold };
-    let freed = store.as_ref().map(|store| store.collect(collection)).transpose()?.unwrap_or_default();
-    if let Some(store) = store.filter(|_| !dry_run) {
+    let collect =
+        |store: &Store| -> Result<_, Failure> { Ok(store.collect(collection, &roots::known(&context.root)?)?) };
+    let freed = if dry_run {
+        match Store::open_existing(&context.root) {
+            Err(lstore::Error::NoStore(_)) => Collected::default(),
+            store => collect(&store?)?,
+        }
+    } else if let Some(store) = context.found_to_change()? {
+        roots::mend(&store)?;
+        let freed = collect(&store)?;
         store.settle_what_is_old()?;
-    }
+        freed
+    } else {
+        Collected::default()
+    };
     let value = json!({
         "Images": freed.images, "Layers": freed.layers, "Trees": freed.trees, "Objects": freed.objects,
         "Orphans": freed.orphans, "Bytes": freed.bytes, "Deferred": freed.deferred, "Packed": freed.packed,

@@ -10,10 +10,6 @@ use crate::report::Failure;
 pub(super) fn run(context: &Context, arguments: &TagArguments) -> Result<Exit, Failure> {
     // All names are read before any is given: a mistake in the last one changes nothing.
     let names = arguments.names.iter().map(|name| Reference::parse(name)).collect::<Result<Vec<_>, _>>()?;
-    let store = context.found_with(&arguments.image)?;
-    let image = store.image(&arguments.image)?;
-    for name in names {
-        store.tag(&image, &name)?;
-    }
+    context.found_with(&arguments.image)?.tag(&arguments.image, &names)?;
     Ok(Exit::SUCCESS)
 }

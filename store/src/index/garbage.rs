@@ -1,72 +1,126 @@
 //! The transactions of a collection.
 
-use std::collections::HashSet;
-
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Params, Transaction, TransactionBehavior};
 
 use super::{Index, trees};
+use crate::digest::Digest;
 use crate::error::Result;
-use crate::index::trees::StoredTree;
+use crate::gc::{Facts, KnownImage};
 use crate::pool::ObjectId;
 
-/// What one pass of condemning found.
-#[derive(Debug, Default)]
-pub struct Condemned {
-    /// Images that were forgotten.
-    pub images: u64,
-    /// Layers that were forgotten.
-    pub layers: u64,
+/// Layers and objects that nothing refers to.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Dead {
+    /// Layers, by the numbers of their ingests.
+    pub layers: Vec<u64>,
     /// Objects that no layer refers to.
     pub objects: u64,
     /// Bytes of disk of those that are files.
     pub bytes: u64,
-    /// Checkouts without an image.
-    pub trees: Vec<u64>,
 }
 
+/// Condemned objects.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// Those that the index does not know any more.
+    pub objects: Vec<ObjectId>,
+    /// How many must wait for sessions to end.
+    pub deferred: u64,
+}
+
+/// An object is condemned that no layer refers to. In this form SQLite looks each up in the index that there is.
+const UNREFERENCED: &str = "condemned IS NULL AND id NOT IN (SELECT object FROM layer_object)";
+/// The same once the layers of ?1 are gone.
+const TO_BE_UNREFERENCED: &str = "condemned IS NULL AND NOT EXISTS (
+    SELECT 1 FROM layer_object WHERE object = object.id AND layer NOT IN (SELECT value FROM json_each(?1)))";
+
 impl Index {
-    /// Forgets what nothing needs, and condemns its objects. `busy` tells the chain IDs of the checkouts in use;
-    /// `living` are the sessions whose pins count. With `dry_run` all is undone again.
-    pub fn condemn(
-        &mut self,
-        living: &[u64],
-        busy: impl FnOnce(&[StoredTree]) -> HashSet<String>,
-        dry_run: bool,
-    ) -> Result<Condemned> {
-        let transaction = self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-        let all = {
-            let mut statement = transaction.prepare("SELECT id, chain_id, placement, lost FROM tree")?;
-            let rows = statement.query_map([], trees::stored_tree)?;
-            rows.collect::<Result<Vec<_>, _>>()?
-        };
-        let busy = busy(&all);
-        let dead = condemn(&transaction, living, &busy, &all)?;
-        if dry_run {
-            transaction.rollback()?;
-        } else {
-            transaction.commit()?;
-        }
-        Ok(dead)
+    /// Runs `work` in one write transaction: all of it, or nothing. As [`Index::write`], for work that asks the index by
+    /// its own methods.
+    pub fn write_by<T>(&mut self, work: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
+        self.within(TransactionBehavior::Immediate, work)
     }
 
-    /// Takes the condemned objects out of the index that no living session can have found; `oldest` is the oldest of
-    /// these. Also tells how many must wait.
-    pub fn take_condemned(&mut self, oldest: Option<u64>, dry_run: bool) -> Result<(Vec<ObjectId>, u64)> {
-        let before = oldest.map_or(i64::MAX, |number| i64::try_from(number).unwrap_or(i64::MAX));
+    /// Runs `work` on one snapshot of the index.
+    pub fn read_by<T>(&mut self, work: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
+        self.within(TransactionBehavior::Deferred, work)
+    }
+
+    fn within<T>(&mut self, behaviour: TransactionBehavior, work: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
+        // No other can be open on a connection that nobody else has.
+        let transaction = Transaction::new_unchecked(&self.connection, behaviour)?;
+        let value = work(self)?;
+        transaction.commit()?;
+        Ok(value)
+    }
+
+    /// What is to be known to decide which images and checkouts stay; within a transaction of the caller's.
+    pub fn facts(&self) -> Result<Facts> {
+        let sql = "SELECT id, chain_id, EXISTS (SELECT 1 FROM reference WHERE image = image.id) FROM image ORDER BY id";
+        let mut statement = self.connection.prepare(sql)?;
+        let images = statement
+            .query_map([], |row| Ok(KnownImage { id: row.get(0)?, chain_id: row.get(1)?, is_named: row.get(2)? }))?;
+        Ok(Facts { images: images.collect::<Result<_, _>>()?, trees: trees::all(&self.connection)? })
+    }
+
+    /// Forgets images and checkouts, and the pins of all sessions but the `living`; within a transaction of the caller's.
+    pub fn forget(&self, images: &[Digest], trees: &[u64], living: &[u64]) -> Result<()> {
+        let sql = "DELETE FROM pin WHERE session NOT IN (SELECT value FROM json_each(?1))";
+        self.connection.execute(sql, [json(living)])?;
+        for image in images {
+            self.forget_image(image)?;
+        }
+        for tree in trees {
+            self.connection.execute("DELETE FROM tree WHERE id = ?1", [tree])?;
+        }
+        Ok(())
+    }
+
+    /// Forgets layers without an image, a checkout or a living session's pin, and condemns objects without a layer.
+    /// `living` tells the sessions that are alive, and is asked within the transaction: one that starts later finds
+    /// nothing of what is condemned here.
+    pub fn condemn(&mut self, living: impl FnOnce() -> Result<Vec<u64>>) -> Result<Dead> {
         self.write(|index| {
-            let sql = "SELECT id FROM object WHERE condemned IS NOT NULL AND condemned < ?1";
-            let ready: Vec<ObjectId> =
-                index.prepare(sql)?.query_map([before], |row| row.get(0))?.collect::<Result<_, _>>()?;
-            if !dry_run {
-                let mut delete = index.prepare("DELETE FROM object WHERE id = ?1")?;
-                for object in &ready {
-                    delete.execute([object])?;
-                }
+            let layers = unneeded(index, &living()?, &[], &[])?;
+            for layer in &layers {
+                index.execute("DELETE FROM layer WHERE id = ?1", [layer])?;
             }
-            let sql = "SELECT count(*) FROM object WHERE condemned IS NOT NULL AND condemned >= ?1";
-            let waiting = index.query_row(sql, [before], |row| row.get(0))?;
-            Ok((ready, waiting))
+            let (objects, bytes) = unreferenced(index, UNREFERENCED, [])?;
+            let newest: u64 =
+                index.query_row("SELECT value FROM counter WHERE name = 'session'", [], |row| row.get(0))?;
+            index.execute(&format!("UPDATE object SET condemned = ?1 WHERE {UNREFERENCED}"), [newest])?;
+            Ok(Dead { layers, objects, bytes })
         })
+    }
+
+    /// Takes the condemned objects out of the index that no session which is alive now can have found.
+    pub fn take_condemned(&mut self, living: impl FnOnce() -> Result<Vec<u64>>) -> Result<Taken> {
+        self.write(|index| {
+            let before = oldest(&living()?);
+            let sql = "SELECT id FROM object WHERE condemned IS NOT NULL AND condemned < ?1";
+            let objects: Vec<ObjectId> =
+                index.prepare(sql)?.query_map([before], |row| row.get(0))?.collect::<Result<_, _>>()?;
+            let mut delete = index.prepare("DELETE FROM object WHERE id = ?1")?;
+            for object in &objects {
+                delete.execute([object])?;
+            }
+            // A commit of something in any case: with it all that was committed before is on disk, by whomever, before
+            // files go.
+            index.execute("UPDATE counter SET value = value WHERE name = 'session'", [])?;
+            Ok(Taken { objects, deferred: deferred(index, before)? })
+        })
+    }
+
+    /// What condemning would find once these images and checkouts are forgotten; within a transaction of the caller's.
+    pub fn foresee(&self, living: &[u64], images: &[Digest], trees: &[u64]) -> Result<Dead> {
+        let layers = unneeded(&self.connection, living, images, trees)?;
+        let (objects, bytes) = unreferenced(&self.connection, TO_BE_UNREFERENCED, [json(&layers)])?;
+        Ok(Dead { layers, objects, bytes })
+    }
+
+    /// How many condemned objects must wait for these sessions to end.
+    pub fn deferred(&self, living: &[u64]) -> Result<u64> {
+        deferred(&self.connection, oldest(living))
     }
 
     /// Whether an ingest became a layer.
@@ -82,43 +136,40 @@ impl Index {
     }
 }
 
-fn condemn(index: &Connection, living: &[u64], busy: &HashSet<String>, all: &[StoredTree]) -> Result<Condemned> {
-    let mut dead = Condemned::default();
-    index.execute_batch("CREATE TEMP TABLE IF NOT EXISTS alive (session INTEGER PRIMARY KEY); DELETE FROM alive;")?;
-    for session in living {
-        index.execute("INSERT INTO alive VALUES (?1)", [session])?;
-    }
-    index.execute("DELETE FROM pin WHERE session NOT IN (SELECT session FROM alive)", [])?;
-
-    let sql = "SELECT id, chain_id FROM image WHERE id NOT IN (SELECT image FROM reference)";
-    let unnamed: Vec<(String, String)> =
-        index.prepare(sql)?.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
-    for (id, _) in unnamed.iter().filter(|(_, chain_id)| !busy.contains(chain_id)) {
-        index.execute("DELETE FROM image WHERE id = ?1", [id])?;
-        dead.images += 1;
-    }
-    let mut needed: HashSet<String> = busy.clone();
-    let mut chains = index.prepare("SELECT chain_id FROM image")?;
-    for chain in chains.query_map([], |row| row.get(0))? {
-        needed.insert(chain?);
-    }
-    dead.trees = all.iter().filter(|tree| !needed.contains(&tree.chain_id)).map(|tree| tree.id).collect();
-
+/// Layers that only these images and checkouts, and no living session, need.
+fn unneeded(index: &Connection, living: &[u64], images: &[Digest], trees: &[u64]) -> Result<Vec<u64>> {
     // Layers of a checkout in use whose image was removed stay too: their objects are what its stubs point at.
-    let sql = "DELETE FROM layer WHERE id NOT IN (SELECT layer FROM pin)
-               AND diff_id NOT IN (SELECT diff_id FROM image_layer)
-               AND id NOT IN (SELECT layer FROM tree_layer JOIN tree ON tree.id = tree_layer.tree
-                              WHERE chain_id IN (SELECT value FROM json_each(?1)))";
-    let busy_json = serde_json::to_string(busy).unwrap_or_default();
-    dead.layers = index.execute(sql, [busy_json])? as u64;
+    let sql = "SELECT id FROM layer
+               WHERE id NOT IN (SELECT layer FROM pin WHERE session IN (SELECT value FROM json_each(?1)))
+               AND diff_id NOT IN (SELECT diff_id FROM image_layer
+                                   WHERE image NOT IN (SELECT value FROM json_each(?2)))
+               AND id NOT IN (SELECT layer FROM tree_layer WHERE tree NOT IN (SELECT value FROM json_each(?3)))";
+    let images: Vec<String> = images.iter().map(Digest::to_string).collect();
+    let mut statement = index.prepare(sql)?;
+    let rows = statement.query_map([json(living), json(&images), json(trees)], |row| row.get(0))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
 
-    let newest: u64 = index.query_row("SELECT value FROM counter WHERE name = 'session'", [], |row| row.get(0))?;
-    let unreferenced = "condemned IS NULL AND id NOT IN (SELECT object FROM layer_object)";
+/// How many objects a condition holds for, and the disk of those that are files.
+fn unreferenced(index: &Connection, condition: &str, parameters: impl Params) -> Result<(u64, u64)> {
     let sql = format!(
         "SELECT count(*), coalesce(sum(disk) FILTER (WHERE id NOT IN (SELECT object FROM packed)), 0)
-         FROM object WHERE {unreferenced}"
+         FROM object WHERE {condition}"
     );
-    (dead.objects, dead.bytes) = index.query_row(&sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    index.execute(&format!("UPDATE object SET condemned = ?1 WHERE {unreferenced}"), params![newest])?;
-    Ok(dead)
+    Ok(index.query_row(&sql, parameters, |row| Ok((row.get(0)?, row.get(1)?)))?)
+}
+
+/// The session before which condemned objects were condemned that may go.
+fn oldest(living: &[u64]) -> i64 {
+    living.iter().min().map_or(i64::MAX, |number| i64::try_from(*number).unwrap_or(i64::MAX))
+}
+
+fn deferred(index: &Connection, before: i64) -> Result<u64> {
+    let sql = "SELECT count(*) FROM object WHERE condemned IS NOT NULL AND condemned >= ?1";
+    Ok(index.query_row(sql, [before], |row| row.get(0))?)
+}
+
+/// A list for `json_each`.
+fn json<T: Clone + Into<serde_json::Value>>(list: &[T]) -> String {
+    serde_json::Value::from(list).to_string()
 }

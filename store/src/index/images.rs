@@ -158,22 +158,21 @@ impl Index {
         })
     }
 
-    /// Gives an image a name, taking it from whichever had it.
-    pub fn set_reference(&mut self, name: &str, image: &Digest, manifest: Option<&Digest>) -> Result<()> {
-        self.write(|index| set_reference(index, name, image, manifest))
+    /// Gives an image a name, taking it from whichever had it; within a transaction of the caller's.
+    pub fn name_image(&self, name: &str, image: &Digest) -> Result<()> {
+        set_reference(&self.connection, name, image, None)
     }
 
-    /// Takes a name away. `false`: nothing had it.
-    pub fn delete_reference(&mut self, name: &str) -> Result<bool> {
-        self.write(|index| Ok(index.execute("DELETE FROM reference WHERE name = ?1", [name])? == 1))
+    /// Takes a name away; within a transaction of the caller's.
+    pub fn forget_name(&self, name: &str) -> Result<()> {
+        self.connection.execute("DELETE FROM reference WHERE name = ?1", [name])?;
+        Ok(())
     }
 
-    /// Forgets an image with all its names.
-    pub fn delete_image(&mut self, image: &Digest) -> Result<()> {
-        self.write(|index| {
-            index.execute("DELETE FROM image WHERE id = ?1", [image])?;
-            Ok(())
-        })
+    /// Forgets an image with all its names; within a transaction of the caller's.
+    pub fn forget_image(&self, image: &Digest) -> Result<()> {
+        self.connection.execute("DELETE FROM image WHERE id = ?1", [image])?;
+        Ok(())
     }
 }
 

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{Index, objects};
 use crate::digest::Digest;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pool::{NewObject, ObjectId};
 
 /// A layer that the store has.
@@ -55,6 +55,21 @@ impl Index {
         self.find_and_pin(session, |index| {
             let sql = "SELECT id, diff_id, size FROM layer JOIN blob ON layer = id WHERE digest = ?1";
             Ok(index.prepare_cached(sql)?.query_row([blob], stored_layer).optional()?)
+        })
+    }
+
+    /// The layers with these diff IDs, all pinned for the session in one transaction: from here on they stay.
+    ///
+    /// # Errors
+    /// [`Error::LayerMissing`].
+    pub fn pin_layers(&mut self, diff_ids: &[Digest], session: u64) -> Result<Vec<StoredLayer>> {
+        self.write(|index| {
+            let one = |diff_id: &Digest| {
+                let layer = by_diff_id(index, diff_id)?.ok_or(Error::LayerMissing(*diff_id))?;
+                pin(index, session, layer.id)?;
+                Ok(layer)
+            };
+            diff_ids.iter().map(one).collect()
         })
     }
 

@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::Index;
 use crate::checkout::{IdShift, Placement};
-use crate::digest::Digest;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::index::layers::StoredLayer;
 
 /// A checkout that the store has.
 #[derive(Debug, Clone)]
@@ -34,9 +34,7 @@ impl Index {
 
     /// All checkouts.
     pub fn trees(&self) -> Result<Vec<StoredTree>> {
-        let mut statement = self.connection.prepare("SELECT id, chain_id, placement, lost FROM tree ORDER BY id")?;
-        let rows = statement.query_map([], stored_tree)?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        all(&self.connection)
     }
 
     /// The checkouts of a chain, by whichever placement.
@@ -61,17 +59,26 @@ impl Index {
         Ok(trees)
     }
 
-    /// Enters a finished checkout. `false`: another process entered one for the same chain and form first.
-    pub fn insert_tree(&mut self, tree: &StoredTree, diff_ids: &[Digest]) -> Result<bool> {
+    /// Enters a finished checkout of these layers. `false`: another process entered one for the same chain and form first.
+    ///
+    /// # Errors
+    /// [`Error::LayerMissing`] where one of the very layers that it was made from is no more: then nothing is entered. A
+    /// layer of the same diff ID may have come anew, with other objects than those that the checkout shows.
+    pub fn insert_tree(&mut self, tree: &StoredTree, layers: &[StoredLayer]) -> Result<bool> {
         self.write(|index| {
+            let mut look = index.prepare_cached("SELECT 1 FROM layer WHERE id = ?1 AND diff_id = ?2")?;
+            for layer in layers {
+                let found = look.query_row(params![layer.id, layer.diff_id], |_| Ok(())).optional()?;
+                found.ok_or(Error::LayerMissing(layer.diff_id))?;
+            }
             let sql = "INSERT OR IGNORE INTO tree (id, chain_id, placement, lost) VALUES (?1, ?2, ?3, ?4)";
             let row = params![tree.id, tree.chain_id, form(tree.placement, tree.shift), tree.lost];
             if index.prepare_cached(sql)?.execute(row)? == 0 {
                 return Ok(false);
             }
-            for diff_id in diff_ids {
-                let sql = "INSERT OR IGNORE INTO tree_layer (tree, layer) SELECT ?1, id FROM layer WHERE diff_id = ?2";
-                index.prepare_cached(sql)?.execute(params![tree.id, diff_id])?;
+            for layer in layers {
+                let sql = "INSERT OR IGNORE INTO tree_layer (tree, layer) VALUES (?1, ?2)";
+                index.prepare_cached(sql)?.execute(params![tree.id, layer.id])?;
             }
             Ok(true)
         })
@@ -86,7 +93,14 @@ impl Index {
     }
 }
 
-pub(super) fn stored_tree(row: &Row<'_>) -> rusqlite::Result<StoredTree> {
+/// All checkouts, oldest first.
+pub(super) fn all(index: &Connection) -> Result<Vec<StoredTree>> {
+    let mut statement = index.prepare("SELECT id, chain_id, placement, lost FROM tree ORDER BY id")?;
+    let rows = statement.query_map([], stored_tree)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn stored_tree(row: &Row<'_>) -> rusqlite::Result<StoredTree> {
     let form: String = row.get(2)?;
     let (placement, shift) = form.split_once(' ').map_or((form.as_str(), None), |(word, ids)| (word, Some(ids)));
     let placement = placement.parse().map_err(|error| unknown(Box::new(error)))?;
@@ -101,4 +115,32 @@ fn form(placement: Placement, shift: IdShift) -> String {
 
 fn unknown(error: Box<dyn std::error::Error + Send + Sync>) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Digest;
+    use crate::index::Durability;
+
+    #[test]
+    fn a_checkout_is_entered_only_while_the_very_layers_that_it_shows_are_there() {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut index = Index::open(&scratch.path().join("index.db"), Durability::Consistent).unwrap();
+        let layer = |id| StoredLayer { id, diff_id: Digest::of(b"layer"), size: 1 };
+        let enter = |id: u64| {
+            index.connection.execute("DELETE FROM layer", []).unwrap();
+            let sql = "INSERT INTO layer (id, diff_id, size) VALUES (?1, ?2, 1)";
+            index.connection.execute(sql, params![id, layer(id).diff_id]).unwrap();
+        };
+        enter(2);
+        let (placement, shift) = (Placement::Stub, IdShift::default());
+        let tree = StoredTree { id: 7, chain_id: "chain".to_owned(), placement, shift, lost: "{}".to_owned() };
+        // The layer that it was made from was collected, and came again.
+        assert!(matches!(index.insert_tree(&tree, &[layer(1)]), Err(Error::LayerMissing(_))));
+        assert!(!index.has_tree(7).unwrap());
+        assert!(index.insert_tree(&tree, &[layer(2)]).unwrap());
+        assert_eq!(index.trees_of_layers(&HashSet::from([2])).unwrap(), [7]);
+        assert!(!index.insert_tree(&StoredTree { id: 8, ..tree }, &[layer(2)]).unwrap());
+    }
 }

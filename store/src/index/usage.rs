@@ -28,17 +28,18 @@ impl Index {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Bytes of all distinct contents, and disk of those that no named image needs.
-    pub fn usage_of_pool(&mut self) -> Result<(u64, u64)> {
+    /// Bytes of all distinct contents, and disk of those that no image with a name, and none of these, needs.
+    pub fn usage_of_pool(&mut self, rooted: &[String]) -> Result<(u64, u64)> {
         let sql = "
             WITH needed AS (
                 SELECT DISTINCT object
-                FROM reference JOIN image_layer USING (image) JOIN layer USING (diff_id)
-                     JOIN layer_object ON layer = layer.id
+                FROM image_layer JOIN layer USING (diff_id) JOIN layer_object ON layer = layer.id
+                WHERE image IN (SELECT image FROM reference UNION SELECT value FROM json_each(?1))
             )
             SELECT coalesce(sum(size), 0),
                    coalesce(sum(disk) FILTER (WHERE id NOT IN (SELECT object FROM needed)), 0)
             FROM object";
-        Ok(self.connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?)
+        let rooted = serde_json::Value::from(rooted).to_string();
+        Ok(self.connection.query_row(sql, [rooted], |row| Ok((row.get(0)?, row.get(1)?)))?)
     }
 }

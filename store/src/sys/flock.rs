@@ -11,12 +11,11 @@ use crate::sys::dir::Dir;
 
 /// Takes an exclusive lock on an open file or directory if nobody holds one. `false`: somebody does.
 pub fn try_exclusive(fd: impl AsFd) -> io::Result<bool> {
-    attempt(fd, FlockOperation::NonBlockingLockExclusive)
-}
-
-/// Takes a shared lock if nobody holds an exclusive one.
-pub fn try_shared(fd: impl AsFd) -> io::Result<bool> {
-    attempt(fd, FlockOperation::NonBlockingLockShared)
+    match flock(fd, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Waits for a shared lock. Interrupted waits are resumed.
@@ -35,14 +34,6 @@ fn wait(fd: impl AsFd, operation: FlockOperation) -> io::Result<()> {
             Err(Errno::INTR) => {}
             other => return Ok(other?),
         }
-    }
-}
-
-fn attempt(fd: impl AsFd, operation: FlockOperation) -> io::Result<bool> {
-    match flock(fd, operation) {
-        Ok(()) => Ok(true),
-        Err(Errno::WOULDBLOCK) => Ok(false),
-        Err(error) => Err(error.into()),
     }
 }
 

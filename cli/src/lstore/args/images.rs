@@ -46,7 +46,7 @@ pub struct TagArguments {
 /// `lstore rmi`.
 #[derive(Args, Debug)]
 pub struct RmiArguments {
-    /// Remove images with all their names; ignore those that are not here
+    /// Remove images with all their names, and containers that use them, running ones too; ignore images that are not here
     #[arg(short, long)]
     pub force: bool,
     /// Remove all images
