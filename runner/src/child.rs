@@ -220,6 +220,15 @@ pub(crate) fn run_command(
     Err(Failure { stage: Stage::Exec, what: command.name(), error })
 }
 
+/// Gives this process a session keyring of its own, in place of the caller's.
+pub(crate) fn own_keyring() -> io::Result<()> {
+    match process::new_session_keyring() {
+        // Without keys in the kernel, or with a filter around us that refuses them, the container reaches none either.
+        Err(error) if matches!(error.raw_os_error(), Some(nix::libc::ENOSYS | nix::libc::EPERM)) => Ok(()),
+        made => made,
+    }
+}
+
 /// The parent's end is ours: no container outlives the program that answers for it. Changing ids undoes it.
 fn die_with_parent() -> rustix::io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
@@ -242,11 +251,7 @@ fn take(
     terminal: &mut Option<OwnedFd>,
 ) -> Result<(), Failure> {
     match step {
-        Step::Keyring => match process::new_session_keyring() {
-            // Without keys in the kernel, or with a filter around us that refuses them, the container reaches none either.
-            Err(error) if matches!(error.raw_os_error(), Some(nix::libc::ENOSYS | nix::libc::EPERM)) => Ok(()),
-            made => made.during(Stage::Keyring, ""),
-        },
+        Step::Keyring => own_keyring().during(Stage::Keyring, ""),
         Step::Filesystem { kind, options, target, attributes, refused } => {
             // A group that does not exist here cannot own terminals: they stay the user's own.
             let exists = |(key, value): &&(String, String)| {

@@ -13,7 +13,7 @@ use crate::error::{Action, Error};
 use crate::keeper::Keeper;
 use crate::launch::poll;
 use crate::pty::{Raw, Relay, copy_size, end_of_input};
-use crate::streams::Relays;
+use crate::streams::{self, Relays};
 use crate::sys::process;
 
 /// Signals that are passed on to the command instead of acting here.
@@ -155,6 +155,7 @@ impl Container {
 
     /// Without a terminal of the container's: what goes through pipes in place of the caller's.
     fn relay_streams(&mut self) -> io::Result<()> {
+        let mut was_asked_to_end = false;
         loop {
             let mut fds = vec![PollFd::new(&self.pidfd, PollFlags::IN), PollFd::new(&self.signals, PollFlags::IN)];
             fds.extend(self.relays.waits());
@@ -162,11 +163,11 @@ impl Container {
             let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
             drop(fds);
             if ready[1] {
-                self.pass_signals()?;
+                was_asked_to_end |= self.pass_signals()?;
             }
             self.relays.step(ready[2..].iter().copied());
             if ready[0] {
-                return self.relays.finish(&self.signals);
+                return self.relays.finish(&self.signals, was_asked_to_end);
             }
         }
     }
@@ -249,12 +250,15 @@ impl Container {
         }
     }
 
-    pub(crate) fn pass_signals(&self) -> io::Result<()> {
+    /// Passes on the signals that have come; whether one of them asks a program to end.
+    pub(crate) fn pass_signals(&self) -> io::Result<bool> {
+        let mut asked = false;
         while let Some(info) = self.signals.read_signal()? {
             let Some(signal) = i32::try_from(info.ssi_signo).ok().and_then(rustix::process::Signal::from_named_raw)
             else {
                 continue;
             };
+            asked |= streams::ends(signal);
             match &self.terminal {
                 Some(terminal) if signal == rustix::process::Signal::WINCH => copy_size(terminal.as_fd()),
                 // A command that has just ended needs no signal any more.
@@ -263,6 +267,6 @@ impl Container {
                 }
             }
         }
-        Ok(())
+        Ok(asked)
     }
 }

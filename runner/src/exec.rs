@@ -21,7 +21,7 @@ use crate::enter::{self, Hidden};
 use crate::error::{Action, Error, Stage};
 use crate::idmap::Shape;
 use crate::launch::{answer, begin_apart, watch_signals};
-use crate::plan::Plan;
+use crate::plan::{Plan, Step};
 use crate::spec::Network;
 use crate::streams;
 use crate::sys::clone::{Cloned, clone3};
@@ -282,6 +282,9 @@ fn become_command(plan: &Plan, channel: &Channel) -> Result<std::convert::Infall
         userns::become_root(false).during(Stage::Identity, "")?;
     }
     child::prepare().during(Stage::Identity, "")?;
+    if plan.steps.contains(&Step::Keyring) {
+        child::own_keyring().during(Stage::Keyring, "")?;
+    }
     let root = Root::own().during(Stage::Join, "")?;
     nix::unistd::setsid().during(Stage::Terminal, "")?;
     let terminal =

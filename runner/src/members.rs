@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -20,6 +20,13 @@ use crate::sys::namespace;
 
 /// Between two looks at all processes.
 const PAUSE: Duration = Duration::from_millis(1);
+/// How long those are looked for that make others and end, and how many looks at the youngest that is at most.
+const PATIENCE: Duration = Duration::from_secs(2);
+const CHASE: u32 = 20_000;
+/// How often in a row nobody may have been made, for nobody to be left who makes others.
+const RESTS: u32 = 8;
+/// How many of the youngest are looked at.
+const WINDOW: i32 = 16;
 
 /// How the processes of a container are known. The namespaces stay open: the kernel gives the number of one that has ended to the
 /// next that is made.
@@ -86,9 +93,55 @@ impl Members {
             // Not there before Linux 5.14: then the namespaces are what there is.
             let _ = group.kill();
         }
-        while self.kill_each() {
-            std::thread::sleep(PAUSE);
+        let begun = Instant::now();
+        loop {
+            while self.kill_each() {
+                std::thread::sleep(PAUSE);
+            }
+            // One that forks and ends, over and over, is gone whenever a list of processes gets to it.
+            if begun.elapsed() > PATIENCE || !self.kill_youngest() {
+                return;
+            }
         }
+    }
+
+    /// Looks at the processes that were made last, as fast as it goes, for as long as some are made; whether one was killed.
+    fn kill_youngest(&self) -> bool {
+        let Some(mut seen) = youngest() else { return false };
+        let mut rests = 0;
+        for _ in 0..CHASE {
+            let Some(last) = youngest() else { return false };
+            if last == seen {
+                rests += 1;
+                if rests == RESTS {
+                    return false;
+                }
+                std::thread::sleep(PAUSE / 4);
+                continue;
+            }
+            rests = 0;
+            // The one that is told may have made another by now.
+            if (seen.saturating_add(1).max(last.saturating_sub(WINDOW))..=last.saturating_add(2))
+                .any(|id| self.kill(id))
+            {
+                return true;
+            }
+            seen = last;
+        }
+        false
+    }
+
+    /// Kills a process if it is one of these; whether it was.
+    fn kill(&self, id: i32) -> bool {
+        // Looked at with the descriptor in hand: the number cannot become another's meanwhile.
+        if let Some(pid) = Pid::from_raw(id)
+            && let Ok(process) = pidfd_open(pid, PidfdFlags::empty())
+            && self.has(id)
+            && !has_ended(process.as_fd())
+        {
+            return pidfd_send_signal(process, Signal::KILL).is_ok();
+        }
+        false
     }
 
     /// Kills those that are found; whether there was one.
@@ -96,24 +149,30 @@ impl Members {
         let Ok(processes) = std::fs::read_dir("/proc") else { return false };
         let mut found = false;
         for id in processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()) {
-            // Looked at with the descriptor in hand: the number cannot become another's meanwhile.
-            if let Some(pid) = Pid::from_raw(id)
-                && let Ok(process) = pidfd_open(pid, PidfdFlags::empty())
-                && self.has(id)
-                && !has_ended(process.as_fd())
-            {
-                found |= pidfd_send_signal(process, Signal::KILL).is_ok();
-            }
+            found |= self.kill(id);
         }
         found
     }
 
     fn has(&self, id: i32) -> bool {
-        let is_of = |(name, own): &(&str, OwnedFd)| {
-            File::open(format!("/proc/{id}/ns/{name}")).and_then(|file| namespace::is_same(file, own)).unwrap_or(false)
-        };
-        self.own.iter().any(is_of) || self.user.as_ref().is_some_and(|user| is_below(id, user))
+        self.user.as_ref().is_some_and(|user| is_below(id, user)) || self.own.iter().any(|own| is_in(id, own))
     }
+}
+
+/// Whether a process is in a namespace. Where its first thread has ended, and tells of none any more, the others are asked.
+fn is_in(id: i32, (name, own): &(&'static str, OwnedFd)) -> bool {
+    let is_same = |file: File| namespace::is_same(file, own).unwrap_or(false);
+    if let Ok(file) = File::open(format!("/proc/{id}/ns/{name}")) {
+        return is_same(file);
+    }
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{id}/task")) else { return false };
+    let threads = threads.filter_map(|thread| thread.ok()?.file_name().to_str()?.parse::<i32>().ok());
+    threads.filter_map(|thread| File::open(format!("/proc/{id}/task/{thread}/ns/{name}")).ok()).any(is_same)
+}
+
+/// The number of the process, or thread, that was made last (`proc_loadavg(5)`).
+fn youngest() -> Option<i32> {
+    std::fs::read_to_string("/proc/loadavg").ok()?.split_ascii_whitespace().last()?.parse().ok()
 }
 
 /// Whether a process is in a user namespace, or in one that was made in there.

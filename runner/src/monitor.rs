@@ -164,7 +164,7 @@ impl Monitor {
             for (source, flags) in ready {
                 match source {
                     Source::End => ended = true,
-                    Source::Signals => container.pass_signals()?,
+                    Source::Signals => drop(container.pass_signals()?),
                     Source::Output | Source::Errors => {
                         self.read(source);
                     }

@@ -11,14 +11,13 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::sys::signalfd::SignalFd;
-use rustix::event::{PollFd, PollFlags};
-use rustix::fs::{Gid, Mode, OFlags, Uid, fchown, fstat, fstatfs};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{FileType, Gid, Mode, OFlags, Uid, fchown, fstat, fstatfs};
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Signal;
 use rustix::termios::isatty;
 
-use crate::launch::poll;
 use crate::pty::Relay;
 use crate::userns::Maps;
 
@@ -26,6 +25,8 @@ use crate::userns::Maps;
 const PIPE_FS: i64 = 0x5049_5045;
 /// What is written at once to a terminal that cannot be kept from blocking, once it has room: `poll` promises about as much.
 const SMALL: usize = 256;
+/// How long a terminal may take nothing of what is left after this process was asked to end.
+const GRACE: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 /// The major number of `/dev/tty`, `/dev/console` and `/dev/ptmx`, each of which is another terminal when it is opened again.
 const ALIASES: u32 = 5;
 
@@ -43,6 +44,23 @@ fn give_one(stream: BorrowedFd<'_>, maps: &Maps) {
         // One that stays the caller's can still be written to.
         let _ = fchown(stream, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
     }
+}
+
+/// Refuses a folder of the caller's as a standard stream: by its descriptor a container would be out of its root. `takes_input`:
+/// whether standard input goes to the container at all.
+///
+/// # Errors
+/// There is one, named.
+pub(crate) fn refuse_folders(takes_input: bool) -> io::Result<()> {
+    let (input, output, errors) = (io::stdin(), io::stdout(), io::stderr());
+    let input = takes_input.then(|| ("input", input.as_fd()));
+    for (name, stream) in input.into_iter().chain([("output", output.as_fd()), ("error", errors.as_fd())]) {
+        // One that is closed is none.
+        if fstat(stream).is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::Directory) {
+            return Err(io::Error::other(format!("standard {name} is a folder of the host's")));
+        }
+    }
+    Ok(())
 }
 
 /// A standard stream of this process.
@@ -74,6 +92,7 @@ pub(crate) struct Apart {
 impl Apart {
     /// Begins it. `takes_input`: whether standard input goes to the container at all.
     pub(crate) fn begin(takes_input: bool) -> io::Result<Self> {
+        refuse_folders(takes_input)?;
         let mut apart = Self::default();
         if takes_input && isatty(io::stdin()) {
             let terminal = fcntl_dupfd_cloexec(io::stdin(), 3)?;
@@ -157,8 +176,8 @@ impl Relays {
     }
 
     /// Passes on what a container that has ended left in its pipes; not what others who have the pipes open write from now on.
-    /// A terminal that takes nothing is waited for, until a signal asks this process to end.
-    pub(crate) fn finish(&mut self, signals: &SignalFd) -> io::Result<()> {
+    /// A terminal that takes nothing is waited for, until a signal asks this process to end; if one `was_asked` already, not at all.
+    pub(crate) fn finish(&mut self, signals: &SignalFd, was_asked: bool) -> io::Result<()> {
         for mut pump in std::mem::take(&mut self.0) {
             if pump.is_input {
                 continue;
@@ -167,7 +186,12 @@ impl Relays {
             while pump.relay.is_pending() || left > 0 {
                 if pump.relay.is_pending() {
                     let mut fds = [pump.waits(), PollFd::new(signals, PollFlags::IN)];
-                    poll(&mut fds)?;
+                    let patience = was_asked.then_some(GRACE);
+                    match rustix::event::poll(&mut fds, patience.as_ref()) {
+                        Ok(0) => return Ok(()),
+                        Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                        Err(error) => return Err(error.into()),
+                    }
                     let [is_ready, is_signalled] = fds.map(|fd| !fd.revents().is_empty());
                     if is_signalled && asks_to_end(signals)? {
                         return Ok(());
@@ -190,12 +214,16 @@ impl Relays {
 
 /// Whether one of the signals that have come would have ended this process.
 fn asks_to_end(signals: &SignalFd) -> io::Result<bool> {
-    let ends = [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT].map(|signal| signal.as_raw().cast_unsigned());
     let mut asked = false;
     while let Some(info) = signals.read_signal()? {
-        asked |= ends.contains(&info.ssi_signo);
+        asked |= i32::try_from(info.ssi_signo).ok().and_then(Signal::from_named_raw).is_some_and(ends);
     }
     Ok(asked)
+}
+
+/// Whether a signal asks a program to end.
+pub(crate) fn ends(signal: Signal) -> bool {
+    [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT].contains(&signal)
 }
 
 /// One direction: a pipe and a terminal.

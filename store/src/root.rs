@@ -106,7 +106,9 @@ impl Root {
     }
 
     fn find_images(&self, store: &Path) -> Result<()> {
-        let index = Index::open_read_only(&store.join(INDEX))?;
+        // SQLite follows no link on the way.
+        let folder = store.canonicalize().context("resolve", store)?;
+        let index = Index::open_read_only(&folder.join(INDEX))?;
         for image in &self.images {
             index.image(image)?.ok_or_else(|| Error::ImageNotFound(image.to_string()))?;
         }

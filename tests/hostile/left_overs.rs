@@ -45,6 +45,21 @@ fn s9_no_process_outlives_its_container_by_leaving_its_namespaces_as_root() {
     s9(&need!("s9", Arena::of_root()));
 }
 
+/// Processes that make others and end, faster than a list of all processes is read: before the mend one in two chains went on.
+#[test]
+fn s9_no_chain_of_processes_outlives_its_container() {
+    let arena = need!("s9", Arena::of_user());
+    for turn in 0..6 {
+        let seconds = format!("2{turn}.{:06}", std::process::id());
+        said(&arena.env.lrun(&arena.words(&["--pid", "host"], &["chain", &seconds])));
+        let is_gone = (0..250).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            !lives(&seconds)
+        });
+        assert!(is_gone, "turn {turn}: a process outlived its container");
+    }
+}
+
 /// The keeper of a container without a pid namespace of its own killed all that had its mount namespace, which it knew by a number
 /// that the kernel gives again: 27 of 800 containers that were started beside or after such ones
 /// were killed for them, or failed to start.

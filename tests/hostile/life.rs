@@ -228,3 +228,63 @@ fn a_pipe_in_place_of_the_null_device_is_not_waited_for() {
     assert_eq!(output.status.code(), Some(125), "{}", all(&output));
     assert!(all(&output).contains("/dev/null is not the null device"), "{}", all(&output));
 }
+
+/// A folder as a standard stream is a way out of the container's root. Before the mend a file of the host's was written by it.
+#[test]
+fn a_folder_is_no_standard_stream() {
+    let prison = need!("folder", Prison::open());
+    let name = format!("folder-{}", std::process::id());
+    said(&prison.env.lrun(&["run", "-d", "--name", &name, &prison.image, "sleep", "60"]));
+    let folder = || std::process::Stdio::from(std::fs::File::open(&prison.env.scratch).unwrap());
+    let lrun = |words: &[&str]| {
+        let mut command = prison.env.command("lrun");
+        command.args(words);
+        command
+    };
+    let refused = |mut command: Command, stream: &str| {
+        let output = command.output().unwrap();
+        let told = all(&output);
+        assert_eq!(output.status.code(), Some(125), "{told}");
+        assert!(stream == "error" || told.contains(&format!("standard {stream} is a folder")), "{told}");
+        assert!(!told.contains("ran\n"), "{told}");
+    };
+    for words in [vec!["run", "--rm", "-i", &prison.image], vec!["exec", "-i", &name]] {
+        let words = [&words[..], &["echo", "ran"]].concat();
+        let mut command = lrun(&words);
+        command.stdin(folder());
+        refused(command, "input");
+        let mut command = lrun(&words);
+        command.stderr(folder());
+        refused(command, "error");
+    }
+    // Without -i nothing of the caller's input goes in, whatever it is.
+    let mut command = lrun(&["exec", &name, "echo", "ran"]);
+    command.stdin(folder());
+    assert_eq!(said(&command.output().unwrap()), "ran\n");
+    let _ = prison.env.lrun(&["rm", "-f", "-t", "0", &name]);
+}
+
+/// The keys of the caller's session. Before the mend whoever joined had them, where no filter keeps them from being asked for.
+#[test]
+fn who_joins_leaves_the_callers_keys_outside() {
+    let prison = need!("keys", Prison::open());
+    let name = format!("keys-{}", std::process::id());
+    let check = "perl -e 'my ($t, $d) = (\"user\\0\", \"callerkey\\0\"); \
+                 print syscall(250, 10, -3, $t, $d, 0) > 0 ? \"found\" : \"none\"'";
+    let flags = ["run", "-d", "--name", &name, "--security-opt", "seccomp=unconfined", "--health-cmd", check];
+    said(&prison.env.lrun(&[&flags[..], &["--health-interval", "disable", &prison.image, "sleep", "60"]].concat()));
+    // A session with a key in it, then the words.
+    let with_key = "my ($t, $d, $p) = (\"user\\0\", \"callerkey\\0\", \"secret\"); \
+                    syscall(250, 1, 0) > 0 && syscall(248, $t, $d, $p, 6, -3) > 0 or die \"no key: $!\"; exec @ARGV";
+    let told = |words: &[&str]| {
+        let mut command = prison.env.command("perl");
+        command.args(["-e", with_key, "--"]).args(words);
+        said(&command.output().unwrap())
+    };
+    assert_eq!(told(&["sh", "-c", check]), "found", "the caller has it");
+    assert_eq!(told(&["lrun", "exec", &name, "sh", "-c", check]), "none");
+    told(&["lrun", "healthcheck", "run", &name]);
+    let log = said(&prison.env.lrun(&["inspect", "--format", "{{json .State.Health}}", &name]));
+    let _ = prison.env.lrun(&["rm", "-f", "-t", "0", &name]);
+    assert!(log.contains("none") && !log.contains("found"), "{log}");
+}

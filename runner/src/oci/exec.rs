@@ -22,7 +22,7 @@ use super::procfs::Procfs;
 use super::seccomp;
 use super::state::{Found, Status};
 use crate::channel::{Channel, Heard};
-use crate::child::{During, Failure, prepare};
+use crate::child::{During, Failure, own_keyring, prepare};
 use crate::container::{Container, ExitStatus};
 use crate::enter::{self, Hidden};
 use crate::error::{Action, Error, Stage};
@@ -229,6 +229,7 @@ fn on_the_way(wish: &Wish<'_>, orders: &Orders<'_>, channel: &Channel) -> Result
     // By trying: a /proc of the container's may say anything. A namespace of a single id allows no choice of groups.
     let may_set_groups = enter::give_up_groups().during(Stage::Identity, "")?;
     prepare().during(Stage::Identity, "")?;
+    own_keyring().during(Stage::Keyring, "")?;
     let label = match &orders.procfs {
         Some(procfs) => confinement.open_label(procfs)?,
         None => None,
