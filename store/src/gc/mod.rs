@@ -28,7 +28,7 @@ use crate::error::Result;
 use crate::index::{Durability, Index};
 use crate::root::Root;
 use crate::session;
-use crate::store::{INDEX, Store};
+use crate::store::Store;
 
 /// What a collection freed, or would free.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -80,7 +80,7 @@ impl Store {
             self.foresee(collection, known, &mut collected)?;
             return Ok(collected);
         }
-        let mut index = Index::open(&self.path().join(INDEX), Durability::Synced)?;
+        let mut index = Index::open(self.index_path(), Durability::Synced)?;
         let gone = self.forget(&mut index, collection, known, &mut collected)?;
         let dead = index.condemn(|| session::living(&self.sessions))?;
         (collected.layers, collected.objects) = (dead.layers.len() as u64, dead.objects);
