@@ -117,10 +117,10 @@ pub(crate) fn stat(id: i32, field: usize) -> io::Result<String> {
 }
 
 /// Whether a process has ended, reaped or not.
-fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
+pub(crate) fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&now)).is_ok_and(|count| count > 0)
+    poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&now)) != Ok(0)
 }
 
 /// Runs the plan's command in the container whose first process this is; returns when it runs. `runtime` is the folder of the

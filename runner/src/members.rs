@@ -9,12 +9,12 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::cgroup::Group;
 use crate::channel::{Channel, Heard};
 use crate::error::{Action, Error};
+use crate::exec::has_ended;
 use crate::plan::Plan;
 use crate::sys::namespace;
 
@@ -208,10 +208,4 @@ pub(crate) fn descriptor(channel: &Channel) -> Result<OwnedFd, Error> {
         Heard::Failed(stage, what, source) => Err(Error::Child { stage, what, source }),
         Heard::Closed | Heard::Released | Heard::Weaker(_) => Err(Error::Died),
     }
-}
-
-/// Whether a process has ended, reaped or not.
-fn has_ended(process: BorrowedFd<'_>) -> bool {
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&now)).is_ok_and(|count| count > 0)
 }

@@ -3,18 +3,18 @@
 use std::fmt::Write as _;
 use std::fs::{File, Metadata};
 use std::io::{self, Read, Write};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::unistd::Uid;
-use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, openat};
 use rustix::process::{Pid, PidfdFlags};
 
 use super::Subordinates;
 use crate::enter;
+use crate::exec::has_ended;
 use crate::idmap::{IdMap, SubordinateRanges};
 use crate::sys::{namespace, process};
 use crate::userns::{SUBGID, SUBUID};
@@ -130,7 +130,7 @@ impl Record {
         };
         let is_holders = is_own_child(&found)? && has("uid_map", &maps.users) && has("gid_map", &maps.groups);
         // Alive after all was looked at, so that all was about the process of this number.
-        (is_holders && !has_ended(&process)).then(|| found.into())
+        (is_holders && !has_ended(process.as_fd())).then(|| found.into())
     }
 }
 
@@ -142,11 +142,6 @@ fn is_own_child(found: &File) -> Option<bool> {
     let around = rustix::fs::fstat(namespace::around(found).ok()?).ok()?;
     let own = std::fs::metadata("/proc/self/ns/user").ok()?;
     Some((around.st_dev, around.st_ino) == (own.dev(), own.ino()))
-}
-
-fn has_ended(process: &OwnedFd) -> bool {
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    rustix::event::poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&now)) != Ok(0)
 }
 
 /// Opens a file of the folder, which somebody else may have put there: it is not waited for, no link is followed, and it is a file
@@ -229,8 +224,6 @@ pub(super) fn open_private(folder: &Path) -> io::Result<OwnedFd> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
-
     use super::*;
 
     #[test]
