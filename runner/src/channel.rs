@@ -110,7 +110,8 @@ impl Channel {
         let count = loop {
             let mut slices = [IoSliceMut::new(&mut buffer)];
             match recvmsg(&self.0, &mut slices, &mut control, RecvFlags::CMSG_CLOEXEC) {
-                Err(rustix::io::Errno::INTR) => {}
+                // The other end closed with a word of ours unread. That is told once, before what it said last.
+                Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNRESET) => {}
                 other => break other?.bytes,
             }
         };
@@ -175,6 +176,16 @@ mod tests {
         assert!(!child.is_abandoned());
         drop(parent);
         assert!(child.is_abandoned());
+    }
+
+    #[test]
+    fn what_was_said_last_is_heard_though_a_word_of_ours_was_not() {
+        let (parent, child) = Channel::pair().unwrap();
+        child.fail(Stage::Mount, "/srv", &io::Error::from_raw_os_error(2));
+        parent.release().unwrap();
+        drop(child);
+        assert!(matches!(parent.hear().unwrap(), Heard::Failed(Stage::Mount, what, _) if what == "/srv"));
+        assert!(matches!(parent.hear().unwrap(), Heard::Closed));
     }
 
     #[test]
