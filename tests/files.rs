@@ -267,6 +267,8 @@ fn a_committed_container_is_an_image_like_every_other() {
     assert!(whole == new && whole.lines().count() > 3000, "{differing:?}");
     let sum = "tar -xOf whole.tar opt srv usr/bin | md5sum; tar -xOf new.tar ./opt ./srv ./usr/bin | md5sum";
     assert_eq!(sh(&env, &format!("({sum}) | uniq | wc -l")), "1\n");
+    // Which its containers keep.
+    ok(&env, &["rm", "box-plain", "box-keep"]);
     env.ok(&["rmi", &image]);
     assert_eq!(ok(&env, &["run", "--rm", "localhost/new-plain:2"]), "new\n", "it needs no other");
 }
